@@ -1,0 +1,58 @@
+"""Every exception that Holdfast raises on purpose.
+
+::
+
+    HoldfastError
+    ├── ConfigurationError      a setting or a handler registration is wrong; the process must not start
+    ├── InvalidPosition         a text that is not ``<epoch>:<offset>``
+    ├── InvalidTopic            a text that is not ``event:<uuid>``, ``audience:<value>`` or ``tenant:<id>``
+    ├── DatabaseUnavailable     PostgreSQL did not answer; nothing was decided, try again
+    ├── SchemaOutdated          the database lacks a migration that this release needs
+    ├── LeaseLost               another worker owns the event now; effects must be rolled back
+    └── AlreadyProcessed        the processed-event log has the event; effects must be rolled back
+
+Losing a race for a claim is not an error: it is an empty list.
+"""
+
+__all__ = [
+    "HoldfastError",
+    "ConfigurationError",
+    "InvalidPosition",
+    "InvalidTopic",
+    "DatabaseUnavailable",
+    "SchemaOutdated",
+    "LeaseLost",
+    "AlreadyProcessed",
+]
+
+
+class HoldfastError(Exception):
+    """Root of the tree in this module's docstring."""
+
+
+class ConfigurationError(HoldfastError):
+    """A setting or a handler registration is wrong. The message names the remedy."""
+
+
+class InvalidPosition(HoldfastError, ValueError):
+    """A position that this system never issued."""
+
+
+class InvalidTopic(HoldfastError, ValueError):
+    """A topic name outside the three known kinds, or too long."""
+
+
+class DatabaseUnavailable(HoldfastError):
+    """PostgreSQL is down, restarting or unreachable. Retrying later is safe: the transaction did not commit."""
+
+
+class SchemaOutdated(HoldfastError):
+    """The database is behind the release. Remedy: run the migrations."""
+
+
+class LeaseLost(HoldfastError):
+    """The lease token no longer fits: the event was recovered while this worker was away."""
+
+
+class AlreadyProcessed(HoldfastError):
+    """The processed-event log already has a row for the event."""

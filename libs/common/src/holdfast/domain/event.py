@@ -1,0 +1,99 @@
+"""An accepted event: CloudEvents attributes, who sent it, and what makes two of them the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+__all__ = ["Lease", "NewEvent", "StoredEvent", "canonical_json", "digest"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewEvent:
+    """An event as a producer sent it, checked, not yet recorded.
+
+    ``(tenant, source, ce_id)`` is its identity (CloudEvents 1.0: ``source`` + ``id`` is unique for each distinct event).
+    Data is JSON text (``data_json``, as ``canonical_json`` writes it), or bytes (``data_bytes``), or absent (both
+    ``None``); a JSON ``null`` is the text ``"null"``.
+    """
+
+    id: UUID
+    tenant: str
+    source: str
+    ce_id: str
+    type: str
+    subject: str | None = None
+    time: datetime | None = None
+    audience: str | None = None
+    datacontenttype: str | None = None
+    dataschema: str | None = None
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+    data_json: str | None = None
+    data_bytes: bytes | None = None
+    traceparent: str | None = None
+
+    @property
+    def data_digest(self) -> bytes:
+        """See :func:`digest`."""
+        return digest(self.type, self.data_json, self.data_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredEvent:
+    """An event as it was recorded. ``data`` is the parsed JSON value, bytes, or ``None`` without data."""
+
+    id: UUID
+    tenant: str
+    source: str
+    ce_id: str
+    type: str
+    subject: str | None
+    time: datetime | None
+    audience: str | None
+    datacontenttype: str | None
+    dataschema: str | None
+    extensions: Mapping[str, Any]
+    data: Any
+    traceparent: str | None
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lease:
+    """A claimed event: the right to run its handler until ``seconds`` have passed on the database's clock.
+
+    Whoever holds ``token`` may settle the event; once it has been recovered the token fits nothing any more.
+    """
+
+    event: StoredEvent
+    token: UUID
+    version: int
+    attempt: int
+    crashes: int
+    seconds: float
+    claimed_at: datetime
+
+
+def canonical_json(value: Any) -> str:
+    """JSON text that is the same for equal values: sorted keys, no white space, no escapes beyond the necessary.
+
+    Raises:
+        ValueError: NaN or an infinity, which JSON does not have.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(type_: str, data_json: str | None, data_bytes: bytes | None) -> bytes:
+    """SHA-256 over type and data: 32 bytes that tell a repeated send from an identity reused for something else.
+
+    Other attributes are left out because senders change ``time`` and ``traceparent`` when they try again.
+    """
+    hasher = hashlib.sha256(type_.encode())
+    if data_json is not None:
+        hasher.update(b"\0json\0" + data_json.encode())
+    elif data_bytes is not None:
+        hasher.update(b"\0bytes\0" + data_bytes)
+    return hasher.digest()

@@ -1,0 +1,230 @@
+"""The state machine: which edges are legal, and one constructor per edge.
+
+A :class:`Transition` says which event may move from where to where and what has to hold for it (the fence). It decides
+nothing by itself: ``storage.lifecycle.apply`` runs it as one guarded statement, and :func:`after` is the same rule as a
+pure function, against which the SQL is tested.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from holdfast.domain.state import CLAIMABLE, State
+
+__all__ = [
+    "LEGAL_EDGES",
+    "MAX_CRASHES",
+    "AttemptError",
+    "Completion",
+    "Grant",
+    "Snapshot",
+    "Transition",
+    "after",
+    "bury",
+    "claim",
+    "discard",
+    "fail",
+    "recover",
+    "release",
+    "replay",
+    "settle",
+]
+
+LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
+    {
+        (State.QUEUED, State.PROCESSING),
+        (State.FAILED, State.PROCESSING),
+        (State.PROCESSING, State.PROCESSED),
+        (State.PROCESSING, State.FAILED),
+        (State.PROCESSING, State.DEAD),
+        (State.PROCESSING, State.QUEUED),
+        (State.DEAD, State.QUEUED),
+        (State.DISCARDED, State.QUEUED),
+        (State.QUEUED, State.DISCARDED),
+        (State.FAILED, State.DISCARDED),
+        (State.DEAD, State.DISCARDED),
+    }
+)
+"""Every edge between states; recording an event (nothing to ``queued``) is the only other way in."""
+
+MAX_CRASHES = 3
+"""Lost workers after which an event is taken to be the cause. Two can be bad luck in one deployment."""
+
+CRASH_DELAY_SECONDS = 1.0
+"""Wait before a recovered event is due again, so that a payload that kills workers does not spin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease to hand out with a claim. ``token`` is random: see ADR 0002 for why a counter does not do."""
+
+    token: UUID
+    owner: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What the processed-event log keeps. ``result`` is JSON-serialisable, or ``None``."""
+
+    handler: str
+    result: Any
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """Why an attempt failed. ``fingerprint`` is equal for failures with one cause; ``traceback`` never leaves storage."""
+
+    type: str
+    message: str
+    handler: str | None = None
+    traceback: str | None = None
+    fingerprint: str | None = None
+    duration_ms: int | None = None
+
+    def summary(self) -> dict[str, str]:
+        """What clients see of it: ``{"type", "message"}``."""
+        return {"type": self.type, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One event's move along one legal edge, with its guards.
+
+    Guards: the event is in ``from_states``, and its version is ``version``, and its lease token is ``lease_token``, and it
+    is due (``needs_due``), and its lease has expired (``needs_expiry``); those that are ``None`` or false are not asked.
+    """
+
+    event_id: UUID
+    from_states: frozenset[State]
+    to_state: State
+    version: int | None = None
+    lease_token: UUID | None = None
+    needs_due: bool = False
+    needs_expiry: bool = False
+    delay_seconds: float | None = None
+    """Wait until the event is due again; ``None`` where the new state is never due."""
+    attempts: int = 0
+    """Added to ``attempt``."""
+    crashes: int = 0
+    """Added to ``crashes``."""
+    is_reset: bool = False
+    """Start over with ``attempt`` and ``crashes`` at zero."""
+    grant: Grant | None = None
+    completion: Completion | None = None
+    error: AttemptError | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+    """What the update tells clients beyond the state."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The part of a ``processing_state`` row that the rules look at."""
+
+    event_id: UUID
+    state: State
+    version: int
+    attempt: int
+    crashes: int
+    available_at: datetime
+    lease_token: UUID | None = None
+    lease_expires_at: datetime | None = None
+
+
+def claim(event_id: UUID, version: int, grant: Grant) -> Transition:
+    """A worker takes a due event. ``version`` comes from the doorbell, so that a stale one finds nothing."""
+    return Transition(
+        event_id=event_id, from_states=CLAIMABLE, to_state=State.PROCESSING, version=version, needs_due=True,
+        attempts=1, grant=grant,
+    )  # fmt: skip
+
+
+def settle(event_id: UUID, lease_token: UUID, completion: Completion) -> Transition:
+    """The handler has finished; its effects are in the same transaction."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.PROCESSED,
+        lease_token=lease_token, completion=completion, detail={"result": completion.result},
+    )  # fmt: skip
+
+
+def fail(event_id: UUID, lease_token: UUID, error: AttemptError, *, delay_seconds: float) -> Transition:
+    """An attempt failed and another one follows after ``delay_seconds``."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.FAILED, lease_token=lease_token,
+        delay_seconds=delay_seconds, error=error,
+        detail={"error": error.summary(), "retry_in_seconds": round(delay_seconds, 3)},
+    )  # fmt: skip
+
+
+def bury(event_id: UUID, lease_token: UUID, error: AttemptError) -> Transition:
+    """An attempt failed for good: attempts used up, rejected, no handler."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DEAD, lease_token=lease_token,
+        error=error, detail={"error": error.summary()},
+    )  # fmt: skip
+
+
+def release(event_id: UUID, lease_token: UUID) -> Transition:
+    """A worker that shuts down hands back what it has not begun or not finished. No crash, and the attempt is not spent."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, lease_token=lease_token,
+        delay_seconds=0.0, attempts=-1, detail={"reason": "released"},
+    )  # fmt: skip
+
+
+def recover(event_id: UUID, lease_token: UUID, *, crashes: int) -> Transition:
+    """Take an expired lease away from a worker that is gone; ``crashes`` is the count so far, this one not included."""
+    if crashes + 1 >= MAX_CRASHES:
+        error = AttemptError(type="crash_loop", message=f"the worker was lost {crashes + 1} times with this event")
+        return Transition(
+            event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DEAD, lease_token=lease_token,
+            needs_expiry=True, crashes=1, error=error, detail={"error": error.summary()},
+        )  # fmt: skip
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, lease_token=lease_token,
+        needs_expiry=True, delay_seconds=CRASH_DELAY_SECONDS * 2**crashes, crashes=1, detail={"reason": "recovered"},
+    )  # fmt: skip
+
+
+def replay(event_id: UUID) -> Transition:
+    """An operator sends a dead or discarded event round again, with all its attempts."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.DEAD, State.DISCARDED}), to_state=State.QUEUED,
+        delay_seconds=0.0, is_reset=True, detail={"reason": "replayed"},
+    )  # fmt: skip
+
+
+def discard(event_id: UUID) -> Transition:
+    """An operator gives an event up."""
+    return Transition(event_id=event_id, from_states=CLAIMABLE | {State.DEAD}, to_state=State.DISCARDED)
+
+
+def after(row: Snapshot, transition: Transition, *, now: datetime) -> Snapshot | None:
+    """The row after the transition, or ``None`` where a guard says no. The model of ``storage.lifecycle.apply``."""
+    if not _may_move(row, transition, now=now):
+        return None
+    delay, grant = transition.delay_seconds, transition.grant
+    return replace(
+        row,
+        state=transition.to_state,
+        version=row.version + 1,
+        attempt=0 if transition.is_reset else row.attempt + transition.attempts,
+        crashes=0 if transition.is_reset else row.crashes + transition.crashes,
+        available_at=row.available_at if delay is None else now + timedelta(seconds=delay),
+        lease_token=grant.token if grant else None,
+        lease_expires_at=now + timedelta(seconds=grant.seconds) if grant else None,
+    )
+
+
+def _may_move(row: Snapshot, transition: Transition, *, now: datetime) -> bool:
+    return (
+        row.event_id == transition.event_id
+        and row.state in transition.from_states
+        and transition.version in (None, row.version)
+        and transition.lease_token in (None, row.lease_token)
+        and not (transition.needs_due and row.available_at > now)
+        and not (transition.needs_expiry and (row.lease_expires_at is None or row.lease_expires_at > now))
+    )

@@ -1,0 +1,110 @@
+"""The live window in Redis: publishing updates to topics, and the names and replies that the gateway reads.
+
+Per topic a meta hash (epoch, offset), a stream of the last updates, and a channel. Names carry the tenant, so equal topics
+of two tenants never meet. All of it may vanish at any time: PostgreSQL's outbox is what makes updates safe.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, NamedTuple
+
+import redis
+from redis.exceptions import NoScriptError
+
+from holdfast.domain.update import Update
+from holdfast.messaging.contracts import encode_update
+
+__all__ = [
+    "PUBLISH_SCRIPT",
+    "READ_SCRIPT",
+    "Publisher",
+    "TopicKeys",
+    "TopicReading",
+    "parse_message",
+    "parse_reading",
+    "topic_keys",
+]
+
+PUBLISH_SCRIPT = files(__package__).joinpath("publish.lua").read_text()
+READ_SCRIPT = files(__package__).joinpath("read.lua").read_text()
+
+
+class TopicKeys(NamedTuple):
+    """Names in Redis of one tenant's topic."""
+
+    meta: str
+    stream: str
+    channel: str
+
+
+@dataclass(frozen=True, slots=True)
+class TopicReading:
+    """The read script's answer. ``first`` is the oldest offset in the window, ``None`` when it is empty."""
+
+    epoch: str
+    top: int
+    first: int | None
+    entries: list[tuple[int, bytes]]
+
+
+def topic_keys(tenant: str, topic: str) -> TopicKeys:
+    """Where a topic lives. A tenant has no colon in it, so no two pairs share a name."""
+    return TopicKeys(f"live:meta:{tenant}:{topic}", f"live:stream:{tenant}:{topic}", f"live:{tenant}:{topic}")
+
+
+def parse_reading(reply: Sequence[Any]) -> TopicReading:
+    """Read what ``READ_SCRIPT`` returned on a connection that does not decode replies."""
+    epoch, top, first, flat = reply
+    entries = list(zip((int(offset) for offset in flat[::2]), flat[1::2], strict=True))
+    return TopicReading(bytes(epoch).decode(), int(top), None if first < 0 else int(first), entries)
+
+
+def parse_message(payload: bytes) -> tuple[str, int, bytes]:
+    """``(epoch, offset, body)`` of a message on a topic's channel. The body is not parsed."""
+    position, _, body = payload.partition(b" ")
+    epoch, _, offset = position.rpartition(b":")
+    return epoch.decode(), int(offset), body
+
+
+class Publisher:
+    """Writes updates into the live window, each at most once.
+
+    Args:
+        client: a Redis client whose timeouts and retries the caller has chosen.
+        window_seconds, window_updates: what a client that comes back can still be given.
+    """
+
+    def __init__(self, client: "redis.Redis", *, window_seconds: int, window_updates: int) -> None:
+        self._client = client
+        self._digest = hashlib.sha1(PUBLISH_SCRIPT.encode(), usedforsecurity=False).hexdigest()
+        self._window = (window_seconds, window_updates)
+
+    def publish(self, updates: Sequence[Update]) -> None:
+        """Publish in the given order, in one round trip. Publishing an update again is invisible to clients.
+
+        Raises:
+            redis.exceptions.RedisError: some may not have been published; publish all of them again.
+        """
+        if not updates:
+            return
+        try:
+            self._run(updates)
+        except NoScriptError:
+            # Redis was restarted or flushed its scripts. Asking before every call would cost a round trip each time.
+            self._client.script_load(PUBLISH_SCRIPT)
+            self._run(updates)
+
+    def _run(self, updates: Sequence[Update]) -> None:
+        pipeline = self._client.pipeline(transaction=False)
+        for update in updates:
+            keys, arguments = self._call(update)
+            pipeline.evalsha(self._digest, len(keys), *keys, *arguments)
+        pipeline.execute()
+
+    def _call(self, update: Update) -> tuple[list[str], list[Any]]:
+        topics = [topic_keys(update.tenant, topic) for topic in update.topics]
+        keys = [f"live:once:{update.event_id}:{update.version}:{update.step}"]
+        keys += [name for topic in topics for name in (topic.meta, topic.stream)]
+        return keys, [encode_update(update), *self._window, *(topic.channel for topic in topics)]

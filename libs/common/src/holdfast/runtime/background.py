@@ -1,0 +1,102 @@
+"""Threads that work beside a service's own: a duty at intervals, and a queue emptied in batches."""
+
+import queue
+import random
+import threading
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
+
+__all__ = ["Batcher", "Repeater"]
+
+log = logging.get(__name__)
+
+Item = TypeVar("Item")
+
+
+class Repeater:
+    """Runs a duty at intervals in a thread of its own, until stopped. A duty that raises is logged and runs again.
+
+    Intervals are jittered by ±20 %, so that replicas do not sweep in step.
+    """
+
+    def __init__(self, name: str, duty: Callable[[], object], *, interval_seconds: float) -> None:
+        self._duty = duty
+        self._interval_seconds = interval_seconds
+        self._is_stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Run the duty for the first time at once."""
+        self._thread.start()
+
+    def stop(self, *, timeout_seconds: float = 5.0) -> None:
+        """Let the duty under way finish, and no other begin."""
+        self._is_stopping.set()
+        self._thread.join(timeout_seconds)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread still runs."""
+        return self._thread.is_alive()
+
+    def _run(self) -> None:
+        while not self._is_stopping.is_set():
+            try:
+                self._duty()
+            except Exception:
+                log.exception(Log.BACKGROUND_FAILED, duty=self._thread.name)
+            self._is_stopping.wait(self._interval_seconds * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
+
+
+class Batcher(Generic[Item]):
+    """Collects items and hands them to ``flush`` in lists, off the caller's path.
+
+    For work that may be lost and is then done by somebody else: when the backlog is full the oldest items are kept and
+    new ones dropped, and a list whose flush raises is dropped.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        flush: Callable[[list[Item]], None],
+        *,
+        interval_seconds: float = 0.2,
+        batch_limit: int = 500,
+        backlog_limit: int = 50_000,
+    ) -> None:
+        self._flush = flush
+        self._batch_limit = batch_limit
+        self._items: queue.Queue[Item] = queue.Queue(backlog_limit)
+        self._repeater = Repeater(name, self._drain, interval_seconds=interval_seconds)
+
+    def start(self) -> None:
+        """Begin to flush."""
+        self._repeater.start()
+
+    def add(self, item: Item) -> None:
+        """Take an item, without waiting."""
+        try:
+            self._items.put_nowait(item)
+        except queue.Full:
+            return
+
+    def stop(self) -> None:
+        """Flush what is there and end the thread."""
+        self._repeater.stop()
+        self._drain()
+
+    def _drain(self) -> None:
+        while batch := self._take():
+            self._flush(batch)
+
+    def _take(self) -> list[Item]:
+        batch: list[Item] = []
+        while len(batch) < self._batch_limit:
+            try:
+                batch.append(self._items.get_nowait())
+            except queue.Empty:
+                break
+        return batch

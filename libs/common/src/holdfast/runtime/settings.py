@@ -1,0 +1,166 @@
+"""Settings: environment variables with the prefix ``HOLDFAST_``, read once at a process's entry point.
+
+The only place that reads the environment. Units are in the names. A ``HOLDFAST_*`` variable that no service knows is an
+error that suggests the nearest known one: a mistyped limit must not silently be the default.
+"""
+
+import difflib
+import os
+import socket
+from typing import Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from holdfast.domain.errors import ConfigurationError
+
+__all__ = [
+    "BrokerSettings",
+    "GatewaySettings",
+    "IngestSettings",
+    "LiveSettings",
+    "MaintenanceSettings",
+    "ProcessorSettings",
+    "ProcessSettings",
+    "StorageSettings",
+    "load",
+]
+
+PREFIX = "HOLDFAST_"
+
+
+class ProcessSettings(BaseSettings):
+    """What every process has."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    log_format: Literal["auto", "json", "console"] = "auto"
+    """``auto``: readable on a terminal, JSON lines otherwise."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_host: str = "127.0.0.1"
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Serves /metrics, /livez and /readyz; 0: not at all."""
+    node_name: str = Field(default_factory=socket.gethostname)
+    """Names this process's host in leases, logs and ``welcome`` frames."""
+
+
+class StorageSettings(ProcessSettings):
+    """Processes that speak to PostgreSQL."""
+
+    database_url: SecretStr
+    """``postgresql://user:password@host:5432/name``."""
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+
+
+class BrokerSettings(ProcessSettings):
+    """Processes that ring or hear doorbells."""
+
+    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Dramatiq's Redis."""
+
+
+class LiveSettings(ProcessSettings):
+    """Processes that write or read the live window."""
+
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/1")
+    live_window_seconds: int = Field(default=600, ge=10, le=86_400)
+    """How long an update can be replayed to a client that comes back."""
+    live_window_updates: int = Field(default=1000, ge=10, le=100_000)
+    """How many updates of a topic can be replayed, about."""
+
+
+class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
+    """``services/ingest``."""
+
+    ingest_host: str = "127.0.0.1"
+    ingest_port: int = Field(default=8080, ge=0, le=65535)
+    ingest_threads: int = Field(default=16, ge=1, le=256)
+    max_event_bytes: int = Field(default=256 * 1024, ge=1024, le=16 * 1024 * 1024)
+    """Body of one event; longer ones are answered with 413."""
+    redis_timeout_seconds: float = Field(default=0.3, gt=0, le=5)
+    """For publish and doorbell after the commit, each; the 202 never waits longer for Redis."""
+    redispatch_grace_seconds: float = Field(default=5.0, ge=0, le=3600)
+    """How long the doorbell of a new event has before maintenance rings it again."""
+    key_cache_seconds: float = Field(default=30.0, ge=0, le=60)
+    """A revoked API key works for at most this long."""
+    live_token_secret: SecretStr = Field(min_length=32)
+    """Signs live tokens (HS256); shared with the gateway."""
+    live_token_max_seconds: int = Field(default=3600, ge=60, le=86_400)
+    public_live_url: str | None = None
+    """Where browsers find the gateway, told along with a token."""
+
+
+class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings):
+    """``services/processor``."""
+
+    handlers: str | None = None
+    """``package.module:attribute``; otherwise every installed entry point of the group ``holdfast.handlers``."""
+    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
+    processor_processes: int = Field(default=1, ge=1, le=64)
+    processor_threads: int = Field(default=8, ge=1, le=64)
+    shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
+    """Grace for running handlers at SIGTERM; keep it below the orchestrator's."""
+
+
+class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings):
+    """``services/maintenance``."""
+
+    sweep_seconds: float = Field(default=2.0, ge=0.2, le=60)
+    """Between two runs of each duty's in-process timer."""
+    sweep_limit: int = Field(default=500, ge=1, le=10_000)
+    """Events that one run of a duty takes on."""
+    relay_after_seconds: float = Field(default=5.0, ge=0.5, le=600)
+    """Age at which an unpublished update is published by maintenance."""
+    maintenance_threads: int = Field(default=4, ge=1, le=16)
+    shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
+
+
+class GatewaySettings(LiveSettings):
+    """``services/ws-gateway``. The protocol's limits are constants in ``gateway.protocol``, being part of it."""
+
+    gateway_host: str = "127.0.0.1"
+    gateway_port: int = Field(default=8090, ge=0, le=65535)
+    live_token_secret: SecretStr = Field(min_length=32)
+    """Verifies live tokens (HS256); shared with ingest."""
+    allowed_origins: list[str] = Field(default_factory=list)
+    """Browser origins that may connect, as JSON (``["https://app.example.com"]``); empty: same host only."""
+
+
+ALL = (
+    StorageSettings,
+    BrokerSettings,
+    LiveSettings,
+    IngestSettings,
+    ProcessorSettings,
+    MaintenanceSettings,
+    GatewaySettings,
+)
+
+Kind = TypeVar("Kind", bound=ProcessSettings)
+
+
+def load(kind: type[Kind]) -> Kind:
+    """Read one process's settings from the environment.
+
+    Raises:
+        ConfigurationError: naming every missing, invalid or unknown variable, never its value.
+    """
+    problems = _unknown_names()
+    try:
+        settings = kind()
+    except ValidationError as exc:
+        problems += [f"{PREFIX}{'.'.join(map(str, error['loc'])).upper()}: {error['msg']}" for error in exc.errors()]
+    if problems:
+        raise ConfigurationError("settings: " + "; ".join(problems))
+    return settings
+
+
+def _unknown_names() -> list[str]:
+    known = {f"{PREFIX}{name}".upper() for kind in ALL for name in kind.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    return [f"{name} is not a setting{_suggestion(name, known)}" for name in unknown]
+
+
+def _suggestion(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), known, n=1)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -1,0 +1,80 @@
+"""Every log event and every metric, catalogued.
+
+Log events are the constants of :class:`Log`; a test makes sure that no service logs another text. Metrics carry bounded
+labels only: never an id, a tenant or a topic.
+"""
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+__all__ = ["Log", "Metrics"]
+
+_FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class Log:
+    """Names of log events, by the service that writes them."""
+
+    # every process
+    STARTED: Final = "started"
+    STOPPING: Final = "stopping"
+    STOPPED: Final = "stopped"
+    BACKGROUND_FAILED: Final = "background duty failed; it runs again at its next turn"
+    DATABASE_UNAVAILABLE: Final = "database unavailable"
+    REDIS_UNAVAILABLE: Final = "redis unavailable"
+    UPDATES_NOT_MARKED: Final = "published updates could not be marked; the relay will publish them again"
+    METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics"
+    # ingest
+    REQUEST_FAILED: Final = "request failed"
+    REQUEST_REJECTED: Final = "request rejected"
+    NOT_ENQUEUED: Final = "event recorded but not enqueued"
+    NOT_PUBLISHED: Final = "update not published; the relay will"
+    # processor
+    HANDLERS_LOADED: Final = "handlers loaded"
+    STALE_DOORBELL: Final = "stale doorbell"
+    PROCESSED: Final = "event processed"
+    ATTEMPT_FAILED: Final = "attempt failed"
+    DEAD_LETTER: Final = "event is dead"
+    LEASE_LOST: Final = "lease lost"
+    ALREADY_PROCESSED: Final = "event was processed before"
+    # maintenance
+    RECOVERED: Final = "events recovered"
+    REDISPATCHED: Final = "events redispatched"
+    RELAYED: Final = "updates relayed"
+    # gateway
+    CONNECTED: Final = "client connected"
+    DISCONNECTED: Final = "client disconnected"
+    REDIS_RESUBSCRIBED: Final = "redis connection came back; catching up"
+
+
+class Metrics:
+    """Metrics, by the service that moves them. Importing this registers them all; unmoved ones read zero."""
+
+    # ingest
+    received = Counter("holdfast_events_received", "Answers to POST /v1/events", ["outcome"])
+    ingest_seconds = Histogram("holdfast_ingest_duration_seconds", "POST /v1/events, whole request", buckets=_FAST)
+    enqueue_failures = Counter(
+        "holdfast_enqueue_failures", "Doorbells or updates that Redis did not take after a commit"
+    )
+    # processor
+    handler_seconds = Histogram(
+        "holdfast_handler_duration_seconds", "Handler run time", ["handler", "outcome"], buckets=_FAST
+    )
+    end_to_end_seconds = Histogram(
+        "holdfast_end_to_end_seconds", "From received to processed", buckets=(*_FAST, 60, 300)
+    )
+    stale_doorbells = Counter("holdfast_stale_doorbells", "Doorbells that found nothing to claim")
+    lost_leases = Counter("holdfast_lost_leases", "Attempts whose event had been given to another worker")
+    retries = Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])
+    dead_letters = Counter("holdfast_dead_letters", "Events that became dead letters", ["reason"])
+    # maintenance
+    recovered = Counter("holdfast_events_recovered", "Expired leases taken away", ["to_state"])
+    redispatched = Counter("holdfast_events_redispatched", "Doorbells rung again for due events")
+    relayed = Counter("holdfast_updates_relayed", "Updates published by the relay")
+    pending = Gauge("holdfast_events_pending", "Open events by state", ["state"])
+    oldest_due_seconds = Gauge("holdfast_oldest_due_age_seconds", "Age of the oldest event that is due and not claimed")
+    # gateway
+    connections = Gauge("holdfast_live_connections", "Open live connections")
+    delivered = Counter("holdfast_updates_delivered", "Update frames handed to connections")
+    closed = Counter("holdfast_live_closed", "Live connections closed, by close code", ["code"])

@@ -1,0 +1,193 @@
+"""The schema, as SQLAlchemy sees it. The constraints repeat the invariants of the state machine.
+
+Migrations create it; a test compares the two.
+"""
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+__all__ = ["ApiKey", "AttemptErrorRow", "Base", "Event", "EventUpdate", "ProcessedEvent", "ProcessingState"]
+
+
+class Base(DeclarativeBase):
+    """Names every constraint, so that errors can be translated by name."""
+
+    metadata = MetaData(
+        naming_convention={
+            "pk": "pk_%(table_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012
+        str: Text,
+        bytes: LargeBinary,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+    }
+
+
+def _event_reference() -> Any:
+    return mapped_column(ForeignKey("event.id", ondelete="CASCADE"))
+
+
+class Event(Base):
+    """What was accepted. Immutable."""
+
+    __tablename__ = "event"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    source: Mapped[str]
+    ce_id: Mapped[str]
+    type: Mapped[str]
+    subject: Mapped[str | None]
+    time: Mapped[datetime | None]
+    audience: Mapped[str | None]
+    datacontenttype: Mapped[str | None]
+    dataschema: Mapped[str | None]
+    extensions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    data: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    data_bytes: Mapped[bytes | None]
+    data_digest: Mapped[bytes]
+    traceparent: Mapped[str | None]
+    received_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    parent_id: Mapped[UUID | None]
+    replay_of: Mapped[UUID | None]
+
+    __table_args__ = (
+        # CloudEvents 1.0: source + id is unique for each distinct event.
+        UniqueConstraint("tenant", "source", "ce_id", name="uq_event_identity"),
+        CheckConstraint("data IS NULL OR data_bytes IS NULL", name="one_kind_of_data"),
+        CheckConstraint("octet_length(data_digest) = 32", name="digest_is_sha256"),
+    )
+
+
+class ProcessingState(Base):
+    """Where the event stands: hot and narrow, one row an event, with room in the page for its next version."""
+
+    __tablename__ = "processing_state"
+
+    event_id: Mapped[UUID] = mapped_column(ForeignKey("event.id", ondelete="CASCADE"), primary_key=True)
+    state: Mapped[str]
+    version: Mapped[int]
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    crashes: Mapped[int] = mapped_column(server_default=text("0"))
+    dispatches: Mapped[int] = mapped_column(server_default=text("0"))
+    available_at: Mapped[datetime]
+    next_dispatch_at: Mapped[datetime]
+    lease_token: Mapped[UUID | None]
+    lease_expires_at: Mapped[datetime | None]
+    lease_owner: Mapped[str | None]
+    last_error: Mapped[dict[str, Any] | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        CheckConstraint(
+            "state IN ('queued', 'processing', 'failed', 'processed', 'dead', 'discarded')", name="state_is_known"
+        ),
+        CheckConstraint("(state = 'processing') = (lease_token IS NOT NULL)", name="lease_iff_processing"),
+        CheckConstraint("(lease_token IS NULL) = (lease_expires_at IS NULL)", name="lease_expires"),
+        CheckConstraint(
+            "(state IN ('processed', 'dead', 'discarded')) = (finished_at IS NOT NULL)", name="finished_iff_settled"
+        ),
+        CheckConstraint("version >= 1 AND attempt >= 0 AND crashes >= 0 AND dispatches >= 0", name="counts"),
+        Index(
+            "ix_processing_state_due", "next_dispatch_at", postgresql_where=text("state IN ('queued', 'failed')")
+        ),
+        Index(
+            "ix_processing_state_lease", "lease_expires_at", postgresql_where=text("state = 'processing'")
+        ),
+        Index("ix_processing_state_dead", "finished_at", postgresql_where=text("state = 'dead'")),
+        {"postgresql_with": {"fillfactor": 70}},
+    )  # fmt: skip
+
+
+class ProcessedEvent(Base):
+    """The processed-event log: its primary key is what makes a second effect impossible."""
+
+    __tablename__ = "processed_event_log"
+
+    event_id: Mapped[UUID] = mapped_column(ForeignKey("event.id", ondelete="CASCADE"), primary_key=True)
+    handler: Mapped[str]
+    attempt: Mapped[int]
+    lease_token: Mapped[UUID]
+    result: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    duration_ms: Mapped[int]
+    processed_at: Mapped[datetime]
+
+
+class EventUpdate(Base):
+    """Append-only history of every transition, and the outbox of updates not yet published."""
+
+    __tablename__ = "event_update"
+
+    event_id: Mapped[UUID] = _event_reference()
+    version: Mapped[int]
+    state: Mapped[str]
+    attempt: Mapped[int]
+    at: Mapped[datetime]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    published_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("event_id", "version"),
+        Index("ix_event_update_unpublished", "at", postgresql_where=text("published_at IS NULL")),
+    )
+
+
+class AttemptErrorRow(Base):
+    """Why an attempt failed, with the traceback. Operators see it, live clients do not."""
+
+    __tablename__ = "attempt_error"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    event_id: Mapped[UUID] = _event_reference()
+    attempt: Mapped[int]
+    handler: Mapped[str | None]
+    error_type: Mapped[str]
+    message: Mapped[str]
+    traceback: Mapped[str | None]
+    fingerprint: Mapped[str | None]
+    worker: Mapped[str | None]
+    duration_ms: Mapped[int | None]
+    at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_attempt_error_event_id", "event_id"),)
+
+
+class ApiKey(Base):
+    """A producer's or operator's key. Only a hash of the secret is stored."""
+
+    __tablename__ = "api_key"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    scopes: Mapped[list[str]]
+    secret_hash: Mapped[bytes]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    revoked_at: Mapped[datetime | None]
