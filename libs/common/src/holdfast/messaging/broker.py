@@ -3,20 +3,44 @@
 Retries, delays and dead letters live in PostgreSQL. The middleware is therefore an explicit list without Retries (it loses
 a message when Redis is down at the wrong moment, and the message is acknowledged all the same), AgeLimit, TimeLimit (it
 raises into threads and can end them for good), Callbacks, Pipelines and Prometheus.
+
+:class:`DoorbellBroker` keeps Dramatiq's keys and worker and changes how they are waited for. Its consumer sleeps in Redis
+on a bell instead of polling with a backoff, and acknowledges in the call that fetches. With prototypes of the two, an idle
+system took 209 ms from POST to ``processed`` at the median, and 6 ms. What a crash can do to it is harmless here: a
+doorbell that is lost is rung again, and one that is delivered twice is stale.
 """
 
-from collections.abc import Sequence
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from importlib.resources import files
+from typing import Any
+from uuid import uuid4
 
 import redis
+from dramatiq import Message
+from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
+from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware, ShutdownNotifications
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
 from redis.retry import Retry
 
-__all__ = ["redis_client", "redis_broker"]
+__all__ = ["DoorbellBroker", "redis_broker", "redis_client"]
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After which other workers may take over the messages of a dead one. Doorbells are hints: the exact time matters little."""
+
+MAX_BELLS = 64
+"""Consumers that one burst can wake at once; the others look after a second anyway."""
+
+RING_LIMIT = 500
+"""Messages in one script call: Redis serves nobody else meanwhile."""
+
+_RING = files(__package__).joinpath("ring.lua").read_text()
+_EXCHANGE = files(__package__).joinpath("exchange.lua").read_text()
 
 
 def redis_client(url: str, *, timeout_seconds: float) -> "redis.Redis":
@@ -36,15 +60,172 @@ def redis_client(url: str, *, timeout_seconds: float) -> "redis.Redis":
 
 def redis_broker(
     url: str, *, timeout_seconds: float, is_consumer: bool, middleware: Sequence[Middleware] = ()
-) -> RedisBroker:
+) -> "DoorbellBroker":
     """A broker for ringing (``is_consumer=False``) or for a worker.
 
     Only consumers do Dramatiq's upkeep of dead workers' messages: in a request it would cost the wrong caller time.
     """
-    return RedisBroker(  # type: ignore[no-untyped-call]
-        client=redis_client(url, timeout_seconds=timeout_seconds),
+    return DoorbellBroker(
+        url,
+        timeout_seconds=timeout_seconds,
         middleware=[*middleware, *([ShutdownNotifications(notify_shutdown=True)] if is_consumer else [])],
-        heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
         maintenance_chance=50_000 if is_consumer else 0,
-        namespace="dramatiq",
     )
+
+
+class DoorbellBroker(RedisBroker):
+    """Dramatiq's Redis broker with bulk enqueue and a consumer that sleeps until there is something to do.
+
+    There are no delayed messages: an event's ``available_at`` lives in PostgreSQL.
+    """
+
+    def __init__(
+        self, url: str, *, timeout_seconds: float, middleware: Sequence[Middleware], maintenance_chance: int
+    ) -> None:
+        super().__init__(  # type: ignore[no-untyped-call]
+            client=redis_client(url, timeout_seconds=timeout_seconds),
+            middleware=list(middleware),
+            heartbeat_timeout=HEARTBEAT_TIMEOUT_MS,
+            maintenance_chance=maintenance_chance,
+        )
+        self._url = url
+        self._timeout_seconds = timeout_seconds
+        self._ring: Any = self.client.register_script(_RING)
+
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue, without Dramatiq's companion for delayed messages and the thread that would poll it."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues.add(queue_name)
+            self.emit_after("declare_queue", queue_name)
+
+    def enqueue(self, message: Message[Any], *, delay: int | None = None) -> Message[Any]:
+        """Enqueue one message.
+
+        Raises:
+            NotImplementedError: a delay was asked for.
+            redis.exceptions.RedisError: Redis did not take it.
+        """
+        if delay:
+            raise NotImplementedError("delayed messages are not used: set the event's available_at instead")
+        return self.enqueue_many([message])[0]
+
+    def enqueue_many(self, messages: Iterable[Message[Any]]) -> list[Message[Any]]:
+        """Enqueue messages in one round trip for each ``RING_LIMIT`` messages of a queue.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not take all of them.
+        """
+        copies = [message.copy(options={"redis_message_id": str(uuid4())}) for message in messages]
+        for queue_name in dict.fromkeys(message.queue_name for message in copies):
+            queued = [message for message in copies if message.queue_name == queue_name]
+            for start in range(0, len(queued), RING_LIMIT):
+                self._enqueue(queue_name, queued[start : start + RING_LIMIT])
+        return copies
+
+    def _enqueue(self, queue_name: str, messages: Sequence[Message[Any]]) -> None:
+        keys = self.key(queue_name), self.key(f"{queue_name}.msgs"), self.key(f"{queue_name}.bell")
+        arguments: list[Any] = [MAX_BELLS]
+        for message in messages:
+            arguments += [message.options["redis_message_id"], message.encode()]
+        self._ring(keys=keys, args=arguments)
+
+    def key(self, name: str) -> str:
+        """A name in this broker's part of Redis."""
+        return f"{self.namespace}:{name}"
+
+    def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "Consumer":
+        """A consumer that returns ``None`` after ``timeout`` ms without a message."""
+        # Its own connection: it sleeps in a blocking call for longer than other calls may take.
+        sleeper = redis_client(self._url, timeout_seconds=timeout / 1000 + self._timeout_seconds)
+        return _SleepingConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout, sleeper=sleeper)
+
+
+class _SleepingConsumer(Consumer):
+    def __init__(
+        self, broker: DoorbellBroker, queue_name: str, *, prefetch: int, timeout_ms: int, sleeper: "redis.Redis"
+    ) -> None:
+        self._broker = broker
+        self._queue_name = queue_name
+        self._prefetch = prefetch
+        self._timeout_seconds = timeout_ms / 1000
+        self._sleeper = sleeper
+        self._exchange: Any = broker.client.register_script(_EXCHANGE)
+        self._fetched: deque[bytes] = deque()
+        self._running = 0  # handed out and not yet acknowledged
+        self._finished: deque[str] = deque()
+        self._is_finished = threading.Event()
+        self._lock = threading.Lock()
+
+    def __next__(self) -> MessageProxy | None:
+        try:
+            return self._next()
+        except RedisError as exc:
+            raise ConnectionClosed(exc) from None  # type: ignore[no-untyped-call]
+
+    def ack(self, message: MessageProxy) -> None:
+        """Remember it for the next exchange. One that is lost with its process comes back as a stale doorbell."""
+        with self._lock:
+            self._running -= 1
+        self._finished.append(message.options["redis_message_id"])
+        self._is_finished.set()
+
+    def nack(self, message: MessageProxy) -> None:
+        """Put a message that nobody understands on Dramatiq's dead queue."""
+        with self._lock:
+            self._running -= 1
+        try:
+            self._broker.do_nack(self._queue_name, message.options["redis_message_id"])
+        except RedisError as exc:
+            raise ConnectionClosed(exc) from None  # type: ignore[no-untyped-call]
+
+    def requeue(self, messages: Iterable[MessageProxy]) -> None:
+        """Give back what a worker that stops has fetched and not begun."""
+        if ids := [message.options["redis_message_id"] for message in messages]:
+            self._broker.do_requeue(self._queue_name, *ids)
+
+    def close(self) -> None:
+        """Acknowledge what is finished."""
+        try:
+            self._fetch(0)
+        except RedisError:
+            pass  # they come back as stale doorbells
+        finally:
+            self._sleeper.close()
+
+    def _next(self) -> MessageProxy | None:
+        if not self._fetched:
+            self._is_finished.clear()
+            wanted = self._prefetch - self._running
+            if wanted <= 0 and not self._finished:
+                # Every thread is busy: only a finished message makes room for another.
+                self._is_finished.wait(self._timeout_seconds)
+                return None
+            self._fetched.extend(self._fetch(wanted))
+        if not self._fetched:
+            if not self._finished:
+                self._sleep()
+            return None
+        message = Message.decode(self._fetched.popleft())
+        with self._lock:
+            self._running += 1
+        return MessageProxy(message)
+
+    def _fetch(self, wanted: int) -> list[bytes]:
+        acknowledged = [self._finished.popleft() for _ in range(len(self._finished))]
+        broker = self._broker
+        keys = [
+            broker.key(self._queue_name),
+            broker.key(f"{self._queue_name}.msgs"),
+            broker.key(f"__acks__.{broker.broker_id}.{self._queue_name}"),
+            broker.key("__heartbeats__"),
+        ]
+        arguments = [int(time.time() * 1000), broker.broker_id, wanted, *acknowledged]
+        bodies: list[bytes] = self._exchange(keys=keys, args=arguments)
+        return bodies
+
+    def _sleep(self) -> None:
+        if self._sleeper.blpop([self._broker.key(f"{self._queue_name}.bell")], timeout=self._timeout_seconds):
+            return
+        # Nothing to do for a while: Dramatiq's own fetch also looks after the messages of dead workers, now and then.
+        self._fetched.extend(self._broker.do_fetch(self._queue_name, max(1, self._prefetch - self._running)))

@@ -7,9 +7,11 @@ types: a message for an actor that a worker does not know goes straight to Drama
 from collections.abc import Iterable
 from uuid import UUID
 
-from dramatiq import Broker, Message
+from dramatiq import Message
 
-__all__ = ["ACTOR", "QUEUE", "ring"]
+from holdfast.messaging.broker import DoorbellBroker
+
+__all__ = ["ACTOR", "QUEUE", "doorbell", "ring"]
 
 ACTOR = "process_event"
 QUEUE = "events"
@@ -21,11 +23,10 @@ def doorbell(event_id: UUID, version: int, *, traceparent: str | None = None) ->
     return Message(queue_name=QUEUE, actor_name=ACTOR, args=(str(event_id), version), kwargs={}, options=options)
 
 
-def ring(broker: Broker, doorbells: Iterable[tuple[UUID, int]]) -> None:
+def ring(broker: DoorbellBroker, doorbells: Iterable[tuple[UUID, int]]) -> None:
     """Ring for each ``(event_id, version)``, after the commit that made it due.
 
     Raises:
-        dramatiq.errors.ConnectionError: the broker is unreachable; the events are found again by other means.
+        redis.exceptions.RedisError: the broker is unreachable; the events are found again by other means.
     """
-    for event_id, version in doorbells:
-        broker.enqueue(doorbell(event_id, version))
+    broker.enqueue_many(doorbell(event_id, version) for event_id, version in doorbells)

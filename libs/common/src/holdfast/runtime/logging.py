@@ -1,6 +1,6 @@
 """Structured logs: JSON lines on stdout, readable lines on a terminal.
 
-Field names are those of docs/operations.md: ``timestamp, level, message, logger, service.name, …``. Event names are static texts from
+Field names: ``timestamp, level, message, logger, service.name, …``. Event names are static texts from
 ``runtime.telemetry``; whatever varies is a field. Payloads, keys and tokens are never passed to a logger.
 """
 
