@@ -29,6 +29,7 @@ __all__ = [
     "recover",
     "release",
     "replay",
+    "resettle",
     "settle",
 ]
 
@@ -147,6 +148,13 @@ def settle(event_id: UUID, lease_token: UUID, completion: Completion) -> Transit
     return Transition(
         event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.PROCESSED,
         lease_token=lease_token, completion=completion, detail={"result": completion.result},
+    )  # fmt: skip
+
+
+def resettle(event_id: UUID, lease_token: UUID) -> Transition:
+    """The processed-event log has the event although its state says otherwise: only the state is put right."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.PROCESSED, lease_token=lease_token,
     )  # fmt: skip
 
 

@@ -23,10 +23,10 @@ def doorbell(event_id: UUID, version: int, *, traceparent: str | None = None) ->
     return Message(queue_name=QUEUE, actor_name=ACTOR, args=(str(event_id), version), kwargs={}, options=options)
 
 
-def ring(broker: DoorbellBroker, doorbells: Iterable[tuple[UUID, int]]) -> None:
+def ring(broker: DoorbellBroker, doorbells: Iterable[tuple[UUID, int]], *, traceparent: str | None = None) -> None:
     """Ring for each ``(event_id, version)``, after the commit that made it due.
 
     Raises:
         redis.exceptions.RedisError: the broker is unreachable; the events are found again by other means.
     """
-    broker.enqueue_many(doorbell(event_id, version) for event_id, version in doorbells)
+    broker.enqueue_many(doorbell(event_id, version, traceparent=traceparent) for event_id, version in doorbells)

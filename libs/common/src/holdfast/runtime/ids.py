@@ -1,10 +1,11 @@
-"""Identifiers."""
+"""Identifiers and timestamps that a process makes itself."""
 
 import os
 import time
+from datetime import UTC, datetime
 from uuid import UUID
 
-__all__ = ["uuid7"]
+__all__ = ["utc_now", "uuid7"]
 
 
 def uuid7() -> UUID:
@@ -15,3 +16,8 @@ def uuid7() -> UUID:
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def utc_now() -> datetime:
+    """This machine's clock. For telling only: what is compared is PostgreSQL's."""
+    return datetime.now(UTC)

@@ -105,7 +105,7 @@ class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings):
 class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings):
     """``services/maintenance``."""
 
-    sweep_seconds: float = Field(default=2.0, ge=0.2, le=60)
+    sweep_seconds: float = Field(default=1.0, ge=0.2, le=60)
     """Between two runs of each duty's in-process timer."""
     sweep_limit: int = Field(default=500, ge=1, le=10_000)
     """Events that one run of a duty takes on."""

@@ -45,6 +45,7 @@ class Log:
     # gateway
     CONNECTED: Final = "client connected"
     DISCONNECTED: Final = "client disconnected"
+    CLIENT_FAILED: Final = "live connection failed"
     REDIS_RESUBSCRIBED: Final = "redis connection came back; catching up"
 
 
@@ -77,4 +78,5 @@ class Metrics:
     # gateway
     connections = Gauge("holdfast_live_connections", "Open live connections")
     delivered = Counter("holdfast_updates_delivered", "Update frames handed to connections")
+    gaps = Counter("holdfast_live_gaps", "Subscriptions told of a gap", ["reason"])
     closed = Counter("holdfast_live_closed", "Live connections closed, by close code", ["code"])

@@ -65,7 +65,7 @@ WITH wanted AS (
     SELECT event_id, version, state, attempt, at, detail FROM moved
 ), completed AS (
     INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, result, duration_ms, processed_at)
-    SELECT event_id, handler, attempt, held_token, result, duration_ms, at FROM moved WHERE state = 'processed'
+    SELECT event_id, handler, attempt, held_token, result, duration_ms, at FROM moved WHERE handler IS NOT NULL
 ), failed AS (
     INSERT INTO attempt_error (event_id, attempt, handler, error_type, message, traceback, fingerprint, worker,
                                duration_ms, at)

@@ -1,0 +1,138 @@
+"""pytest fixtures: real servers, a database per test, and stacks of real processes.
+
+A PostgreSQL and a Valkey start once per test process (so once per xdist worker) and end with it. A test gets its database
+by cloning a migrated template, which takes some tens of milliseconds, and an emptied Valkey.
+"""
+
+import contextlib
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, TypeVar
+from uuid import uuid4
+
+import pytest
+
+from holdfast.local.servers import Postgres, Valkey
+
+if TYPE_CHECKING:
+    from holdfast.local.stack import Stack
+
+__all__ = ["Eventually", "StartStack"]
+
+Answer = TypeVar("Answer")
+
+TEMPLATE = "holdfast_template"
+
+
+class Eventually(Protocol):
+    """See the fixture ``eventually``."""
+
+    def __call__(
+        self, predicate: Callable[[], Answer], *, timeout_seconds: float = 10.0, message: str | None = None
+    ) -> Answer:
+        """Wait for a true answer."""
+
+
+class StartStack(Protocol):
+    """See the fixture ``start_stack``."""
+
+    def __call__(self, **settings: str) -> "Stack":
+        """Start the services with these ``HOLDFAST_*`` settings."""
+
+
+@pytest.fixture(scope="session")
+def eventually() -> Eventually:
+    """Ask again until the answer is true, and return it; fail with ``message`` when the deadline has passed.
+
+    An assertion that fails in the predicate counts as "not yet".
+    """
+
+    def wait(predicate: Callable[[], Answer], *, timeout_seconds: float = 10.0, message: str | None = None) -> Answer:
+        deadline = time.monotonic() + timeout_seconds
+        while True:
+            failure: AssertionError | None = None
+            try:
+                if answer := predicate():
+                    return answer
+            except AssertionError as exc:
+                failure = exc
+            if time.monotonic() > deadline:
+                pytest.fail(f"not within {timeout_seconds} s: {message or failure or predicate}")
+            time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture(scope="session")
+def server_folder() -> Iterator[Path]:
+    """A folder for servers' data, gone after the tests."""
+    with tempfile.TemporaryDirectory(prefix="holdfast-test-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres(server_folder: Path) -> Iterator[Postgres]:
+    """A PostgreSQL with a migrated template database. Shared: tests that stop a server start one of their own."""
+    server = Postgres(server_folder / "shared", is_durable=False)
+    server.start()
+    try:
+        _make_template(server)
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def valkey(server_folder: Path) -> Iterator[Valkey]:
+    """A Valkey, shared like ``postgres``."""
+    server = Valkey(server_folder / "shared")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def database_url(postgres: Postgres) -> Iterator[str]:
+    """A new migrated database."""
+    name = clone_template(postgres)
+    yield postgres.url(name)
+    postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@pytest.fixture
+def redis_url(valkey: Valkey) -> str:
+    """An empty Valkey, database 0."""
+    valkey.execute("FLUSHALL")
+    return valkey.url(0)
+
+
+@pytest.fixture
+def start_stack(server_folder: Path) -> Iterator[StartStack]:
+    """Start all services as processes of their own, with servers of their own. They end with the test."""
+    from holdfast.local.stack import Stack
+
+    with contextlib.ExitStack() as running:
+
+        def start(**settings: str) -> Stack:
+            stack = Stack(server_folder / uuid4().hex, settings=settings, is_durable=True)
+            running.callback(stack.stop)
+            stack.start()
+            return stack
+
+        yield start
+
+
+def clone_template(server: Postgres) -> str:
+    """A new database like the migrated template; returns its name."""
+    name = f"test_{uuid4().hex}"
+    server.execute(f'CREATE DATABASE "{name}" TEMPLATE {TEMPLATE} STRATEGY file_copy')
+    return name
+
+
+def _make_template(server: Postgres) -> None:
+    from holdfast.storage.migrate import upgrade
+
+    server.execute(f"CREATE DATABASE {TEMPLATE}")
+    upgrade(server.url(TEMPLATE))

@@ -1,0 +1,1 @@
+"""HTTP routes, a blueprint per resource."""

@@ -1,0 +1,30 @@
+"""Publish what is left in the outbox: updates whose process died, or whose Redis was away."""
+
+from holdfast.messaging.live import Publisher
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.storage import updates
+from holdfast.storage.database import Database
+
+__all__ = ["relay"]
+
+log = logging.get(__name__)
+
+
+def relay(database: Database, publisher: Publisher, *, older_than_seconds: float, limit: int) -> int:
+    """Publish up to ``limit`` updates, oldest first; returns how many. Those published before stay invisible to clients.
+
+    Raises:
+        DatabaseUnavailable: the outbox can not be read, or not be marked (then they are published again, invisibly).
+        redis.exceptions.RedisError: Redis is down; they stay in the outbox.
+    """
+    with database.transaction() as session:
+        left = updates.unpublished(session, older_than_seconds=older_than_seconds, limit=limit)
+    if not left:
+        return 0
+    publisher.publish(left)
+    with database.transaction() as session:
+        updates.mark_published(session, [(update.event_id, update.version) for update in left])
+    Metrics.relayed.inc(len(left))
+    log.info(Log.RELAYED, count=len(left))
+    return len(left)

@@ -1,0 +1,22 @@
+"""What a handler author writes against.
+
+::
+
+    from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
+
+    handlers = Handlers()
+
+    @handlers.on("com.acme.order.placed", name="charge-order")
+    def charge(order: OrderPlaced, ctx: Context) -> dict: ...
+"""
+
+from importlib.metadata import version
+
+from holdfast.domain.retry import Backoff
+from holdfast.processor.context import Context
+from holdfast.processor.outcomes import Reject, Retry
+from holdfast.processor.registry import Handlers
+
+__all__ = ["Backoff", "Context", "Handlers", "Reject", "Retry"]
+
+VERSION = version("holdfast-processor")
