@@ -111,12 +111,25 @@ def redis_url(valkey: Valkey) -> str:
 @pytest.fixture
 def start_stack(server_folder: Path) -> Iterator[StartStack]:
     """Start all services as processes of their own, with servers of their own. They end with the test."""
+    with _starting(server_folder) as start:
+        yield start
+
+
+@pytest.fixture(scope="session")
+def shared_stack(server_folder: Path) -> Iterator["Stack"]:
+    """A stack for all tests that only use one; starting one takes some seconds. Do not break it."""
+    with _starting(server_folder) as start:
+        yield start()
+
+
+@contextlib.contextmanager
+def _starting(folder: Path) -> Iterator[StartStack]:
     from holdfast.local.stack import Stack
 
     with contextlib.ExitStack() as running:
 
         def start(**settings: str) -> Stack:
-            stack = Stack(server_folder / uuid4().hex, settings=settings, is_durable=True)
+            stack = Stack(folder / uuid4().hex, settings=settings)
             running.callback(stack.stop)
             stack.start()
             return stack

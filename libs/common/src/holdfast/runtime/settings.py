@@ -126,6 +126,14 @@ class GatewaySettings(LiveSettings):
     """Browser origins that may connect, as JSON (``["https://app.example.com"]``); empty: same host only."""
 
 
+class ClientSettings(ProcessSettings):
+    """Names that the ``holdfast`` command reads; declared here so that services beside it do not take them for mistakes."""
+
+    url: str | None = None
+    api_key: SecretStr | None = None
+    live_url: str | None = None
+
+
 ALL = (
     StorageSettings,
     BrokerSettings,

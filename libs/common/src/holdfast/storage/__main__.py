@@ -7,7 +7,8 @@ from holdfast.domain.errors import HoldfastError
 from holdfast.runtime.settings import StorageSettings, load
 from holdfast.storage.database import Database
 from holdfast.storage.keys import SCOPES, create_key, revoke_key
-from holdfast.storage.migrate import check_revision, upgrade_when_up
+from holdfast.storage.migrate import upgrade_when_up
+from holdfast.storage.schema import check_revision
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -65,6 +65,8 @@ class Database:
             "timezone": "UTC",
             "statement_timeout": int(statement_timeout_seconds * 1000),
             "idle_in_transaction_session_timeout": int(idle_in_transaction_seconds * 1000),
+            # A worker killed in the middle of a long statement must not keep its event's row locked until that ends.
+            "client_connection_check_interval": 2000,
         }
         if not is_durable:
             options["synchronous_commit"] = "off"

@@ -9,22 +9,17 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
 
 from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
-from sqlalchemy.exc import ProgrammingError
-from sqlalchemy.orm import Session
 
-from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable, SchemaOutdated
+from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
 from holdfast.storage.database import Database
+from holdfast.storage.schema import OWN_VERSION_TABLE, applied_revision
 
-__all__ = ["REQUIRED_REVISION", "MigrationSource", "check_revision", "current_revision", "upgrade", "upgrade_when_up"]
-
-REQUIRED_REVISION = "0001"
-"""The oldest schema that this release can run on."""
+__all__ = ["MigrationSource", "latest_revision", "sources", "upgrade", "upgrade_when_up"]
 
 _ADVISORY_LOCK = 0x484F4C44
 """Any number that nobody else uses ("HOLD"): two migrations at once would race."""
@@ -41,7 +36,7 @@ class MigrationSource:
     version_table: str
 
 
-OWN = MigrationSource("holdfast.storage:migrations", "holdfast_version")
+OWN = MigrationSource("holdfast.storage:migrations", OWN_VERSION_TABLE)
 
 
 def sources() -> list[MigrationSource]:
@@ -72,7 +67,7 @@ def upgrade(url: str, *, report: Callable[[str], None] = lambda _: None) -> None
             session.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
             for source in sources():
                 _upgrade_source(session.connection(), source)
-                report(f"{source.location}: at {_applied(session, source.version_table)}")
+                report(f"{source.location}: at {applied_revision(session, source.version_table)}")
     finally:
         database.close()
 
@@ -96,25 +91,6 @@ def upgrade_when_up(url: str, *, within_seconds: float, report: Callable[[str], 
             delay = min(delay * 2, 3.0)
 
 
-def current_revision(session: Session) -> str | None:
-    """The database's schema revision, or ``None`` when it was never migrated."""
-    return _applied(session, OWN.version_table)
-
-
-def check_revision(session: Session) -> None:
-    """Make sure that the schema is as new as this release needs; a newer one is fine (expand, deploy, contract).
-
-    Raises:
-        SchemaOutdated: with the command that helps.
-    """
-    revision = current_revision(session)
-    if revision is None or revision < REQUIRED_REVISION:
-        raise SchemaOutdated(
-            f"the database is at revision {revision or 'none'} and this release needs {REQUIRED_REVISION}:"
-            " run 'python -m holdfast.storage migrate'"
-        )
-
-
 def latest_revision() -> str | None:
     """The newest revision that this release ships."""
     return ScriptDirectory.from_config(_config(OWN)).get_current_head()
@@ -132,12 +108,3 @@ def _config(source: MigrationSource) -> Config:
     config.set_main_option("script_location", source.location)
     config.set_main_option("path_separator", "os")
     return config
-
-
-def _applied(session: Session, version_table: str) -> str | None:
-    try:
-        with session.begin_nested():
-            row: Any = session.execute(text(f'SELECT max(version_num) FROM "{version_table}"')).scalar()  # noqa: S608
-    except ProgrammingError:  # the table does not exist yet
-        return None
-    return None if row is None else str(row)

@@ -19,7 +19,7 @@ from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.database import Database
-from holdfast.storage.migrate import check_revision
+from holdfast.storage.schema import check_revision
 from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["Parts", "create_app"]

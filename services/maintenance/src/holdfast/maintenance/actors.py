@@ -20,7 +20,7 @@ from holdfast.runtime.background import Repeater
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import MaintenanceSettings, load
 from holdfast.runtime.telemetry import Log
-from holdfast.storage.migrate import check_revision
+from holdfast.storage.schema import check_revision
 
 log = logging.get(__name__)
 

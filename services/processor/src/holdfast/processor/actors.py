@@ -21,7 +21,7 @@ from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import ProcessorSettings, load
 from holdfast.runtime.telemetry import Log
 from holdfast.storage.database import Database
-from holdfast.storage.migrate import check_revision
+from holdfast.storage.schema import check_revision
 from holdfast.storage.updates import UpdateKey, mark_published
 
 log = logging.get(__name__)

@@ -1,0 +1,55 @@
+# Everything starts here. Needs Python 3.11 to 3.13 and make; the rest is set up by tools/bootstrap.
+.DEFAULT_GOAL := help
+.PHONY: help run up down status test check locks locks-check alone bench compose-up compose-down compose-test clean setup
+BIN := .venv/bin
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:
+	@tools/bootstrap
+
+run: setup ## start everything, send sample events (or EVENTS=file.jsonl), show them live until Ctrl-C
+	@exec $(BIN)/python -m holdfast.local run $(if $(EVENTS),--events '$(EVENTS)')
+
+up: setup ## start everything in the background; .holdfast/stack.json says where it is
+	@$(BIN)/python -m holdfast.local up
+
+down: setup ## stop what 'make up' started
+	@$(BIN)/python -m holdfast.local down
+
+status: setup ## say what runs and where
+	@$(BIN)/python -m holdfast.local status
+
+test: setup ## run every test against servers of its own (ARGS='-k name' for some)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+
+check: setup ## ruff, mypy (strict) and import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy libs services deploy examples tests bench
+	$(BIN)/lint-imports
+
+locks: setup ## compile the requirements.lock files (UPGRADE=1 for newer releases)
+	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/lock.sh
+
+locks-check: setup ## fail when a requirements.lock is stale
+	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/lock.sh --check
+
+alone: setup ## install each service alone from its lock and import it
+	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/alone.sh
+
+bench: setup ## measure throughput and latency beside their limits
+	@$(BIN)/python -m bench
+
+compose-up: ## build the images and start the stack in containers
+	docker compose up --build --detach --wait
+
+compose-down: ## stop the containers and remove their data
+	docker compose down --volumes
+
+compose-test: setup ## check the containers end to end
+	deploy/docker/check.sh
+
+clean: ## remove the environment, the caches and the local data
+	rm -rf .venv .holdfast .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

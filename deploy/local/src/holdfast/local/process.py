@@ -1,0 +1,154 @@
+"""A program under guard: started, signalled, stopped, killed and started again."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["Guarded", "StartFailed", "wait_until"]
+
+GUARD = Path(__file__).with_name("guard.py")
+
+STOP_SECONDS = 30
+"""More than any grace: a guard that takes longer is itself stuck."""
+
+
+class StartFailed(Exception):
+    """A program did not start. The message has the end of its log."""
+
+
+class Guarded:
+    """A program that can not outlive this process.
+
+    Args:
+        log: file that its output is appended to.
+        is_unrooted: run it as "nobody" when this process is root.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        log: Path,
+        stop_signal: int = signal.SIGTERM,
+        grace_seconds: float = 10,
+        is_unrooted: bool = False,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.pid = 0
+        self._stop_signal = stop_signal
+        self._grace_seconds = grace_seconds
+        self._is_unrooted = is_unrooted
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the program runs."""
+        return self._guard is not None and self._guard.poll() is None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start the program, again if it has ended; does not wait for it to be ready."""
+        self._wait()
+        reading, writing = os.pipe()
+        unrooted = {"HOLDFAST_GUARD_UNROOT": "1"} if self._is_unrooted else {}
+        with self.log.open("ab") as log:
+            self._guard = subprocess.Popen(
+                [sys.executable, "-S", "-c", _PRELUDE.format(fd=writing, guard=str(GUARD)),
+                 str(int(self._stop_signal)), str(self._grace_seconds), *command],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, env={**environment, **unrooted},
+                pass_fds=[writing],
+                start_new_session=True,  # Ctrl-C is for the launcher, which stops things in order
+            )  # fmt: skip
+        os.close(writing)
+        with os.fdopen(reading) as told:
+            self.pid = int(told.readline() or 0)
+
+    def stop(self) -> None:
+        """End it in its orderly way; after the grace the hard way."""
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+        self._wait()
+
+    def join(self, seconds: float) -> None:
+        """Wait for a program that ends by itself; stop it when the time is up."""
+        if self._guard is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(seconds)
+        self.stop()
+
+    def kill(self) -> None:
+        """SIGKILL the program: what a power cut or the OOM killer does."""
+        self.send(signal.SIGKILL)
+        self._wait()
+
+    def send(self, signal_number: int, *, pid: int | None = None) -> None:
+        """Send the program, or one of its descendants, a signal."""
+        if self.is_running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid if pid is None else pid, signal_number)
+
+    def pids(self) -> list[int]:
+        """The program's process id, then those of all its descendants; empty when it does not run."""
+        return [self.pid, *_descendants(self.pid)] if self.is_running else []
+
+    def tail(self, lines: int = 20) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:]) if self.log.exists() else ""
+
+    def _wait(self) -> None:
+        """See the guard to its end and let go of it."""
+        if self._guard is not None:
+            self._guard.wait(STOP_SECONDS)
+            if self._guard.stdin is not None:
+                self._guard.stdin.close()
+        self._guard = None
+
+
+def wait_until(is_ready: Callable[[], bool], *, process: Guarded, seconds: float, what: str) -> None:
+    """Wait until ``is_ready()`` is true.
+
+    Raises:
+        StartFailed: the process ended or the time is up.
+    """
+    deadline = time.monotonic() + seconds
+    while not is_ready():
+        if not process.is_running or time.monotonic() > deadline:
+            raise StartFailed(f"{what} did not start; the end of {process.log}:\n{process.tail()}")
+        time.sleep(0.02)
+
+
+# The pid travels on descriptor 3, whatever number the pipe had here.
+_PRELUDE = (
+    "import os, runpy, sys; os.dup2({fd}, 3); os.set_inheritable(3, False);"
+    " sys.argv[0] = {guard!r}; runpy.run_path({guard!r}, run_name='__main__')"
+)
+
+
+def _descendants(pid: int) -> list[int]:
+    children: dict[int, list[int]] = {}
+    for child, parent in _processes():
+        children.setdefault(parent, []).append(child)
+    found, todo = [], [pid]
+    while todo:
+        for child in sorted(children.get(todo.pop(), [])):
+            found.append(child)
+            todo.append(child)
+    return found
+
+
+def _processes() -> list[tuple[int, int]]:
+    """``(pid, parent's pid)`` of every process."""
+    if not Path("/proc/self/stat").exists():
+        listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
+        return [(int(line.split()[0]), int(line.split()[1])) for line in listed.splitlines()]
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            # The name, in parentheses, may hold anything: fields count from behind it.
+            found.append((int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])))
+    return found

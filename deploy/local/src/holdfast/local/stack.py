@@ -1,0 +1,256 @@
+"""A stack: PostgreSQL, Valkey and the services, on ports of its own, supervised."""
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from holdfast.local.process import Guarded, StartFailed, wait_until
+from holdfast.local.servers import Postgres, Server, Valkey, free_port
+from holdfast.local.services import SERVICES, Service, environment, is_ready
+from holdfast.storage.database import Database
+from holdfast.storage.keys import SCOPES, create_key
+from holdfast.storage.migrate import upgrade
+
+__all__ = ["Ports", "Stack"]
+
+READY_SECONDS = 60
+TENANT = "demo"
+CHECK_SECONDS = 0.2
+RESTART_SECONDS = (0.2, 5.0)
+"""Wait before the first restart of a service that died, and the longest one; it doubles in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Wished ports; one that is taken is replaced by a free one, and 0 asks for any."""
+
+    postgres: int = 0
+    redis: int = 0
+    ingest: int = 0
+    gateway: int = 0
+
+
+class Stack:
+    """Starts everything in order, restarts services that die, and stops everything in order.
+
+    Args:
+        folder: data, logs and ``stack.json``.
+        settings: ``HOLDFAST_*`` variables for all services, on top of those that make the stack.
+        python_path: where services find modules beside the installed ones.
+        say: told in a line what happens.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        settings: Mapping[str, str] | None = None,
+        ports: Ports | None = None,
+        python_path: str = "",
+        is_durable: bool = True,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        wished = ports or Ports()
+        self.folder = folder
+        self.logs = folder / "logs"
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self.postgres = Postgres(folder / "postgres", port=wished.postgres, is_durable=is_durable)
+        self.redis = Valkey(folder / "redis", port=wished.redis, is_persistent=True)
+        self._ports = {"ingest": free_port(wished.ingest), "ws-gateway": free_port(wished.gateway)}
+        self._metrics = {service.name: free_port() for service in SERVICES if service.has_metrics}
+        self._settings = dict(settings or {})
+        self._python_path = python_path
+        self._secret = secrets.token_hex(32)
+        self._say = say
+        self.services = {
+            service.name: Guarded(service.name, log=self.logs / f"{service.name}.log") for service in SERVICES
+        }
+        self._held: set[str] = set()
+        self._lock = threading.RLock()
+        self._is_stopping = threading.Event()
+        self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
+        self._pids: dict[str, list[int]] = {}
+        self.api_key = ""
+        for name, port, wish in self._wishes(wished):
+            if wish and port != wish:
+                say(f"port {wish} is taken: {name} is on {port}")
+
+    @property
+    def database_url(self) -> str:
+        """``postgresql://`` address."""
+        return self.postgres.url("holdfast")
+
+    @property
+    def ingest_url(self) -> str:
+        """Where events are POSTed, without the path."""
+        return f"http://127.0.0.1:{self._ports['ingest']}"
+
+    @property
+    def live_url(self) -> str:
+        """The WebSocket address."""
+        return f"ws://127.0.0.1:{self._ports['ws-gateway']}/v1/live"
+
+    def metrics_url(self, service: str) -> str:
+        """Where a service serves /metrics, /livez and /readyz."""
+        return f"http://127.0.0.1:{self._metrics[service]}"
+
+    def start(self) -> None:
+        """Start servers, migrate, make a key, start the services, and wait until all are ready.
+
+        Raises:
+            StartFailed: with the end of the log that says why.
+        """
+        for server in self._servers():
+            self._say(f"starting {server.process.name}")
+            server.start()
+        self._prepare_database()
+        self._say("starting the services")
+        for service in SERVICES:
+            self._start(service)
+        for service in SERVICES:
+            self._await(service)
+        self._write()
+        self._supervisor.start()
+
+    def stop(self) -> None:
+        """Stop the services, then the servers."""
+        self._is_stopping.set()
+        if self._supervisor.is_alive():
+            self._supervisor.join()
+        stopping = [threading.Thread(target=process.stop) for process in self.services.values()]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+        for server in (self.redis, self.postgres):
+            server.stop()
+        (self.folder / "stack.json").unlink(missing_ok=True)
+
+    def hold(self, name: str) -> None:
+        """Stop a service and do not restart it until :meth:`resume`."""
+        with self._lock:
+            self._held.add(name)
+        self.services[name].stop()
+
+    def resume(self, name: str) -> None:
+        """Start a held service again and wait until it is ready."""
+        service = next(service for service in SERVICES if service.name == name)
+        with self._lock:
+            self._held.discard(name)
+            if not self.services[name].is_running:
+                self._start(service)
+        self._await(service)
+        self._write()
+
+    def create_key(self, tenant: str) -> str:
+        """A new API key with every scope."""
+        database = Database(self.database_url, application_name="holdfast-local", pool_size=1)
+        try:
+            with database.transaction() as session:
+                return create_key(session, tenant=tenant, name="local stack", scopes=SCOPES)
+        finally:
+            database.close()
+
+    def describe(self) -> dict[str, Any]:
+        """The content of ``stack.json``."""
+        return {
+            "ingest_url": self.ingest_url,
+            "live_url": self.live_url,
+            "console_url": None,
+            "api_key": self.api_key,
+            "database_url": self.database_url,
+            "redis_url": self.redis.url(1),
+            "broker_url": self.redis.url(0),
+            "metrics": {name: f"{self.metrics_url(name)}/metrics" for name in self._metrics},
+            "pids": self._pids_now(),
+        }
+
+    def _wishes(self, wished: Ports) -> list[tuple[str, int, int]]:
+        return [
+            ("PostgreSQL", self.postgres.port, wished.postgres),
+            ("Redis", self.redis.port, wished.redis),
+            ("ingest", self._ports["ingest"], wished.ingest),
+            ("the gateway", self._ports["ws-gateway"], wished.gateway),
+        ]
+
+    def _servers(self) -> tuple[Server, Server]:
+        return self.postgres, self.redis
+
+    def _prepare_database(self) -> None:
+        if not self.postgres.execute("SELECT 1 FROM pg_database WHERE datname = 'holdfast'"):
+            self.postgres.execute("CREATE DATABASE holdfast")
+        upgrade(self.database_url)
+        key = self.folder / "api-key"
+        if not key.exists():
+            key.touch(mode=0o600)
+            key.write_text(self.create_key(TENANT))
+        self.api_key = key.read_text()
+
+    def _start(self, service: Service) -> None:
+        self.services[service.name].start(service.command, environment(self._settings_of(service)))
+
+    def _settings_of(self, service: Service) -> dict[str, str]:
+        return {
+            "HOLDFAST_DATABASE_URL": self.database_url,
+            "HOLDFAST_BROKER_URL": self.redis.url(0),
+            "HOLDFAST_REDIS_URL": self.redis.url(1),
+            "HOLDFAST_LIVE_TOKEN_SECRET": self._secret,
+            "HOLDFAST_INGEST_PORT": str(self._ports["ingest"]),
+            "HOLDFAST_GATEWAY_PORT": str(self._ports["ws-gateway"]),
+            "HOLDFAST_PUBLIC_LIVE_URL": self.live_url,
+            "HOLDFAST_METRICS_PORT": str(self._metrics.get(service.name, 0)),
+            "HOLDFAST_SHUTDOWN_SECONDS": "8",
+            "HOLDFAST_LOG_FORMAT": "json",
+            **({"PYTHONPATH": self._python_path} if self._python_path else {}),
+            **self._settings,
+        }
+
+    def _await(self, service: Service) -> None:
+        process = self.services[service.name]
+        if service.has_metrics:
+            url = self.metrics_url(service.name)
+            wait_until(lambda: is_ready(url), process=process, seconds=READY_SECONDS, what=service.name)
+        elif not process.is_running:
+            raise StartFailed(f"{service.name} did not start; the end of {process.log}:\n{process.tail()}")
+
+    def _supervise(self) -> None:
+        waits = {service.name: RESTART_SECONDS[0] for service in SERVICES}
+        due: dict[str, float] = {}
+        while not self._is_stopping.wait(CHECK_SECONDS):
+            with self._lock:
+                for service in SERVICES:
+                    self._restart_if_dead(service, waits, due)
+            if self._pids_now() != self._pids:
+                self._write()
+
+    def _restart_if_dead(self, service: Service, waits: dict[str, float], due: dict[str, float]) -> None:
+        name, now = service.name, time.monotonic()
+        if self.services[name].is_running or name in self._held:
+            if now > due.get(name, 0) + 2 * RESTART_SECONDS[1]:
+                waits[name] = RESTART_SECONDS[0]
+            return
+        if name not in due or due[name] < now - 2 * RESTART_SECONDS[1]:
+            due[name] = now + waits[name]
+            self._say(f"{name} ended; starting it again in {waits[name]} s (log: {self.services[name].log})")
+        elif now >= due[name]:
+            waits[name] = min(2 * waits[name], RESTART_SECONDS[1])
+            due[name] = now + waits[name]
+            self._start(service)
+
+    def _pids_now(self) -> dict[str, list[int]]:
+        servers = {server.process.name: server.process.pids() for server in self._servers()}
+        return servers | {name: process.pids() for name, process in self.services.items()}
+
+    def _write(self) -> None:
+        """Write ``stack.json``, whole or not at all: others read it at any time."""
+        described = self.describe()
+        self._pids = described["pids"]
+        new = self.folder / "stack.json.new"
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(described, indent=2) + "\n")
+        new.replace(self.folder / "stack.json")

@@ -1,0 +1,42 @@
+"""How updates look on a terminal."""
+
+import json
+from typing import Any
+
+from rich.text import Text
+
+__all__ = ["update_line"]
+
+STYLES = {
+    "queued": "cyan",
+    "processing": "yellow",
+    "processed": "green",
+    "failed": "red",
+    "dead": "bold red",
+    "discarded": "dim",
+}
+
+
+def update_line(event: dict[str, Any]) -> Text:
+    """One update as a line: time, state, version, type, id and what is worth knowing beside."""
+    state = event["state"]
+    line = Text()
+    line.append(f"{event['at'][11:23]}  ", "dim")
+    line.append(f"{state:<11}", STYLES.get(state, ""))
+    line.append(f"v{event['version']:<3}")
+    line.append(f"{event['type']:<44} ")
+    line.append(event["id"][-12:], "dim")
+    if note := _note(event["detail"]):
+        line.append(f"  {note}")
+    return line
+
+
+def _note(detail: dict[str, Any]) -> str:
+    if progress := detail.get("progress"):
+        return f"{progress['fraction']:.0%} {progress.get('message') or ''}".strip()
+    if error := detail.get("error"):
+        retry = detail.get("retry_in_seconds")
+        return f"{error['type']}: {error['message']}" + (f" (again in {retry:.1f} s)" if retry is not None else "")
+    if detail.get("result") is not None:
+        return json.dumps(detail["result"], ensure_ascii=False)[:120]
+    return str(detail.get("reason", ""))

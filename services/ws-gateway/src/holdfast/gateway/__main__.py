@@ -1,0 +1,43 @@
+"""``python -m holdfast.gateway``: serve live clients until SIGTERM."""
+
+import signal
+import sys
+from importlib.metadata import version
+from types import FrameType
+
+from holdfast.domain.errors import ConfigurationError
+from holdfast.gateway.app import Gateway
+from holdfast.gateway.server import LiveServer, config
+from holdfast.runtime import logging
+from holdfast.runtime.health import serve_health
+from holdfast.runtime.settings import GatewaySettings, load
+
+
+def main() -> int:
+    """Return the exit status."""
+    try:
+        settings = load(GatewaySettings)
+    except ConfigurationError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return 2
+    logging.configure(
+        service="ws-gateway",
+        version=version("holdfast-ws-gateway"),
+        log_format=settings.log_format,
+        level=settings.log_level,
+    )
+    # uvicorn takes these over while it serves, and raises what it got again when it is done: then that means success.
+    signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, _exit)
+    gateway = Gateway(settings)
+    serve_health(settings.metrics_host, settings.metrics_port, gateway.checks, is_alive=gateway.is_alive)
+    LiveServer(config(gateway.app, host=settings.gateway_host, port=settings.gateway_port), gateway.endpoint).run()
+    return 0
+
+
+def _exit(_: int, __: FrameType | None) -> None:
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""The gateway put together: routes, and the tasks beside them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route, WebSocketRoute
+
+from holdfast.gateway.endpoint import LiveEndpoint
+from holdfast.gateway.hub import LINGER_SECONDS, Hub, State
+from holdfast.gateway.protocol import LIMITS, Limits
+from holdfast.gateway.source import CONNECT_SECONDS, Source
+from holdfast.gateway.tokens import TokenVerifier
+from holdfast.runtime.health import Check, readiness
+from holdfast.runtime.settings import GatewaySettings
+
+__all__ = ["Gateway", "RedisUnavailable"]
+
+
+class RedisUnavailable(Exception):
+    """Redis is away, or came back and topics are still being caught up with."""
+
+
+class Gateway:
+    """One gateway process."""
+
+    def __init__(
+        self, settings: GatewaySettings, *, limits: Limits = LIMITS, linger_seconds: float = LINGER_SECONDS
+    ) -> None:
+        window_seconds = settings.live_window_seconds
+        self._source = Source(settings.redis_url.get_secret_value(), window_seconds=window_seconds)
+        self._hub = Hub(
+            self._source,
+            limits,
+            window_seconds=window_seconds,
+            on_state=self._announce,
+            linger_seconds=linger_seconds,
+        )
+        self.endpoint = LiveEndpoint(
+            self._hub,
+            TokenVerifier(settings.live_token_secret.get_secret_value()),
+            limits=limits,
+            node=settings.node_name,
+            allowed_origins=settings.allowed_origins,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self.checks = {"redis": Check(self._probe)}
+        self.app = Starlette(
+            routes=[
+                WebSocketRoute("/v1/live", self.endpoint.serve),
+                Route("/livez", self._livez),
+                Route("/readyz", self._readyz),
+            ],
+            lifespan=self._lifespan,
+        )
+
+    def is_alive(self) -> bool:
+        """Whether every task that must run for ever still does."""
+        return not any(task.done() for task in self._tasks)
+
+    def _announce(self, state: State) -> None:
+        self.endpoint.announce(state)
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._tasks = [
+            asyncio.create_task(self._source.run(self._hub), name="redis source"),
+            asyncio.create_task(self._hub.sweep(), name="topic sweep"),
+        ]
+        # A process that has just started should not refuse its first client for a connect that takes a millisecond.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_SECONDS):
+                await self._source.has_tried.wait()
+        yield
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hub.close()
+        await self._source.aclose()
+
+    def _probe(self) -> None:
+        """The hub knows how Redis is; asking it again would only add load where it hurts."""
+        if self._hub.state != "ok":
+            raise RedisUnavailable
+
+    async def _livez(self, _: Request) -> Response:
+        is_alive = self.is_alive()
+        return JSONResponse({"status": "ok" if is_alive else "dead"}, status_code=200 if is_alive else 503)
+
+    async def _readyz(self, _: Request) -> Response:
+        answer = readiness(self.checks)
+        return Response(answer.body(), status_code=answer.http_status, media_type="application/json")
