@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import websockets.asyncio.client
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake
 
 from holdfast.client.errors import LiveClosed
@@ -69,6 +69,8 @@ async def watch(
 ) -> AsyncIterator[Frame]:
     """Watch topics until the caller stops. Reconnects and resumes by itself; yields each update of an event once.
 
+    Leave it with ``async with contextlib.aclosing(watch(…)) as frames`` to close the connection at once.
+
     Args:
         live_url: ``ws://…/v1/live``.
         token: a live token, or a function that gets a new one; with a function the watch outlives a token.
@@ -82,9 +84,14 @@ async def watch(
     wait_seconds = FIRST_WAIT_SECONDS
     while True:
         try:
-            async for frame in watching.connect(live_url, await _token(token)):
-                wait_seconds = FIRST_WAIT_SECONDS
-                yield frame
+            connection = await _connect(live_url)
+            try:
+                await connection.send(watching.hello(await _token(token)))
+                while (frame := await watching.next(connection)) is not None:
+                    wait_seconds = FIRST_WAIT_SECONDS
+                    yield frame
+            finally:
+                await connection.close()
         except ConnectionClosed as exc:
             code, reason = (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd else (1006, "connection lost")
             if code >= TERMINAL:
@@ -93,6 +100,12 @@ async def watch(
             pass  # unreachable, or 503 while it can not serve
         await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
         wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
+
+
+async def _connect(live_url: str) -> ClientConnection:
+    return await connect(
+        live_url, max_size=MAX_FRAME_BYTES, compression=None, ping_interval=None, close_timeout=2, proxy=None
+    )  # fmt: skip
 
 
 async def _token(token: str | Callable[[], str]) -> str:
@@ -107,23 +120,28 @@ class _Watch:
         self._positions = positions
         self._seen: dict[tuple[str, str], tuple[int, int]] = {}
 
-    async def connect(self, live_url: str, token: str) -> AsyncIterator[Frame]:
-        async with websockets.asyncio.client.connect(
-            live_url, max_size=MAX_FRAME_BYTES, compression=None, ping_interval=None, proxy=None
-        ) as connection:
-            hello = {"type": "hello", "v": 1, "token": token, "topics": self._topics, "positions": self._positions}
-            await connection.send(json.dumps(hello))
-            async for text in connection:
-                frame = json.loads(text)
-                if frame["type"] == "ping":
-                    await connection.send('{"type":"pong"}')
-                elif frame["type"] == "error" and not frame.get("temporary"):
-                    raise LiveClosed(TERMINAL, f"{frame['code']}: {frame['message']}")
-                elif frame["type"] == "error":
-                    return  # come back for what could not be subscribed to
-                elif (read := self._read(frame)) is not None:
-                    yield read
-            raise ConnectionClosed(connection.protocol.close_rcvd, connection.protocol.close_sent)
+    def hello(self, token: str) -> str:
+        """The first frame of a connection: what to watch, and from where."""
+        frame = {"type": "hello", "v": 1, "token": token, "topics": self._topics, "positions": self._positions}
+        return json.dumps(frame)
+
+    async def next(self, connection: ClientConnection) -> Frame | None:
+        """The next frame that is for the caller; ``None``: come back, what failed is said to be temporary.
+
+        Raises:
+            ConnectionClosed: by the gateway, or lost.
+            LiveClosed: a topic is refused for good.
+        """
+        while True:
+            frame = json.loads(await connection.recv())
+            if frame["type"] == "ping":
+                await connection.send('{"type":"pong"}')
+            elif frame["type"] == "error" and frame.get("temporary"):
+                return None
+            elif frame["type"] == "error":
+                raise LiveClosed(TERMINAL, f"{frame['code']}: {frame['message']}")
+            elif (read := self._read(frame)) is not None:
+                return read
 
     def _read(self, frame: dict[str, Any]) -> Frame | None:
         if frame["type"] == "status":

@@ -25,7 +25,7 @@ from holdfast.domain.update import Update
 from holdfast.storage.events import EVENT_COLUMNS, stored_event
 from holdfast.storage.updates import update_of
 
-__all__ = ["Doorbell", "apply", "claim_events", "hold", "recover_expired", "redispatch_due"]
+__all__ = ["Doorbell", "apply", "claim_events", "hold", "recover_expired", "redispatch_due", "undo_redispatch"]
 
 Doorbell = tuple[UUID, int]
 """``(event_id, version)``: what a doorbell carries."""
@@ -113,7 +113,13 @@ UPDATE processing_state s SET
     -- 30 s, 1 min, 2 min, … 30 min: a backlog of any length rings a bounded number of times.
     next_dispatch_at = now() + make_interval(secs => least(30 * power(2, least(s.dispatches, 16)), 1800))
 FROM due WHERE s.event_id = due.event_id
-RETURNING s.event_id, s.version, s.crashes
+RETURNING s.event_id, s.version
+""")
+
+_UNDO_REDISPATCH = text("""
+UPDATE processing_state s SET dispatches = greatest(s.dispatches - 1, 0), next_dispatch_at = now()
+FROM jsonb_to_recordset(CAST(:doorbells AS jsonb)) AS d(event_id uuid, version int)
+WHERE s.event_id = d.event_id AND s.version = d.version AND s.state IN ('queued', 'failed')
 """)
 
 
@@ -173,6 +179,12 @@ def redispatch_due(session: Session, *, limit: int) -> list[Doorbell]:
     """
     rows = session.execute(_REDISPATCH, {"limit": limit})
     return [(row.event_id, row.version) for row in rows]
+
+
+def undo_redispatch(session: Session, doorbells: Iterable[Doorbell]) -> None:
+    """Make events due for redispatch again whose doorbells could not be rung. Those that have moved on stay as they are."""
+    listed = [{"event_id": str(event_id), "version": version} for event_id, version in sorted(doorbells)]
+    session.execute(_UNDO_REDISPATCH, {"doorbells": json.dumps(listed)})
 
 
 def _execute(session: Session, statement: Any, transitions: Sequence[Transition], worker: str | None) -> Any:

@@ -1,0 +1,68 @@
+"""Load on ``POST /v1/events``: keep-alive connections, each sending one event after the other."""
+
+import http.client
+import json
+import multiprocessing
+import threading
+import time
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+from holdfast.local.stack import Stack
+
+__all__ = ["measure"]
+
+PROCESSES = 2
+CONNECTIONS = 16
+"""In each process."""
+
+
+def measure(stack: Stack, *, seconds: float) -> float:
+    """Accepted events a second over ``seconds``.
+
+    Raises:
+        RuntimeError: an event was not accepted.
+    """
+    with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
+        counts = pool.starmap(_load, [(stack.ingest_url, stack.api_key, seconds)] * PROCESSES)
+    return sum(counts) / seconds
+
+
+def _load(url: str, api_key: str, seconds: float) -> int:
+    counts = [0] * CONNECTIONS
+    failures: list[str] = []
+
+    def work(number: int) -> None:
+        connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=10)
+        headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/cloudevents+json"}
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline and not failures:
+            connection.request("POST", "/v1/events", _event(), headers)
+            answer = connection.getresponse()
+            body = answer.read()
+            if answer.status != 202:
+                failures.append(f"{answer.status}: {body[:200]!r}")
+            counts[number] += 1
+        connection.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(CONNECTIONS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    if failures:
+        raise RuntimeError(failures[0])
+    return sum(counts)
+
+
+def _event() -> str:
+    return json.dumps(
+        {
+            "specversion": "1.0",
+            "id": uuid4().hex,
+            "source": "/bench",
+            "type": "bench.ingest",
+            "audience": "bench",
+            "data": {"text": "x" * 400},
+        }
+    )

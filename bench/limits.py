@@ -1,0 +1,95 @@
+"""What PostgreSQL alone does with the same rows: pgbench on the stack's own server and schema."""
+
+import re
+from pathlib import Path
+
+from holdfast.local.stack import Stack
+
+__all__ = ["claim_and_settle", "clear", "record"]
+
+CLIENTS = 8
+
+RECORD = r"""
+\set n random(1, 1000000000000)
+BEGIN;
+INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest)
+VALUES (gen_random_uuid(), 'pgbench', '/bench', gen_random_uuid()::text, 'bench.pgbench',
+        jsonb_build_object('n', :n, 'text', repeat('x', 400)), sha256(':n'::bytea))
+RETURNING id AS id \gset
+INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
+VALUES (':id', 'queued', 1, now(), now() + interval '1 hour');
+INSERT INTO event_update (event_id, version, state, attempt, at) VALUES (':id', 1, 'queued', 0, now());
+COMMIT;
+"""
+
+CLAIM_AND_SETTLE = r"""
+SET synchronous_commit = off;
+WITH due AS (
+    SELECT event_id FROM processing_state WHERE state = 'queued' ORDER BY next_dispatch_at LIMIT 1
+    FOR NO KEY UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE processing_state s SET state = 'processing', version = version + 1, attempt = attempt + 1,
+        lease_token = gen_random_uuid(), lease_expires_at = now() + interval '30 seconds'
+    FROM due WHERE s.event_id = due.event_id RETURNING s.event_id, s.version, s.attempt
+), history AS (
+    INSERT INTO event_update (event_id, version, state, attempt, at)
+    SELECT event_id, version, 'processing', attempt, now() FROM claimed
+)
+SELECT event_id AS id FROM claimed \gset
+SET synchronous_commit = on;
+WITH settled AS (
+    UPDATE processing_state SET state = 'processed', version = version + 1, lease_token = NULL,
+        lease_expires_at = NULL, finished_at = now()
+    WHERE event_id = ':id' AND state = 'processing' RETURNING event_id, version, attempt
+), history AS (
+    INSERT INTO event_update (event_id, version, state, attempt, at)
+    SELECT event_id, version, 'processed', attempt, now() FROM settled
+)
+INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, duration_ms, processed_at)
+SELECT event_id, 'pgbench', attempt, gen_random_uuid(), 0, now() FROM settled;
+"""
+
+SEED = """
+WITH made AS (
+    INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest)
+    SELECT gen_random_uuid(), 'pgbench', '/bench', gen_random_uuid()::text, 'bench.pgbench',
+           jsonb_build_object('n', n, 'text', repeat('x', 400)), sha256(n::text::bytea)
+    FROM generate_series(1, {events}) AS n RETURNING id
+), queued AS (
+    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
+    SELECT id, 'queued', 1, now(), now() + interval '1 hour' FROM made
+)
+INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+SELECT id, 1, 'queued', 0, now(), now() FROM made
+"""
+
+
+def record(stack: Stack, *, seconds: float) -> float:
+    """Events a second that pgbench records, one a transaction."""
+    return _pgbench(stack, RECORD, seconds)
+
+
+def claim_and_settle(stack: Stack, *, seconds: float) -> float:
+    """Events a second that pgbench claims and settles, one at a time."""
+    clear(stack)
+    stack.postgres.execute(SEED.format(events=int(8000 * seconds)), database="holdfast")
+    return _pgbench(stack, CLAIM_AND_SETTLE, seconds)
+
+
+def clear(stack: Stack) -> None:
+    """Forget all events, and what dead rows and stale statistics they left."""
+    stack.postgres.execute("TRUNCATE event CASCADE", database="holdfast")
+    stack.postgres.execute("VACUUM ANALYZE", database="holdfast")
+
+
+def _pgbench(stack: Stack, script: str, seconds: float) -> float:
+    file = Path(stack.folder) / "pgbench.sql"
+    file.write_text(script)
+    output = stack.postgres.run(
+        "pgbench", "-n", "-c", str(CLIENTS), "-j", "2", "-T", str(max(1, int(seconds))), "-f", str(file),
+        stack.database_url,
+    )  # fmt: skip
+    match = re.search(r"tps = ([0-9.]+)", output)
+    if match is None:
+        raise RuntimeError(f"pgbench said nothing about tps:\n{output}")
+    return float(match[1])

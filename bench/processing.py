@@ -1,0 +1,63 @@
+"""The processor alone: events are recorded and rung for while it is held, then it is let go."""
+
+import time
+
+from holdfast.domain.event import NewEvent, canonical_json
+from holdfast.local.stack import Stack
+from holdfast.messaging.broker import redis_broker
+from holdfast.messaging.doorbell import ring
+from holdfast.runtime.ids import uuid7
+from holdfast.storage import events
+from holdfast.storage.database import Database
+
+__all__ = ["measure"]
+
+BATCH = 500
+PATIENCE_SECONDS = 120
+
+
+def measure(stack: Stack, *, events: int) -> float:
+    """Events a second from the first claim to the last settled event.
+
+    Raises:
+        RuntimeError: not all were processed in time.
+    """
+    stack.hold("processor")
+    _record(stack, events)
+    stack.resume("processor")
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while _count(stack, "processed") < events:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{_count(stack, 'processed')} of {events} events processed in {PATIENCE_SECONDS} s")
+        time.sleep(0.05)
+    took = stack.postgres.execute(
+        "SELECT extract(epoch FROM max(at) FILTER (WHERE state = 'processed') - min(at) FILTER (WHERE state = 'processing'))"
+        " FROM event_update",
+        database="holdfast",
+    )
+    stack.postgres.execute("TRUNCATE event CASCADE", database="holdfast")
+    return events / float(took)
+
+
+def _record(stack: Stack, count: int) -> None:
+    database = Database(stack.database_url, application_name="bench", pool_size=1)
+    broker = redis_broker(stack.redis.url(0), timeout_seconds=5, is_consumer=False)
+    for start in range(0, count, BATCH):
+        batch = [_event() for _ in range(min(BATCH, count - start))]
+        with database.transaction() as session:
+            recorded = events.record(session, batch, grace_seconds=3600)
+        ring(broker, [(each.update.event_id, each.update.version) for each in recorded])
+    database.close()
+
+
+def _event() -> NewEvent:
+    identifier = uuid7()
+    return NewEvent(
+        id=identifier, tenant="demo", source="/bench", ce_id=str(identifier), type="bench.processing",
+        audience="bench", data_json=canonical_json({"text": "x" * 400}),
+    )  # fmt: skip
+
+
+def _count(stack: Stack, state: str) -> int:
+    statement = f"SELECT count(*) FROM processing_state WHERE state = '{state}'"  # noqa: S608
+    return int(stack.postgres.execute(statement, database="holdfast"))

@@ -1,0 +1,236 @@
+"""Real gateways, as processes or (with limits that a test can wait for) in a thread, and a client that reads frames."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import UUID, uuid4
+
+import jwt
+import pytest
+import redis
+from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection, connect
+
+from holdfast.domain.state import State
+from holdfast.domain.update import Update
+from holdfast.gateway.app import Gateway
+from holdfast.gateway.protocol import LIMITS, Limits
+from holdfast.gateway.server import LiveServer, config
+from holdfast.local.servers import Valkey, free_port
+from holdfast.messaging.live import Publisher
+from holdfast.runtime.settings import GatewaySettings
+
+SECRET = "a-secret-that-only-these-tests-know"
+
+
+class Address:
+    """Where a gateway is."""
+
+    def __init__(self, port: int) -> None:
+        self.http = f"http://127.0.0.1:{port}"
+        self.live = f"ws://127.0.0.1:{port}/v1/live"
+
+
+class GatewayProcess(Address):
+    """``python -m holdfast.gateway``."""
+
+    def __init__(self, redis_url: str, log: Path, **settings: str) -> None:
+        port, metrics_port = free_port(), free_port()
+        super().__init__(port)
+        self.metrics = f"http://127.0.0.1:{metrics_port}"
+        self.log = log
+        environment = {
+            "HOLDFAST_REDIS_URL": redis_url,
+            "HOLDFAST_GATEWAY_PORT": str(port),
+            "HOLDFAST_METRICS_PORT": str(metrics_port),
+            "HOLDFAST_LIVE_TOKEN_SECRET": SECRET,
+            **settings,
+        }
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "holdfast.gateway"], env=os.environ | environment, stdout=output, stderr=output
+            )
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.http}/readyz", timeout=2) as answer:  # noqa: S310
+            return bool(answer.status == 200)
+        return False
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait(10)
+
+
+class LiveClient:
+    """One WebSocket. Reads with a deadline; a missing frame fails the test with what came instead."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+
+    def send(self, **frame: Any) -> None:
+        self.connection.send(json.dumps(frame))
+
+    def receive(self, *, timeout_seconds: float = 10.0) -> dict[str, Any]:
+        frame: dict[str, Any] = json.loads(self.connection.recv(timeout=timeout_seconds))
+        return frame
+
+    def take(self, kind: str, *, timeout_seconds: float = 10.0) -> dict[str, Any]:
+        """The next frame, which has to be of this type (pings aside, which are answered)."""
+        frame = self.receive(timeout_seconds=timeout_seconds)
+        while frame["type"] == "ping" and kind != "ping":
+            self.send(type="pong")
+            frame = self.receive(timeout_seconds=timeout_seconds)
+        assert frame["type"] == kind, frame
+        return frame
+
+    def take_updates(self, count: int) -> list[dict[str, Any]]:
+        return [self.take("update") for _ in range(count)]
+
+    def close_code(self, *, timeout_seconds: float = 10.0) -> int:
+        """Read whatever still comes; return the code with which the gateway closes."""
+        deadline = time.monotonic() + timeout_seconds
+        with contextlib.suppress(ConnectionClosed):
+            while time.monotonic() < deadline:
+                self.connection.recv(timeout=max(0.01, deadline - time.monotonic()))
+        code = self.connection.close_code
+        assert code is not None, "the gateway did not close the connection"
+        return code
+
+
+class Tenant:
+    """A tenant that no other test has: its tokens, its updates."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.name = f"tenant-{uuid4().hex}"
+        self.topic = f"tenant:{self.name}"
+        self.redis = redis.Redis.from_url(redis_url)
+        self._publisher = Publisher(self.redis, window_seconds=600, window_updates=1000)
+
+    def token(self, *topics: str, seconds: float = 60, **claims: Any) -> str:
+        now = time.time()
+        standard = {"aud": "holdfast-live", "sub": "user-1", "tenant": self.name, "iat": int(now), "jti": uuid4().hex}
+        granted = list(topics) or ["event:*", "audience:*", "tenant:*"]
+        return jwt.encode(standard | {"exp": int(now + seconds), "topics": granted} | claims, SECRET, algorithm="HS256")
+
+    def update(self, version: int, *, event_id: UUID | None = None, **fields: Any) -> Update:
+        values = {
+            "type": "com.acme.test",
+            "audience": None,
+            "state": State.QUEUED,
+            "attempt": 0,
+            "at": datetime.now(UTC),
+        }
+        return Update(event_id=event_id or uuid4(), tenant=self.name, version=version, **(values | fields))
+
+    def publish(self, *versions: int, **fields: Any) -> None:
+        self._publisher.publish([self.update(version, **fields) for version in versions])
+
+    def publish_updates(self, *updates: Update) -> None:
+        self._publisher.publish(updates)
+
+
+class Join(Protocol):
+    """See the fixture ``join``."""
+
+    def __call__(self, address: Address, token: str | None = None, *topics: str, **hello: Any) -> LiveClient: ...
+
+
+@pytest.fixture
+def tenant(valkey: Valkey) -> Iterator[Tenant]:
+    made = Tenant(valkey.url())
+    yield made
+    made.redis.close()
+
+
+@pytest.fixture
+def other_tenant(valkey: Valkey) -> Iterator[Tenant]:
+    made = Tenant(valkey.url())
+    yield made
+    made.redis.close()
+
+
+@pytest.fixture(scope="session")
+def gateway(valkey: Valkey, server_folder: Path, eventually: Callable[..., Any]) -> Iterator[GatewayProcess]:
+    """One process for all tests that leave it as it is."""
+    process = GatewayProcess(valkey.url(), server_folder / "gateway.log")
+    eventually(process.is_ready, message="the gateway is ready")
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def start_gateway(tmp_path: Path, eventually: Callable[..., Any]) -> Iterator[Callable[..., GatewayProcess]]:
+    """Start a process of the test's own."""
+    with contextlib.ExitStack() as running:
+
+        def start(redis_url: str, **settings: str) -> GatewayProcess:
+            process = GatewayProcess(redis_url, tmp_path / f"gateway-{uuid4().hex}.log", **settings)
+            running.callback(process.stop)
+            eventually(process.is_ready, message="the gateway is ready")
+            return process
+
+        yield start
+
+
+@pytest.fixture
+def serve(valkey: Valkey, eventually: Callable[..., Any]) -> Iterator[Callable[..., Address]]:
+    """Run a gateway in a thread, with limits that a test can wait for."""
+    with contextlib.ExitStack() as running:
+
+        def start(limits: Limits = LIMITS, *, linger_seconds: float = 5.0, **settings: Any) -> Address:
+            values = {"redis_url": SecretStr(valkey.url()), "live_token_secret": SecretStr(SECRET)} | settings
+            made = Gateway(GatewaySettings(**values), limits=limits, linger_seconds=linger_seconds)
+            server = LiveServer(config(made.app, host="127.0.0.1", port=0), made.endpoint)
+            thread = threading.Thread(target=server.run)
+            thread.start()
+            running.callback(thread.join, 20)
+            running.callback(setattr, server, "should_exit", True)
+            eventually(lambda: server.started, message="the gateway serves")
+            return Address(server.servers[0].sockets[0].getsockname()[1])
+
+        yield start
+
+
+@pytest.fixture
+def open_live() -> Iterator[Callable[..., LiveClient]]:
+    """Open a WebSocket and say nothing."""
+    with contextlib.ExitStack() as opened:
+
+        def open_one(address: Address, **options: Any) -> LiveClient:
+            options.setdefault("compression", None)
+            return LiveClient(opened.enter_context(connect(address.live, **options)))
+
+        yield open_one
+
+
+@pytest.fixture
+def join(open_live: Callable[..., LiveClient]) -> Join:
+    """Open a WebSocket, say hello and take the welcome."""
+
+    def join_one(address: Address, token: str | None = None, *topics: str, **hello: Any) -> LiveClient:
+        client = open_live(address)
+        client.send(type="hello", v=1, token=token, topics=list(topics), **hello)
+        client.take("welcome")
+        return client
+
+    return join_one
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey that the test may stop, kill or pause."""
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    yield server
+    server.stop()

@@ -1,0 +1,222 @@
+"""What the gateway has in Redis, and what becomes of clients when Redis fails."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from websockets.exceptions import InvalidStatus
+
+from holdfast.local.servers import Valkey
+
+
+@pytest.fixture
+def own_tenant(own_valkey: Valkey, tenant: Any) -> Iterator[Any]:
+    """A tenant whose updates go to the test's own Valkey."""
+    made = type(tenant)(own_valkey.url())
+    yield made
+    made.redis.close()
+
+
+def offsets(frames: list[dict[str, Any]]) -> list[int]:
+    return [int(frame["pos"].rpartition(":")[2]) for frame in frames]
+
+
+def channels(tenant: Any) -> set[str]:
+    return {name.decode() for name in tenant.redis.pubsub_channels(f"live:{tenant.name}:*")}
+
+
+def test_only_wanted_topics_are_subscribed_and_only_as_long(
+    serve: Callable[..., Any], join: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    address = serve(linger_seconds=0.5)
+    first = join(address, tenant.token(), "audience:a", "audience:b")
+    second = join(address, tenant.token(), "audience:b")
+    for client in (first, first, second):
+        client.take("subscribed")
+    a, b = (f"live:{tenant.name}:audience:{name}" for name in "ab")
+    assert channels(tenant) == {a, b}
+
+    first.connection.close()
+    eventually(lambda: channels(tenant) == {b}, message="the topic of nobody is left")
+    second.send(type="unsubscribe", id=1, topics=["audience:b"])
+    second.send(type="subscribe", id=2, topics=[{"topic": "audience:b"}])
+    second.take("subscribed")
+    assert channels(tenant) == {b}
+    second.connection.close()
+
+    eventually(lambda: not channels(tenant), message="nothing is subscribed")
+
+
+def test_a_topic_left_and_entered_again_works(
+    serve: Callable[..., Any], join: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    address = serve(linger_seconds=0.0)
+    client = join(address, tenant.token())
+    for n in range(8):
+        client.send(type="subscribe", id=n, topics=[{"topic": tenant.topic}])
+        client.take("subscribed")
+        client.send(type="unsubscribe", id=n, topics=[tenant.topic])
+    eventually(lambda: not channels(tenant), message="nothing is subscribed")
+
+    client.send(type="subscribe", id="last", topics=[{"topic": tenant.topic}])
+    client.take("subscribed")
+    tenant.publish(1)
+
+    assert client.take("update")["event"]["version"] == 1
+
+
+def test_a_quiet_topic_keeps_its_epoch(
+    serve: Callable[..., Any], join: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    client = join(serve(live_window_seconds=10), tenant.token(), "audience:quiet")
+    client.take("subscribed")
+    meta = f"live:meta:{tenant.name}:audience:quiet"
+    eventually(lambda: tenant.redis.pttl(meta) < 9_000, message="the time to live runs down")
+
+    eventually(lambda: tenant.redis.pttl(meta) > 9_000, timeout_seconds=5, message="a reading renewed it")
+
+
+def test_a_pubsub_connection_that_is_killed_all_the_time_loses_nothing(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token(), tenant.topic)
+    client.take("subscribed")
+    is_done = threading.Event()
+    kills = []
+
+    def kill() -> None:
+        with redis.Redis(connection_pool=tenant.redis.connection_pool) as killer:
+            while not is_done.wait(0.05):
+                kills.append(killer.execute_command("CLIENT", "KILL", "TYPE", "pubsub"))
+
+    def publish() -> None:
+        for version in range(1, 1001):
+            tenant.publish(version)
+
+    killing, publishing = threading.Thread(target=kill), threading.Thread(target=publish)
+    killing.start()
+    publishing.start()
+    received = client.take_updates(1000)
+    publishing.join()
+    is_done.set()
+    killing.join()
+
+    assert offsets(received) == list(range(1, 1001))
+    assert sum(kills) >= 3, "the test is about killed connections"
+
+
+def test_what_was_published_while_the_connection_was_gone_is_caught_up_with(
+    gateway: Any, join: Any, tenant: Any
+) -> None:
+    client = join(gateway, tenant.token(), tenant.topic)
+    client.take("subscribed")
+
+    with tenant.redis.pipeline(transaction=True) as pipeline:
+        # In one transaction with the kill, so that no reconnect can come before the update.
+        pipeline.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+        for _ in range(3):
+            pipeline.hincrby(f"live:meta:{tenant.name}:{tenant.topic}", "offset", 1)
+        pipeline.execute()
+    gap = client.take("gap")
+
+    # The three were counted and never stored: the only honest answer is a gap.
+    assert (gap["reason"], offsets([gap])) == ("trimmed", [3])
+
+
+def test_a_flushed_redis_is_a_gap_at_the_next_update(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token(), tenant.topic)
+    client.take("subscribed")
+    tenant.publish(1, 2)
+    client.take_updates(2)
+
+    tenant.redis.flushall()
+    tenant.publish(3)
+    gap = client.take("gap")
+    tenant.publish(4)
+
+    assert (gap["reason"], gap["refetch"]) == ("epoch", True)
+    assert offsets([gap, client.take("update")]) == [1, 2]
+
+
+def test_a_restarted_redis_is_a_gap_and_goes_on(
+    own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], join: Any
+) -> None:
+    gateway = start_gateway(own_valkey.url())
+    client = join(gateway, own_tenant.token(), own_tenant.topic)
+    client.take("subscribed")
+    own_tenant.publish(1, 2)
+    last = client.take_updates(2)[-1]["pos"]
+
+    own_valkey.kill()
+    assert client.take("status")["state"] == "degraded"
+    own_valkey.start()
+
+    gap = client.take("gap")
+    assert gap["reason"] == "epoch"
+    assert gap["pos"].partition(":")[0] != last.partition(":")[0]
+    assert client.take("status")["state"] == "ok"
+    own_tenant.publish(3)
+    assert client.take("update")["event"]["version"] == 3
+
+
+def test_without_redis_clients_stay_and_new_ones_are_sent_away(
+    own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], join: Any, open_live: Any
+) -> None:
+    gateway = start_gateway(own_valkey.url())
+    client = join(gateway, own_tenant.token(), own_tenant.topic)
+    client.take("subscribed")
+
+    own_valkey.kill()
+    client.take("status")
+    assert not gateway.is_ready()
+    with pytest.raises(InvalidStatus) as refused:
+        open_live(gateway)
+    assert refused.value.response.status_code == 503
+    assert int(refused.value.response.headers["Retry-After"]) >= 1
+    client.send(type="subscribe", id="patient", topics=[{"topic": "audience:later"}])
+    own_valkey.start()
+
+    seen = {}
+    while "subscribed" not in seen or "status" not in seen:
+        frame = client.receive()
+        seen[frame["type"]] = frame
+    assert seen["status"]["state"] == "ok"
+    assert seen["subscribed"]["id"] == "patient"
+    assert join(gateway, own_tenant.token())
+
+
+def test_between_handshake_and_hello_redis_may_go_away(
+    own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], open_live: Any, join: Any
+) -> None:
+    gateway = start_gateway(own_valkey.url())
+    watcher = join(gateway, own_tenant.token())
+    client = open_live(gateway)
+
+    own_valkey.kill()
+    watcher.take("status")
+    client.send(type="hello", v=1, token=own_tenant.token())
+
+    assert client.close_code() == 4008
+
+
+def test_a_hung_redis_is_noticed_and_everything_arrives_afterwards(
+    own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], join: Any
+) -> None:
+    gateway = start_gateway(own_valkey.url())
+    client = join(gateway, own_tenant.token(), own_tenant.topic)
+    client.take("subscribed")
+
+    own_valkey.send(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    try:
+        assert client.take("status")["state"] == "degraded"
+        assert time.monotonic() - stopped_at < 8.0
+    finally:
+        own_valkey.send(signal.SIGCONT)
+    own_tenant.publish(1, 2, 3)
+
+    kinds = [client.receive() for _ in range(4)]
+    assert [frame["state"] for frame in kinds if frame["type"] == "status"] == ["ok"]
+    assert offsets([frame for frame in kinds if frame["type"] == "update"]) == [1, 2, 3]
