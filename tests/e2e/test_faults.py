@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable, Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -104,8 +105,8 @@ def test_redis_stopped_during_a_post_delays_the_event_and_its_updates_and_no_mor
 
 async def last_state(stack: Stack, token: str, topic: str, *, send: Callable[[], object]) -> str:
     """The state in the last update of the next event: the gateway has found Redis again by itself."""
-    async with asyncio.timeout(30):
-        async for frame in watch(stack.live_url, token, topics=[topic]):
+    async with asyncio.timeout(30), aclosing(watch(stack.live_url, token, topics=[topic])) as frames:
+        async for frame in frames:
             if isinstance(frame, Subscribed):
                 await asyncio.to_thread(send)
             elif isinstance(frame, UpdateReceived) and frame.event["state"] == "processed":
@@ -164,8 +165,9 @@ async def first_update(stack: Stack, stranger: Client, event_id: str) -> dict[st
     topics = [f"event:{event_id}", "tenant:stranger"]
     token = stranger.token(topics).token
     subscribed = 0
-    async with asyncio.timeout(30):
-        async for frame in watch(stack.live_url, token, topics=topics, positions={topics[0]: "x:0"}):
+    watching = watch(stack.live_url, token, topics=topics, positions={topics[0]: "x:0"})
+    async with asyncio.timeout(30), aclosing(watching) as frames:
+        async for frame in frames:
             if isinstance(frame, Subscribed):
                 subscribed += 1
                 if subscribed == len(topics):

@@ -5,6 +5,7 @@ Also run against the containers (``make compose-test``).
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
@@ -20,8 +21,9 @@ MakeEvent = Callable[..., dict[str, Any]]
 async def see(stack: dict[str, Any], client: Client, topic: str, event: dict[str, Any]) -> list[UpdateReceived]:
     """Subscribe, then send, then collect updates until the event is settled."""
     received: list[UpdateReceived] = []
-    async with asyncio.timeout(30):
-        async for frame in watch(stack["live_url"], client.token([topic]).token, topics=[topic]):
+    watching = watch(stack["live_url"], client.token([topic]).token, topics=[topic])
+    async with asyncio.timeout(30), aclosing(watching) as frames:
+        async for frame in frames:
             if isinstance(frame, Subscribed):
                 await asyncio.to_thread(client.send, event)
             elif isinstance(frame, UpdateReceived):

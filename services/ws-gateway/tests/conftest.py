@@ -34,9 +34,10 @@ SECRET = "a-secret-that-only-these-tests-know"
 
 
 class Address:
-    """Where a gateway is."""
+    """Where a gateway is; ``server`` when it runs in this process."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, server: LiveServer | None = None) -> None:
+        self.server = server
         self.http = f"http://127.0.0.1:{port}"
         self.live = f"ws://127.0.0.1:{port}/v1/live"
 
@@ -197,7 +198,7 @@ def serve(valkey: Valkey, eventually: Callable[..., Any]) -> Iterator[Callable[.
             running.callback(thread.join, 20)
             running.callback(setattr, server, "should_exit", True)
             eventually(lambda: server.started, message="the gateway serves")
-            return Address(server.servers[0].sockets[0].getsockname()[1])
+            return Address(server.servers[0].sockets[0].getsockname()[1], server)
 
         yield start
 
@@ -208,7 +209,8 @@ def open_live() -> Iterator[Callable[..., LiveClient]]:
     with contextlib.ExitStack() as opened:
 
         def open_one(address: Address, **options: Any) -> LiveClient:
-            options.setdefault("compression", None)
+            # A client that never reads would not see the answer to its close either.
+            options = {"compression": None, "close_timeout": 1} | options
             return LiveClient(opened.enter_context(connect(address.live, **options)))
 
         yield open_one

@@ -170,6 +170,24 @@ def test_a_client_that_never_reads_is_let_go_and_resumes_completely(
     assert again.take("subscribed")["recovered"] is True
 
 
+def test_the_socket_of_a_stuck_client_is_dropped(
+    serve: Callable[..., Any], open_live: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    address = serve()
+    stuck = open_live(address, max_queue=1)
+    stuck.send(type="hello", v=1, token=tenant.token(), topics=[tenant.topic])
+    stuck.take("welcome")
+    stuck.take("subscribed")
+    sockets = address.server.server_state.connections
+    assert len(sockets) == 1
+
+    for version in range(1, 201):
+        tenant.publish(version, detail={"filler": "x" * 60_000})
+
+    # It takes not even a close frame, so that no orderly end would ever come.
+    eventually(lambda: not sockets, timeout_seconds=3, message="the socket is gone")
+
+
 def closed_with(gateway: Any, code: int) -> float:
     text = urllib.request.urlopen(f"{gateway.metrics}/metrics", timeout=5).read().decode()  # noqa: S310
     lines = [line for line in text.splitlines() if line.startswith(f'holdfast_live_closed_total{{code="{code}"}}')]

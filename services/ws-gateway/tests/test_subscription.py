@@ -62,6 +62,7 @@ def test_what_was_held_and_was_read_as_well_is_told_once(topic: Topic, queue: Qu
     topic.pass_on([message(8)])
 
     assert queue.told == [("update", f"{E1}:7"), ("update", f"{E1}:8")]
+    assert queue.code is None
 
 
 def test_a_client_ahead_of_its_topic_waits_for_it(topic: Topic, queue: Queue) -> None:
@@ -71,6 +72,7 @@ def test_a_client_ahead_of_its_topic_waits_for_it(topic: Topic, queue: Queue) ->
     topic.pass_on([message(8), message(9), message(10)])
 
     assert queue.told == [("update", f"{E1}:10")]
+    assert queue.code is None
 
 
 def test_a_jump_to_where_the_client_already_is_is_not_told(topic: Topic, queue: Queue) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,7 +66,7 @@ async def watch(
     *,
     topics: Iterable[str],
     positions: Mapping[str, str] | None = None,
-) -> AsyncIterator[Frame]:
+) -> AsyncGenerator[Frame, None]:
     """Watch topics until the caller stops. Reconnects and resumes by itself; yields each update of an event once.
 
     Leave it with ``async with contextlib.aclosing(watch(…)) as frames`` to close the connection at once.

@@ -102,7 +102,7 @@ def _binary(
     attributes: dict[str, Any] = {}
     for name, value in headers:
         if name.lower().startswith("ce-"):
-            attributes[name[3:].lower()] = _header_value(name, value)
+            attributes[name[3:].lower()] = _header_value(name.lower(), value)
     if not attributes:
         _fail(
             "Content-Type", "not_a_cloudevent",

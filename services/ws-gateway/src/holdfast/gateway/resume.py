@@ -45,11 +45,12 @@ async def join(
     The subscription has been registered before and holds what it is offered meanwhile. Between the end marker and its
     start there is no ``await``: a message in that moment would be neither held nor live.
     """
-    position = await subscription.topic.live()
-    if since is None or since == position:
-        # Nothing to read: the position is the topic's own, true until the next await.
-        _go_live(subscription, position, None if since is None else True, request_id, outbox)
+    here = await subscription.topic.live()
+    if since is None:
+        _go_live(subscription, here, None, request_id, outbox)
         return
+    # Read even when ``since`` is where the topic stands here: Redis may be ahead of its messages, and what was published
+    # before the client asked belongs before the end marker.
     reading = await _read(subscription, since, hub)
     reason = shortfall(since, reading, replay_limit=limits.replay)
     if reason is None and not await _replay(subscription, reading, outbox, limits):

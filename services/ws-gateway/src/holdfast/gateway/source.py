@@ -59,6 +59,10 @@ class Listener(Protocol):
         """It is back. Confirmations follow."""
 
 
+class _Silent(redis.exceptions.TimeoutError):
+    """The fence was not seen in time."""
+
+
 class Source:
     """Owns every connection to Redis. :meth:`run` is the task that keeps the pub/sub one."""
 
@@ -115,6 +119,8 @@ class Source:
                     await self._listen(connection, listener)
             except* (RedisError, OSError) as errors:
                 log.warning(Log.REDIS_UNAVAILABLE, error=type(errors.exceptions[0]).__name__)
+                if errors.subgroup(_Silent):
+                    failures = 1  # it has been away for seconds already
             listener.on_lost()
             if failures > 0:
                 # The first failure is tried again at once: a connection that was merely cut is no outage to tell of.
@@ -190,7 +196,7 @@ class Source:
                 await self._client.publish(self._fence, b"")
             await asyncio.sleep(FENCE_SECONDS)
             if loop.time() - self._fence_seen_at > FENCE_LOST_SECONDS:
-                raise redis.exceptions.TimeoutError("the pub/sub connection has gone silent")
+                raise _Silent("the pub/sub connection has gone silent")
 
     def _request(self, command: str, channel: bytes) -> None:
         if self._is_listening:  # otherwise the next connection starts with all that is wanted

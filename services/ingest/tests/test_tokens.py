@@ -1,0 +1,65 @@
+"""Live tokens: what is in them, and what is not granted."""
+
+import time
+from typing import Any
+
+import httpx
+import jwt
+import pytest
+
+from holdfast.messaging.contracts import LIVE_AUDIENCE, LiveTokenV1
+
+SECRET = "a secret of the tests alone, long enough"
+
+
+def ask(ingest: Any, key: str, body: Any) -> httpx.Response:
+    return httpx.post(f"{ingest.url}/v1/tokens", json=body, headers={"Authorization": f"Bearer {key}"})
+
+
+def test_a_token_says_who_may_see_what_and_for_how_long(ingest: Any, key: str) -> None:
+    topics = ["audience:user-42", "event:*", "tenant:acme"]
+
+    answer = ask(ingest, key, {"topics": topics, "sub": "user-42", "ttl_seconds": 60})
+
+    body = answer.json()
+    claims = jwt.decode(body["token"], SECRET, algorithms=["HS256"], audience=LIVE_AUDIENCE)
+    contract = LiveTokenV1.model_validate(claims)
+    assert answer.status_code == 201
+    assert (contract.sub, contract.tenant, contract.topics) == ("user-42", "acme", topics)
+    assert contract.exp == body["expires_at"] == contract.iat + 60
+    assert abs(contract.iat - time.time()) < 30
+    assert body["live_url"] == "wss://live.example.com/v1/live"
+
+
+def test_without_a_subject_it_is_the_keys_own(ingest: Any, key: str) -> None:
+    token = ask(ingest, key, {"topics": ["event:*"]}).json()["token"]
+
+    assert jwt.decode(token, options={"verify_signature": False})["sub"] == f"key:{key.split('_')[1]}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({}, 400, "invalid_request"),
+        ({"topics": []}, 400, "invalid_request"),
+        ({"topics": "event:*"}, 400, "invalid_request"),
+        ({"topics": ["event:*"], "admin": True}, 400, "invalid_request"),
+        ({"topics": ["event:*"] * 65}, 400, "invalid_request"),
+        ({"topics": ["event:*"], "ttl_seconds": 1}, 400, "invalid_request"),
+        ({"topics": ["event:*"], "ttl_seconds": 100_000}, 400, "ttl_too_long"),
+        ({"topics": ["*"]}, 400, "invalid_topic"),
+        ({"topics": ["event:not-a-uuid"]}, 400, "invalid_topic"),
+        ({"topics": ["audience:*-1"]}, 400, "invalid_topic"),
+        ({"topics": ["tenant:other"]}, 403, "forbidden"),
+        ({"topics": ["tenant:*"]}, 403, "forbidden"),
+    ],
+)
+def test_what_is_not_granted(ingest: Any, key: str, body: Any, status: int, code: str) -> None:
+    answer = ask(ingest, key, body)
+
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_a_key_that_may_not_read_gets_no_token(ingest: Any) -> None:
+    assert ask(ingest, ingest.key("events:write"), {"topics": ["event:*"]}).status_code == 403
