@@ -20,7 +20,7 @@ from holdfast.storage.database import Database
 
 @pytest.fixture
 def database(database_url: str) -> Iterator[Database]:
-    database = Database(database_url, application_name="test", pool_size=20)
+    database = Database(database_url, application_name="test", pool_size=50)
     yield database
     database.close()
 
@@ -85,6 +85,23 @@ def test_data_comes_back_as_it_was_sent(database: Database, sent: dict[str, Any]
     )
 
 
+@pytest.mark.parametrize(
+    ("sent", "stored"),
+    [
+        ({"data_json": "null"}, "null json, no bytes"),
+        ({"data_json": "1"}, "number json, no bytes"),
+        ({"data_bytes": b""}, "no json, bytes"),
+        ({}, "no json, no bytes"),
+    ],
+)
+def test_a_null_empty_bytes_and_no_data_are_three_things(database: Database, sent: dict[str, Any], stored: str) -> None:
+    record(database, new_event(**sent))
+
+    found = """SELECT coalesce(jsonb_typeof(data) || ' json', 'no json') || ', '
+               || CASE WHEN data_bytes IS NULL THEN 'no bytes' ELSE 'bytes' END FROM event"""
+    assert scalar(database, found) == stored
+
+
 def test_another_tenant_does_not_find_the_event(database: Database) -> None:
     event = new_event()
     record(database, event)
@@ -133,9 +150,9 @@ def test_duplicates_within_one_list_collapse(database: Database) -> None:
 def test_one_identity_fifty_times_at_once_is_one_event(database: Database) -> None:
     ce_id = uuid4().hex
 
-    recorded = at_once(lambda _: record(database, new_event(ce_id=ce_id, data_json="1"))[0], 15)
+    recorded = at_once(lambda _: record(database, new_event(ce_id=ce_id, data_json="1"))[0], 50)
 
-    assert sorted(each.is_duplicate for each in recorded) == [False, *[True] * 14]
+    assert sorted(each.is_duplicate for each in recorded) == [False, *[True] * 49]
     assert scalar(database, "SELECT count(*) FROM processing_state") == 1
 
 
@@ -143,7 +160,7 @@ def test_one_doorbell_many_times_at_once_has_one_winner(database: Database) -> N
     event = new_event()
     record(database, event)
 
-    leases = at_once(lambda _: claim(database, event.id), 15)
+    leases = at_once(lambda _: claim(database, event.id), 50)
 
     assert sum(lease is not None for lease in leases) == 1
     assert scalar(database, "SELECT attempt FROM processing_state") == 1
@@ -273,6 +290,51 @@ def test_redispatch_rings_ever_more_rarely_and_keeps_the_version(database: Datab
             )
 
     assert waits == [30, 60, 120, 240, 480, 960, 1800, 1800, 1800]
+
+
+def test_a_doorbell_that_could_not_be_rung_is_due_again(database: Database) -> None:
+    unheard, claimed = new_event(), new_event()
+    record(database, unheard, claimed)
+    with database.transaction() as session:
+        doorbells = lifecycle.redispatch_due(session, limit=10)
+    claim(database, claimed.id)
+
+    with database.transaction() as session:
+        lifecycle.undo_redispatch(session, [*doorbells, (unheard.id, 99), (uuid4(), 1)])
+
+    with database.transaction() as session:
+        assert lifecycle.redispatch_due(session, limit=10) == [(unheard.id, 1)]
+        assert session.scalar(text("SELECT max(dispatches) FROM processing_state")) == 1
+
+
+def test_batches_with_the_same_events_in_other_orders_do_not_deadlock(database: Database) -> None:
+    identities = [uuid4().hex for _ in range(40)]
+
+    def record_all(number: int) -> int:
+        ordered = identities if number % 2 else list(reversed(identities))
+        recorded = record(database, *(new_event(ce_id=ce_id) for ce_id in ordered))
+        return sum(not each.is_duplicate for each in recorded)
+
+    assert sum(at_once(record_all, 8)) == 40
+
+
+def test_a_conflict_within_one_list_is_told_and_the_first_one_stands(database: Database) -> None:
+    first = new_event(data_json="1")
+
+    recorded = record(database, first, new_event(ce_id=first.ce_id, data_json="2"))
+
+    assert [each.is_conflict for each in recorded] == [False, True]
+    assert [each.update.event_id for each in recorded] == [first.id, first.id]
+
+
+def test_answers_are_in_the_order_asked(database: Database) -> None:
+    wanted = [new_event(ce_id=ce_id) for ce_id in "cab"]
+
+    assert [each.update.event_id for each in record(database, *wanted)] == [event.id for event in wanted]
+
+
+def test_no_events_are_no_work(database: Database) -> None:
+    assert record(database) == []
 
 
 def test_what_is_marked_has_left_the_outbox(database: Database) -> None:

@@ -29,11 +29,15 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     "claim at a stale version": lambda event_id: transitions.claim(event_id, VERSION - 1, Grant(OTHER_TOKEN, "w", 30)),
     "settle": lambda event_id: transitions.settle(event_id, TOKEN, Completion("h", {"a": 1}, 3)),
     "settle with a lost token": lambda event_id: transitions.settle(event_id, OTHER_TOKEN, Completion("h", None, 3)),
+    "claim of another event": lambda _: transitions.claim(uuid4(), VERSION, Grant(OTHER_TOKEN, "worker", 30)),
     "resettle": lambda event_id: transitions.resettle(event_id, TOKEN),
+    "resettle with a lost token": lambda event_id: transitions.resettle(event_id, OTHER_TOKEN),
     "fail": lambda event_id: transitions.fail(event_id, TOKEN, ERROR, delay_seconds=7),
     "fail with a lost token": lambda event_id: transitions.fail(event_id, OTHER_TOKEN, ERROR, delay_seconds=7),
     "bury": lambda event_id: transitions.bury(event_id, TOKEN, ERROR),
+    "bury with a lost token": lambda event_id: transitions.bury(event_id, OTHER_TOKEN, ERROR),
     "release": lambda event_id: transitions.release(event_id, TOKEN),
+    "release with a lost token": lambda event_id: transitions.release(event_id, OTHER_TOKEN),
     "recover": lambda event_id: transitions.recover(event_id, TOKEN, crashes=0),
     "recover the third time": lambda event_id: transitions.recover(event_id, TOKEN, crashes=2),
     "recover with a lost token": lambda event_id: transitions.recover(event_id, OTHER_TOKEN, crashes=0),
@@ -87,14 +91,18 @@ def row_of(session: Session, event_id: UUID) -> Snapshot:
     )  # fmt: skip
 
 
-def without_times(row: Snapshot) -> Snapshot:
-    """Times to the nearest ten minutes: the two sides read different clocks, and all times here are an hour apart."""
+def clock(session: Session) -> datetime:
+    """PostgreSQL's clock now; within a transaction ``now()`` stands still."""
+    return session.execute(text("SELECT clock_timestamp()")).scalar_one()  # type: ignore[no-any-return]
 
-    def round_(moment: datetime | None) -> datetime | None:
-        return moment and datetime.fromtimestamp(round(moment.timestamp() / 600) * 600, UTC)
 
-    return replace(
-        row, available_at=round_(row.available_at) or row.available_at, lease_expires_at=round_(row.lease_expires_at)
+def lies_between(found: Snapshot, earliest: Snapshot, latest: Snapshot) -> bool:
+    """Whether the row is what the pure rule says for some moment between two, between which the statement ran."""
+    held = (found.lease_expires_at, earliest.lease_expires_at, latest.lease_expires_at)
+    return (
+        found == replace(earliest, available_at=found.available_at, lease_expires_at=found.lease_expires_at)
+        and earliest.available_at <= found.available_at <= latest.available_at
+        and (held == (None, None, None) or (None not in held and held[1] <= held[0] <= held[2]))  # type: ignore[operator]
     )
 
 
@@ -107,13 +115,79 @@ def test_sql_and_pure_rules_agree_on_every_constructor(
     for name, construct in CONSTRUCTORS.items():
         before = place(session, state, available=AVAILABLE[available], lease=LEASE[lease])
         transition = construct(before.event_id)
-        expected = after(before, transition, now=session.scalar(text("SELECT now()")) or datetime.now(UTC))
+        earliest = after(before, transition, now=clock(session))
 
         moved = lifecycle.apply(session, [transition], worker="test")
 
+        latest = after(before, transition, now=clock(session))
         found = row_of(session, before.event_id)
-        assert bool(moved) == (expected is not None), name
-        assert without_times(found) == without_times(expected or before), name
+        assert bool(moved) == (earliest is not None), name
+        assert lies_between(found, earliest or before, latest or before), name
+
+
+@pytest.mark.parametrize("state", State)
+def test_whatever_moves_leaves_a_row_and_a_history_that_fit(session: Session, state: State) -> None:
+    for name, construct in CONSTRUCTORS.items():
+        before = place(session, state, available=-HOUR, lease=-HOUR)
+        session.execute(text("UPDATE processing_state SET dispatches = 4"))
+        transition = construct(before.event_id)
+        for update in lifecycle.apply(session, [transition], worker="test"):
+            row = session.execute(
+                text("SELECT * FROM processing_state WHERE event_id = :id"), {"id": before.event_id}
+            ).one()
+            history = session.execute(
+                text("SELECT * FROM event_update WHERE event_id = :id AND version = :version"),
+                {"id": before.event_id, "version": VERSION + 1},
+            ).one()
+            assert (update.state, update.version, update.attempt) == (row.state, VERSION + 1, row.attempt), name
+            assert (history.state, history.attempt, history.at) == (row.state, row.attempt, update.at), name
+            assert history.detail == update.detail == transition.detail, name
+            assert (row.dispatches, row.finished_at is not None) == (0, row.state in FINISHED), name
+            assert row.lease_owner == (transition.grant.owner if transition.grant else None), name
+            assert transition.delay_seconds is None or row.next_dispatch_at == row.available_at, name
+
+
+def test_a_completion_and_an_error_are_recorded_with_the_move_and_only_then(session: Session) -> None:
+    done, lost, failed = (place(session, State.PROCESSING, available=-HOUR, lease=HOUR).event_id for _ in range(3))
+
+    lifecycle.apply(
+        session,
+        [
+            transitions.settle(done, TOKEN, Completion("h", {"a": 1}, 3)),
+            transitions.settle(lost, OTHER_TOKEN, Completion("h", None, 3)),
+            transitions.fail(lost, OTHER_TOKEN, ERROR, delay_seconds=7),
+            transitions.fail(failed, TOKEN, ERROR, delay_seconds=7),
+        ],
+        worker="test",
+    )
+
+    [completed] = session.execute(text("SELECT * FROM processed_event_log")).all()
+    assert (completed.event_id, completed.lease_token, completed.attempt, completed.result) == (
+        done,
+        TOKEN,
+        2,
+        {"a": 1},
+    )
+    [recorded] = session.execute(text("SELECT * FROM attempt_error")).all()
+    assert (recorded.event_id, recorded.error_type, recorded.traceback, recorded.worker) == (
+        failed,
+        "ValueError",
+        "…",
+        "test",
+    )
+    [last_error] = session.scalars(text("SELECT last_error FROM processing_state WHERE last_error IS NOT NULL"))
+    assert last_error == {"type": "ValueError", "message": "no", "handler": "h", "fingerprint": "f", "duration_ms": 1}
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.DISCARDED])
+def test_a_replayed_event_starts_over(session: Session, state: State) -> None:
+    event_id = place(session, state, available=-HOUR, lease=-HOUR).event_id
+    session.execute(text("UPDATE processing_state SET last_error = '{}'"))
+
+    lifecycle.apply(session, [transitions.replay(event_id)])
+
+    row = session.execute(text("SELECT * FROM processing_state")).one()
+    assert (row.state, row.attempt, row.crashes, row.last_error, row.finished_at) == ("queued", 0, 0, None, None)
 
 
 def test_every_legal_edge_and_no_other_is_reached_in_sql(session: Session) -> None:
@@ -151,6 +225,10 @@ def test_the_pure_rules_reach_exactly_the_legal_edges(source: State, target: Sta
         ("state = 'asleep'", "state_is_known"),
         ("version = 0", "counts"),
         ("attempt = -1", "counts"),
+        ("crashes = -1", "counts"),
+        ("dispatches = -1", "counts"),
+        ("finished_at = now()", "finished_iff_settled"),
+        ("lease_expires_at = now()", "lease_expires"),
     ],
 )
 def test_the_schema_refuses_rows_that_no_transition_makes(session: Session, damage: str, constraint: str) -> None:
@@ -161,3 +239,24 @@ def test_the_schema_refuses_rows_that_no_transition_makes(session: Session, dama
             text(f"UPDATE processing_state SET {damage} WHERE event_id = :event_id"),  # noqa: S608
             {"event_id": event.event_id},
         )
+
+
+@pytest.mark.parametrize(
+    ("damage", "constraint"),
+    [
+        ("UPDATE event SET data = '1', data_bytes = 'x'", "one_kind_of_data"),
+        ("UPDATE event SET data_digest = 'short'", "digest_is_sha256"),
+        (
+            "INSERT INTO event SELECT (jsonb_populate_record(e, jsonb_build_object('id', gen_random_uuid()))).* FROM event e",
+            "uq_event_identity",
+        ),
+        ("INSERT INTO event_update SELECT * FROM event_update", "pk_event_update"),
+    ],
+)
+def test_the_schema_refuses_events_and_histories_that_can_not_be(
+    session: Session, damage: str, constraint: str
+) -> None:
+    place(session, State.QUEUED, available=-HOUR, lease=-HOUR)
+
+    with pytest.raises(IntegrityError, match=constraint), session.begin_nested():
+        session.execute(text(damage))

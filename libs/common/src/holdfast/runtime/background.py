@@ -67,6 +67,7 @@ class Batcher(Generic[Item]):
         batch_limit: int = 500,
         backlog_limit: int = 50_000,
     ) -> None:
+        self._name = name
         self._flush = flush
         self._batch_limit = batch_limit
         self._items: queue.Queue[Item] = queue.Queue(backlog_limit)
@@ -84,9 +85,12 @@ class Batcher(Generic[Item]):
             return
 
     def stop(self) -> None:
-        """Flush what is there and end the thread."""
+        """Flush what is there and end the thread. A flush that raises is logged: whoever stops has more to close."""
         self._repeater.stop()
-        self._drain()
+        try:
+            self._drain()
+        except Exception:
+            log.exception(Log.BACKGROUND_FAILED, duty=self._name)
 
     def _drain(self) -> None:
         while batch := self._take():

@@ -16,6 +16,7 @@ from holdfast.domain.errors import ConfigurationError
 
 __all__ = [
     "BrokerSettings",
+    "ClientSettings",
     "GatewaySettings",
     "IngestSettings",
     "LiveSettings",
@@ -142,6 +143,7 @@ ALL = (
     ProcessorSettings,
     MaintenanceSettings,
     GatewaySettings,
+    ClientSettings,
 )
 
 Kind = TypeVar("Kind", bound=ProcessSettings)
@@ -170,5 +172,8 @@ def _unknown_names() -> list[str]:
 
 
 def _suggestion(name: str, known: set[str]) -> str:
-    near = difflib.get_close_matches(name.upper(), known, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    # Without the prefix, which alone would make any two names alike.
+    near = difflib.get_close_matches(
+        name.upper().removeprefix(PREFIX), [each.removeprefix(PREFIX) for each in known], n=1
+    )
+    return f"; did you mean {PREFIX}{near[0]}?" if near else ""

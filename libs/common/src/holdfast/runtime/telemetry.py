@@ -23,7 +23,6 @@ class Log:
     BACKGROUND_FAILED: Final = "background duty failed; it runs again at its next turn"
     DATABASE_UNAVAILABLE: Final = "database unavailable"
     REDIS_UNAVAILABLE: Final = "redis unavailable"
-    UPDATES_NOT_MARKED: Final = "published updates could not be marked; the relay will publish them again"
     METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics"
     # ingest
     REQUEST_FAILED: Final = "request failed"
@@ -38,6 +37,8 @@ class Log:
     DEAD_LETTER: Final = "event is dead"
     LEASE_LOST: Final = "lease lost"
     ALREADY_PROCESSED: Final = "event was processed before"
+    RELEASED: Final = "handler interrupted by the shutdown; event given back"
+    PROGRESS_NOT_TOLD: Final = "progress not told; this attempt tells no more of it"
     # maintenance
     RECOVERED: Final = "events recovered"
     REDISPATCHED: Final = "events redispatched"

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.engine import URL, make_url
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine import URL, ExceptionContext, make_url
 from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
@@ -83,6 +84,7 @@ class Database:
                 "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
             },
         )
+        event.listen(self.engine, "handle_error", _hide_values)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -102,7 +104,7 @@ class Database:
                 self.engine.dispose()
                 raise DatabaseUnavailable("PostgreSQL is not reachable; check DATABASE_URL and the server") from exc
             raise
-        except TimeoutError as exc:
+        except PoolTimeout as exc:
             raise DatabaseUnavailable("no free database connection; raise the pool size or lower the load") from exc
 
     def ping(self) -> None:
@@ -117,6 +119,23 @@ class Database:
     def close(self) -> None:
         """Give all connections back to the server."""
         self.engine.dispose()
+
+
+def _hide_values(context: ExceptionContext) -> None:
+    """Cut PostgreSQL's message down to what names no value.
+
+    ``hide_parameters`` is not enough: psycopg2 writes parameters into the statement, and the server quotes the place of an
+    error, the failing row and the key that is there already. Of a data exception (class 22) even the first line does.
+    """
+    error: Any = context.original_exception
+    told = getattr(getattr(error, "diag", None), "message_primary", None)
+    if told is None:
+        return
+    if error.pgcode.startswith("22"):
+        told = f"data exception {error.pgcode}; the value is not told, it may be a payload"
+    error.args = (told,)
+    if context.sqlalchemy_exception is not None:
+        context.sqlalchemy_exception.args = (f"({type(error).__module__}.{type(error).__name__}) {told}",)
 
 
 def _is_unavailable(exc: DBAPIError) -> bool:

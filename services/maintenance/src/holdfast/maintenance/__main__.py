@@ -23,7 +23,7 @@ def main() -> None:
         _become_worker(settings)
     from holdfast.maintenance.scheduler import run
 
-    run()
+    run(settings)
 
 
 def _become_worker(settings: MaintenanceSettings) -> None:

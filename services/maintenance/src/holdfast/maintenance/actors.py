@@ -14,13 +14,12 @@ from periodiq import PeriodiqMiddleware, cron
 from holdfast.domain.errors import ConfigurationError
 from holdfast.maintenance import VERSION
 from holdfast.maintenance.duties import REDIS_TIMEOUT_SECONDS, Duties
+from holdfast.maintenance.timers import Timers
 from holdfast.messaging.broker import DoorbellBroker, redis_broker
 from holdfast.runtime import logging
-from holdfast.runtime.background import Repeater
-from holdfast.runtime.health import Check, serve_health
+from holdfast.runtime.health import serve_health
 from holdfast.runtime.settings import MaintenanceSettings, load
 from holdfast.runtime.telemetry import Log
-from holdfast.storage.schema import check_revision
 
 log = logging.get(__name__)
 
@@ -41,27 +40,29 @@ class Process(Middleware):
     def __init__(self, settings: MaintenanceSettings) -> None:
         self.settings = settings
         self.duties: Duties | None = None
-        self._timers: list[Repeater] = []
+        self._timers: Timers | None = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start."""
         self.duties = duties = Duties(self.settings, _doorbell_broker(broker))
         every = self.settings.sweep_seconds
-        self._timers = [
-            Repeater("recover", duties.recover, interval_seconds=every),
-            Repeater("redispatch", duties.redispatch, interval_seconds=every),
-            Repeater("relay", duties.relay, interval_seconds=every),
-            Repeater("measure", duties.measure, interval_seconds=every * GAUGES_EVERY),
-        ]
-        for timer in self._timers:
-            timer.start()
-        self._serve_health(duties, broker, worker)
+        self._timers = timers = Timers(
+            {
+                "recover": (duties.recover, every),
+                "redispatch": (duties.redispatch, every),
+                "relay": (duties.relay, every),
+                "measure": (duties.measure, every * GAUGES_EVERY),
+            }
+        )
+        timers.start()
+        self._serve_health(duties, timers, worker)
         log.info(Log.STARTED)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
-        """Let the turns under way finish."""
-        for timer in self._timers:
-            timer.stop()
+        """Let the turns under way end."""
+        log.info(Log.STOPPING)
+        if self._timers is not None:
+            self._timers.stop()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Let go of the connections."""
@@ -69,20 +70,10 @@ class Process(Middleware):
             self.duties.close()
         log.info(Log.STOPPED)
 
-    def _serve_health(self, duties: Duties, broker: Broker, worker: Worker) -> None:
-        def check_schema() -> None:
-            with duties.database.transaction() as session:
-                check_revision(session)
-
-        checks = {
-            "database": Check(check_schema),
-            "live": Check(duties.live.ping, is_optional=True),
-            "broker": Check(_doorbell_broker(broker).client.ping, is_optional=True),
-        }
+    def _serve_health(self, duties: Duties, timers: Timers, worker: Worker) -> None:
         serve_health(
-            self.settings.metrics_host, self.settings.metrics_port, checks,
-            is_alive=lambda: all(thread.is_alive for thread in self._timers)
-            and all(thread.is_alive() for thread in worker.workers),
+            self.settings.metrics_host, self.settings.metrics_port, duties.checks(),
+            is_alive=lambda: timers.are_alive() and all(thread.is_alive() for thread in worker.workers),
         )  # fmt: skip
 
 

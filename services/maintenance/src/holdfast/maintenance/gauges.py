@@ -7,8 +7,8 @@ from holdfast.storage.database import Database
 __all__ = ["measure"]
 
 
-def measure(database: Database) -> None:
-    """Set the gauges of open events and of the oldest due one.
+def measure(database: Database) -> int:
+    """Set the gauges of open events and of the oldest due one; returns how many are open.
 
     Raises:
         DatabaseUnavailable: the gauges keep their last values.
@@ -19,3 +19,4 @@ def measure(database: Database) -> None:
     for state, count in pending.items():
         Metrics.pending.labels(state).set(count)
     Metrics.oldest_due_seconds.set(oldest_due_seconds)
+    return sum(pending.values())

@@ -34,7 +34,8 @@ def recover(database: Database, publisher: Publisher, *, limit: int) -> int:
     try:
         publisher.publish(recovered)
     except RedisError:
-        return len(recovered)  # the relay will
+        log.warning(Log.NOT_PUBLISHED, count=len(recovered))
+        return len(recovered)
     with database.transaction() as session:
         updates.mark_published(session, [(update.event_id, update.version) for update in recovered])
     return len(recovered)

@@ -1,5 +1,7 @@
 """Ring again for events that are due and seem forgotten."""
 
+from redis.exceptions import RedisError
+
 from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.doorbell import ring
 from holdfast.runtime import logging
@@ -15,18 +17,25 @@ log = logging.get(__name__)
 def redispatch(database: Database, broker: DoorbellBroker, *, limit: int) -> int:
     """Ring for up to ``limit`` due events; returns how many.
 
-    Each one is rung for ever more rarely, so that a long backlog does not flood Redis. That is why a broker which does not
-    answer is noticed first: events taken now would wait for half a minute after its return.
+    Each one is rung for ever more rarely, so that a long backlog does not flood Redis. A bell that Redis did not take must
+    therefore not count: the events would wait for up to half an hour although Redis is back. So a broker that does not
+    answer is noticed before any event is taken, and events whose bells fail all the same are put back.
 
     Raises:
-        DatabaseUnavailable: nothing was rung for.
-        redis.exceptions.RedisError: the broker is down; events already taken wait for their next turn.
+        DatabaseUnavailable: nothing was rung for, or events could not be put back; those wait for their next turn.
+        redis.exceptions.RedisError: the broker is down.
     """
     broker.client.ping()
     with database.transaction() as session:
         doorbells = lifecycle.redispatch_due(session, limit=limit)
-    if doorbells:
+    if not doorbells:
+        return 0
+    try:
         ring(broker, doorbells)
-        Metrics.redispatched.inc(len(doorbells))
-        log.info(Log.REDISPATCHED, count=len(doorbells))
+    except RedisError:
+        with database.transaction() as session:
+            lifecycle.undo_redispatch(session, doorbells)
+        raise
+    Metrics.redispatched.inc(len(doorbells))
+    log.info(Log.REDISPATCHED, count=len(doorbells))
     return len(doorbells)

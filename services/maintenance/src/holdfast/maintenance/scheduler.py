@@ -6,14 +6,22 @@ from types import FrameType
 
 import periodiq
 
+from holdfast.maintenance import VERSION
+from holdfast.runtime import logging
+from holdfast.runtime.settings import MaintenanceSettings
+
 __all__ = ["run"]
 
 
-def run() -> None:
+def run(settings: MaintenanceSettings) -> None:
     """Send the ticks of ``holdfast.maintenance.actors`` until SIGTERM or SIGINT.
 
     Exits with 1 when Redis does not take a tick; whoever supervises the process starts it again.
     """
+    # periodiq writes its first lines before it imports the module that sets logging up.
+    logging.configure(
+        service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level
+    )  # fmt: skip
     # Without a handler the first process of a container ignores SIGTERM.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)

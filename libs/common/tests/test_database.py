@@ -1,0 +1,161 @@
+"""Connections: what an outage looks like, what errors tell, and what a session on the server is set to."""
+
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
+from holdfast.local.servers import Postgres
+from holdfast.storage.database import Database, normalise_url
+
+MakeDatabase = Callable[..., Database]
+
+
+@pytest.fixture
+def make_database() -> Iterator[MakeDatabase]:
+    made: list[Database] = []
+
+    def make(url: str, **options: Any) -> Database:
+        made.append(Database(url, application_name="test", **options))
+        return made[-1]
+
+    yield make
+    for database in made:
+        database.close()
+
+
+@pytest.mark.parametrize("scheme", ["postgresql", "postgres", "postgresql+psycopg2"])
+def test_an_address_means_psycopg2(scheme: str) -> None:
+    assert (
+        normalise_url(f"{scheme}://u:p@h:5/d").render_as_string(hide_password=False)
+        == "postgresql+psycopg2://u:p@h:5/d"
+    )
+
+
+@pytest.mark.parametrize("url", ["", "mysql://h/d", "not an address with s3cret", "postgresql+asyncpg://u:s3cret@h/d"])
+def test_another_address_is_refused_without_repeating_it(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="postgresql://") as caught:
+        normalise_url(url)
+
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_database_that_is_down_is_unavailable(make_database: MakeDatabase, closed_database_url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="check DATABASE_URL"):
+        make_database(closed_database_url).ping()
+
+
+def test_a_database_that_went_away_is_unavailable_and_works_again_when_it_is_back(
+    make_database: MakeDatabase, own_postgres: Postgres
+) -> None:
+    database = make_database(own_postgres.url())
+    database.ping()
+    own_postgres.stop()
+    with pytest.raises(DatabaseUnavailable):
+        database.ping()
+
+    own_postgres.start()
+
+    database.ping()
+
+
+def test_a_connection_that_dies_within_a_transaction_is_unavailable(
+    make_database: MakeDatabase, postgres: Postgres
+) -> None:
+    database = make_database(postgres.url())
+
+    with pytest.raises(DatabaseUnavailable), database.transaction() as session:  # noqa: PT012
+        pid = session.scalar(text("SELECT pg_backend_pid()"))
+        postgres.execute(f"SELECT pg_terminate_backend({pid})")
+        session.execute(text("SELECT 1"))
+
+    database.ping()
+
+
+def test_no_free_connection_is_unavailable_with_the_remedy(make_database: MakeDatabase, postgres: Postgres) -> None:
+    database = make_database(postgres.url(), pool_size=1, connect_timeout_seconds=1)
+
+    with database.transaction() as first, database.transaction() as second:
+        first.execute(text("SELECT 1"))
+        second.execute(text("SELECT 1"))
+        with pytest.raises(DatabaseUnavailable, match="raise the pool size"):
+            database.ping()
+
+
+def test_a_wrong_statement_is_an_error_and_not_an_outage(make_database: MakeDatabase, postgres: Postgres) -> None:
+    with pytest.raises(DBAPIError, match="does not exist"), make_database(postgres.url()).transaction() as session:
+        session.execute(text("SELECT * FROM nowhere"))
+
+
+KEY = text("INSERT INTO api_key (id, tenant, name, scopes, secret_hash) VALUES (:v, 't', 'n', '{}', '')")
+
+
+@pytest.mark.parametrize(
+    ("statement", "told"),
+    [
+        (KEY, 'duplicate key value violates unique constraint "pk_api_key"'),
+        (text("INSERT INTO api_key (id, tenant) VALUES (:v, 't')"), 'null value in column "name"'),
+        (text("SELECT CAST(:v AS int)"), "data exception 22P02"),
+        (text("SELECT CAST('{\"a\": \"' || :v || '\\u0000\"}' AS jsonb)"), "data exception 22P05"),
+        (text("SELECT :v, nowhere"), 'column "nowhere" does not exist'),
+    ],
+)
+def test_an_error_says_what_is_wrong_and_no_value(
+    make_database: MakeDatabase, database_url: str, statement: Any, told: str
+) -> None:
+    database, secret = make_database(database_url), uuid4().hex
+    with database.transaction() as session:
+        session.execute(KEY, {"v": secret})
+
+    with pytest.raises(DBAPIError) as caught, database.transaction() as session:
+        session.execute(statement, {"v": secret})
+
+    logged = "".join(traceback.format_exception(caught.value))
+    assert told in logged
+    assert secret not in logged
+
+
+def test_a_block_that_raises_is_rolled_back(make_database: MakeDatabase, database_url: str) -> None:
+    database = make_database(database_url)
+
+    with pytest.raises(ZeroDivisionError), database.transaction() as session:  # noqa: PT012
+        session.execute(text("INSERT INTO api_key VALUES ('k', 't', 'n', '{}', '', now(), NULL)"))
+        raise ZeroDivisionError
+
+    with database.transaction() as session:
+        assert session.scalar(text("SELECT count(*) FROM api_key")) == 0
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("TimeZone", "UTC"), ("statement_timeout", "7s"), ("idle_in_transaction_session_timeout", "9s"),
+        ("synchronous_commit", "off"), ("application_name", "test"), ("client_connection_check_interval", "2s"),
+    ],
+)  # fmt: skip
+def test_a_session_on_the_server_is_set_up(
+    make_database: MakeDatabase, postgres: Postgres, setting: str, value: str
+) -> None:
+    database = make_database(
+        postgres.url(), is_durable=False, statement_timeout_seconds=7, idle_in_transaction_seconds=9
+    )  # fmt: skip
+
+    with database.transaction() as session:
+        assert session.scalar(text(f"SHOW {setting}")) == value
+
+
+def test_commits_are_durable_unless_said_otherwise(make_database: MakeDatabase, postgres: Postgres) -> None:
+    with make_database(postgres.url()).transaction() as session:
+        assert session.scalar(text("SHOW synchronous_commit")) == "on"
+
+
+def test_a_statement_that_takes_too_long_is_cancelled(make_database: MakeDatabase, postgres: Postgres) -> None:
+    database = make_database(postgres.url(), statement_timeout_seconds=0.05)
+
+    with pytest.raises(DBAPIError, match="statement timeout"), database.transaction() as session:
+        session.execute(text("SELECT pg_sleep(10)"))

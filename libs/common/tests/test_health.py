@@ -1,0 +1,108 @@
+"""Health over HTTP."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+
+import pytest
+from structlog.testing import capture_logs
+
+from holdfast.local.servers import free_port
+from holdfast.runtime.health import Check, readiness, serve_health
+from holdfast.runtime.telemetry import Log, Metrics
+
+
+def fine() -> None:
+    """A probe that finds its dependency."""
+
+
+def missing() -> None:
+    raise ConnectionError("at s3cret.host")
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as exc:
+        with exc:
+            return exc.code, exc.read().decode()
+
+
+@pytest.mark.parametrize(
+    ("checks", "status", "http_status"),
+    [
+        ({}, "ok", 200),
+        ({"database": Check(fine), "live": Check(fine, is_optional=True)}, "ok", 200),
+        ({"database": Check(fine), "live": Check(missing, is_optional=True)}, "degraded", 200),
+        ({"database": Check(missing), "live": Check(fine, is_optional=True)}, "unavailable", 503),
+        ({"database": Check(missing), "live": Check(missing, is_optional=True)}, "unavailable", 503),
+    ],
+)
+def test_a_service_is_ready_without_what_it_can_do_without(
+    checks: dict[str, Check], status: str, http_status: int
+) -> None:
+    answer = readiness(checks)
+
+    assert (answer.status, answer.http_status) == (status, http_status)
+
+
+def test_readiness_says_which_one_is_missing_and_no_more_than_the_error_s_type() -> None:
+    body = readiness({"database": Check(fine), "live": Check(missing, is_optional=True)}).body()
+
+    assert json.loads(body) == {"status": "degraded", "checks": {"database": "ok", "live": "ConnectionError"}}
+
+
+@pytest.fixture
+def served() -> Callable[..., str]:
+    def serve(checks: dict[str, Check], is_alive: Callable[[], bool] = lambda: True) -> str:
+        port = free_port()
+        serve_health("127.0.0.1", port, checks, is_alive=is_alive)
+        return f"http://127.0.0.1:{port}"
+
+    return serve
+
+
+def test_liveness_touches_no_dependency(served: Callable[..., str]) -> None:
+    url = served({"database": Check(missing)})
+
+    assert get(f"{url}/livez") == (200, '{"status": "ok"}')
+    status, body = get(f"{url}/readyz?verbose")
+    assert (status, json.loads(body)["status"]) == (503, "unavailable")
+
+
+def test_a_process_whose_threads_are_gone_is_not_alive(served: Callable[..., str]) -> None:
+    assert get(f"{served({}, lambda: False)}/livez") == (503, '{"status": "dead"}')
+
+
+def test_metrics_are_prometheus_s_text(served: Callable[..., str]) -> None:
+    Metrics.redispatched.inc(3)
+
+    status, body = get(f"{served({})}/metrics")
+
+    assert status == 200
+    assert "# TYPE holdfast_events_redispatched_total counter" in body
+
+
+def test_another_path_is_not_found_and_says_what_there_is(served: Callable[..., str]) -> None:
+    status, body = get(f"{served({})}/nothing")
+
+    assert status == 404
+    assert json.loads(body)["paths"] == ["/metrics", "/livez", "/readyz"]
+
+
+def test_a_taken_port_is_logged_and_no_reason_to_stop(served: Callable[..., str]) -> None:
+    port = int(served({}).rpartition(":")[2])
+
+    with capture_logs() as logged:
+        serve_health("127.0.0.1", port, {})
+
+    assert [(line["event"], line["port"]) for line in logged] == [(Log.METRICS_PORT_TAKEN, port)]
+
+
+def test_port_zero_serves_nothing() -> None:
+    with capture_logs() as logged:
+        serve_health("127.0.0.1", 0, {})
+
+    assert logged == []

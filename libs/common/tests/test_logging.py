@@ -1,0 +1,138 @@
+"""Logs: every line parses and says who wrote it, and every event is in the catalogue."""
+
+import ast
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.runtime.telemetry import Log, Metrics
+
+RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
+
+ROOT = Path(__file__).parents[3]
+SOURCES = sorted(path for folder in ("libs", "services") for path in (ROOT / folder).glob("*/src/holdfast/**/*.py"))
+
+PROGRAM = """
+import logging, structlog
+from holdfast.runtime import logging as ours
+ours.configure(service="test", version="1.2", log_format={log_format!r}, level={level!r})
+log = ours.get("a.module")
+{body}
+"""
+
+
+@pytest.fixture
+def logged(run_python: RunPython) -> Callable[..., list[dict[str, Any]]]:
+    """The lines of a process that logs and does ``body``."""
+
+    def run(body: str, *, level: str = "info") -> list[dict[str, Any]]:
+        done = run_python("-c", PROGRAM.format(body=body, log_format="json", level=level))
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    return run
+
+
+def test_a_line_says_when_what_where_and_who(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    [line] = logged('log.bind(event_id="e").info("started", handlers={"a": [1]}, text="ü\\n")')
+
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "message": "started", "level": "info", "logger": "a.module", "service.name": "test", "service.version": "1.2",
+        "event_id": "e", "handlers": {"a": [1]}, "text": "ü\n",
+    }  # fmt: skip
+
+
+def test_an_exception_has_a_type_and_a_stack(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    body = 'try:\n    {}["k"]\nexcept KeyError as exc:\n    log.exception("one")\n    log.warning("two", exc_info=exc)'
+
+    lines = logged(body)
+
+    assert [(line["level"], line["message"], line["error.type"]) for line in lines] == [
+        ("error", "one", "KeyError"),
+        ("warning", "two", "KeyError"),
+    ]
+    assert all("Traceback" in line["error.stack"] and "exc_info" not in line for line in lines)
+
+
+def test_a_library_s_line_has_the_same_shape(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    body = 'try:\n    1/0\nexcept ZeroDivisionError:\n    logging.getLogger("some.library").exception("%s of %d", "one", 2)'
+
+    [line] = logged(body)
+
+    assert (line["message"], line["logger"], line["service.name"]) == ("one of 2", "some.library", "test")
+    assert line["error.type"] == "ZeroDivisionError"
+
+
+def test_what_is_bound_to_a_request_is_on_all_its_lines(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    body = 'structlog.contextvars.bind_contextvars(request_id="r")\nlog.info("one")\nlogging.getLogger("l").info("two")'
+
+    assert [line["request_id"] for line in logged(body)] == ["r", "r"]
+
+
+def test_lines_below_the_level_are_not_written(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    body = 'log.debug("no")\nlog.info("no")\nlog.warning("yes")\nlogging.getLogger("alembic").info("no")'
+
+    assert [line["message"] for line in logged(body, level="warning")] == ["yes"]
+
+
+def test_anything_that_json_does_not_know_is_still_a_line(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    [line] = logged('log.info("one", where=object, raw=b"\\xff", many={1, 2})')
+
+    assert line["message"] == "one"
+
+
+def test_a_person_gets_readable_lines(run_python: RunPython) -> None:
+    done = run_python("-c", PROGRAM.format(body='log.info("started", a=1)', log_format="console", level="info"))
+
+    assert "started" in done.stdout
+    assert "{" not in done.stdout
+
+
+def log_calls() -> Iterator[tuple[str, ast.expr]]:
+    """Where a logger is called, and its first argument."""
+    methods = {"debug", "info", "warning", "error", "exception", "critical"}
+    for path in SOURCES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            is_call = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in methods
+            if is_call and "log" in ast.unparse(node.func.value).split(".")[0].lower():  # type: ignore[attr-defined]
+                yield f"{path.relative_to(ROOT)}:{node.lineno}", node.args[0]  # type: ignore[attr-defined]
+
+
+def names_used(catalogue: str) -> set[str]:
+    """``X`` of every ``<catalogue>.X`` in the sources."""
+    return {
+        node.attr
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == catalogue
+    }
+
+
+PASSED_ON = {"services/maintenance/src/holdfast/maintenance/duties.py"}
+"""Here the event is a parameter, whose callers name it from the catalogue."""
+
+
+def test_every_event_that_is_logged_is_in_the_catalogue() -> None:
+    calls = list(log_calls())
+    strangers = [
+        f"{place} {ast.unparse(event)}"
+        for place, event in calls
+        if not ast.unparse(event).startswith("Log.") and place.partition(":")[0] not in PASSED_ON
+    ]
+
+    assert strangers == []
+    assert len(calls) > 30, "the sources were read"
+
+
+@pytest.mark.parametrize("catalogue", [Log, Metrics])
+def test_the_catalogue_has_nothing_that_nobody_uses(catalogue: type) -> None:
+    entries = {name for name in vars(catalogue) if not name.startswith("_")}
+    used = names_used(catalogue.__name__)
+
+    assert entries - used == set()
+    assert used - entries == set()

@@ -1,0 +1,113 @@
+"""Settings: what is said about wrong ones, and that no value is repeated."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from holdfast.domain.errors import ConfigurationError
+from holdfast.runtime.settings import (
+    BrokerSettings,
+    ClientSettings,
+    GatewaySettings,
+    IngestSettings,
+    LiveSettings,
+    MaintenanceSettings,
+    ProcessorSettings,
+    ProcessSettings,
+    StorageSettings,
+    load,
+)
+
+KINDS: list[type[ProcessSettings]] = [
+    BrokerSettings, ClientSettings, GatewaySettings, IngestSettings, LiveSettings, MaintenanceSettings, ProcessorSettings,
+    ProcessSettings, StorageSettings,
+]  # fmt: skip
+
+Set = Callable[..., None]
+
+
+@pytest.fixture
+def set_(monkeypatch: pytest.MonkeyPatch) -> Set:
+    """Set ``HOLDFAST_*`` variables."""
+
+    def set_variables(**settings: str) -> None:
+        for name, value in settings.items():
+            monkeypatch.setenv(f"HOLDFAST_{name}", value)
+
+    return set_variables
+
+
+def problems(kind: Any) -> list[str]:
+    with pytest.raises(ConfigurationError) as caught:
+        load(kind)
+    return str(caught.value).removeprefix("settings: ").split("; HOLDFAST_")
+
+
+def test_a_setting_is_read_with_its_type(set_: Set) -> None:
+    set_(DATABASE_URL="postgresql://h/d", SWEEP_SECONDS="0.5", SWEEP_LIMIT="7")
+
+    settings = load(MaintenanceSettings)
+
+    assert (settings.sweep_seconds, settings.sweep_limit) == (0.5, 7)
+    assert settings.database_url.get_secret_value() == "postgresql://h/d"
+
+
+def test_an_unknown_name_is_an_error_that_suggests_the_nearest(set_: Set) -> None:
+    set_(DATABASE_URL="postgresql://h/d", SWEEP_LIMITS="7")
+
+    [problem] = problems(MaintenanceSettings)
+
+    assert problem == "HOLDFAST_SWEEP_LIMITS is not a setting; did you mean HOLDFAST_SWEEP_LIMIT?"
+
+
+def test_a_name_like_no_other_is_refused_without_a_suggestion(set_: Set) -> None:
+    set_(DATABASE_URL="postgresql://h/d", QQQQ="7")
+
+    assert problems(MaintenanceSettings) == ["HOLDFAST_QQQQ is not a setting"]
+
+
+def test_every_problem_is_told_at_once(set_: Set) -> None:
+    set_(SWEEP_SECONDS="soon", SWEEP_LIMIT="0", SWEEP="1")
+
+    told = "\n".join(problems(MaintenanceSettings))
+
+    assert len(told.split("\n")) == 4
+    for name in ("SWEEP is not", "DATABASE_URL: Field required", "SWEEP_SECONDS: ", "SWEEP_LIMIT: "):
+        assert name in told
+
+
+def test_no_value_is_repeated(set_: Set) -> None:
+    set_(
+        DATABASE_URL="postgresql://u:s3cret@h/d", LIVE_TOKEN_SECRET="s3cret", METRICS_PORT="s3cret", LOG_LEVEL="s3cret"
+    )
+
+    told = "\n".join(problems(IngestSettings))
+
+    assert "s3cret" not in told
+    assert "LIVE_TOKEN_SECRET" in told
+
+
+def test_settings_do_not_show_their_secrets(set_: Set) -> None:
+    set_(DATABASE_URL="postgresql://u:s3cret@h/d", BROKER_URL="redis://:s3cret@h/0", REDIS_URL="redis://:s3cret@h/1",
+         LIVE_TOKEN_SECRET="s3cret" * 6)  # fmt: skip
+
+    assert "s3cret" not in repr(load(IngestSettings))
+
+
+@pytest.mark.parametrize("name", sorted({name for kind in KINDS for name in kind.model_fields}))
+def test_a_name_that_any_process_reads_is_no_mistake_in_another(set_: Set, name: str) -> None:
+    # Beside a mistake, so that there is an answer to look at whatever the value is worth.
+    set_(**{name.upper(): "1", "QQQQ": "1"})
+
+    told = "\n".join(problems(ProcessSettings))
+
+    assert "QQQQ is not a setting" in told
+    assert f"HOLDFAST_{name.upper()} is not a setting" not in told
+
+
+def test_settings_can_not_be_changed() -> None:
+    settings = load(ProcessSettings)
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.log_level = "debug"  # type: ignore[misc]

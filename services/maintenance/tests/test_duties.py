@@ -1,0 +1,172 @@
+"""A process's duties: full batches, outages, two at once; the gauges; the timers."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from structlog.testing import capture_logs
+
+from holdfast.local.fixtures import Eventually
+from holdfast.local.servers import Postgres
+from holdfast.maintenance.duties import Duties
+from holdfast.maintenance.timers import Timers
+from holdfast.messaging.broker import redis_broker
+from holdfast.runtime.settings import MaintenanceSettings
+from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.storage.migrate import upgrade
+
+MakeDuties = Callable[..., Duties]
+
+
+@pytest.fixture
+def make_duties(database_url: str, redis_url: str) -> Iterator[MakeDuties]:
+    made: list[Duties] = []
+
+    def make(**settings: Any) -> Duties:
+        urls = {
+            "database_url": SecretStr(database_url),
+            "broker_url": SecretStr(redis_url),
+            "redis_url": SecretStr(redis_url),
+        }
+        values = MaintenanceSettings(**(urls | settings))
+        broker = redis_broker(values.broker_url.get_secret_value(), timeout_seconds=1, is_consumer=False)
+        made.append(Duties(values, broker))
+        return made[-1]
+
+    yield make
+    for duties in made:
+        duties.close()
+
+
+def at_once(*calls: Callable[[], int]) -> list[int]:
+    """Run calls in threads that begin together; returns their answers."""
+    barrier = threading.Barrier(len(calls))
+
+    def run(call: Callable[[], int]) -> int:
+        barrier.wait(10)
+        return call()
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(run, calls))
+
+
+def test_a_turn_goes_on_while_batches_are_full(make_duties: MakeDuties, events: Any) -> None:
+    event_ids = events.lost(5)
+
+    assert make_duties(sweep_limit=2).recover() == 5
+
+    assert {events.row(event_id).state for event_id in event_ids} == {"queued"}
+
+
+def test_two_sweeps_at_once_recover_each_event_once(make_duties: MakeDuties, events: Any) -> None:
+    event_ids = events.lost(40)
+    first, second = make_duties(sweep_limit=7), make_duties(sweep_limit=7)
+
+    recovered = at_once(first.recover, second.recover, first.recover, second.recover)
+
+    assert sum(recovered) == 40
+    rows = [events.row(event_id) for event_id in event_ids]
+    assert {(row.state, row.version, row.crashes) for row in rows} == {("queued", 3, 1)}
+
+
+def test_two_redispatches_at_once_ring_once_for_each_event(make_duties: MakeDuties, events: Any, in_redis: Any) -> None:
+    event_ids = events.record(40)
+    first, second = make_duties(sweep_limit=7), make_duties(sweep_limit=7)
+
+    rung = at_once(first.redispatch, second.redispatch, first.redispatch, second.redispatch)
+
+    assert sum(rung) == 40
+    assert Counter(in_redis.doorbells()) == Counter((event_id, 1) for event_id in event_ids)
+
+
+def test_two_relays_at_once_publish_each_update_once(make_duties: MakeDuties, events: Any, in_redis: Any) -> None:
+    event_ids = events.record(40)
+    for event_id in event_ids:
+        events.age_updates(event_id)
+    first, second = make_duties(), make_duties()
+
+    at_once(first.relay, second.relay, first.relay, second.relay)
+
+    assert [len(in_redis.published(event_id)) for event_id in event_ids] == [1] * 40
+
+
+def test_a_database_outage_ends_the_turn_and_the_next_one_works(
+    make_duties: MakeDuties, own_postgres: Postgres
+) -> None:
+    upgrade(own_postgres.url())
+    duties = make_duties(database_url=SecretStr(own_postgres.url()))
+    duties.recover()
+    own_postgres.stop()
+
+    with capture_logs() as logged:
+        assert [duties.recover(), duties.redispatch(), duties.relay(), duties.measure()] == [0, 0, 0, 0]
+
+    own_postgres.start()
+    assert duties.recover() == 0
+    assert [line["event"] for line in logged] == [Log.DATABASE_UNAVAILABLE] * 4
+
+
+def test_one_outage_is_one_warning_a_duty(make_duties: MakeDuties, closed_url: str) -> None:
+    duties = make_duties(broker_url=SecretStr(closed_url))
+
+    with capture_logs() as logged:
+        for _ in range(3):
+            duties.redispatch()
+
+    assert [(line["event"], line["log_level"]) for line in logged] == [
+        (Log.REDIS_UNAVAILABLE, "warning"), (Log.REDIS_UNAVAILABLE, "debug"), (Log.REDIS_UNAVAILABLE, "debug"),
+    ]  # fmt: skip
+
+
+def test_the_gauges_tell_open_events_and_the_oldest_due_one(make_duties: MakeDuties, events: Any) -> None:
+    [waiting, leased] = events.record(2)
+    events.claim(leased)
+    events.execute("UPDATE processing_state SET available_at = now() - interval '90 s' WHERE event_id = :id", waiting)
+
+    assert make_duties().measure() == 2
+
+    assert gauge(Metrics.pending.labels("queued")) == 1
+    assert gauge(Metrics.pending.labels("processing")) == 1
+    assert gauge(Metrics.pending.labels("failed")) == 0
+    assert gauge(Metrics.oldest_due_seconds) == pytest.approx(90, abs=5)
+
+
+def gauge(metric: Any) -> float:
+    return float(metric.collect()[0].samples[0].value)
+
+
+def test_a_timer_whose_duty_hangs_is_not_alive(eventually: Eventually) -> None:
+    hanging, release = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hanging.set()
+        release.wait(30)
+
+    timers = Timers({"hang": (hang, 0.01)})
+    timers.start()
+    assert hanging.wait(5)
+    try:
+        assert timers.are_alive()
+        eventually(lambda: not timers.are_alive(longest_turn_seconds=0.05), message="a hanging duty goes unnoticed")
+    finally:
+        release.set()
+        timers.stop()
+
+
+def test_a_timer_whose_duty_fails_goes_on(eventually: Eventually) -> None:
+    turns: list[int] = []
+
+    def fail() -> None:
+        turns.append(1)
+        raise ValueError("on purpose")
+
+    timers = Timers({"fail": (fail, 0.01)})
+    timers.start()
+    eventually(lambda: len(turns) >= 3)
+    assert timers.are_alive()
+    timers.stop()
+    assert not timers.are_alive()

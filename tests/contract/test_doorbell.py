@@ -1,0 +1,108 @@
+"""The doorbell: ingest rings it, maintenance rings it again, the processor answers."""
+
+import base64
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from holdfast.client import Client
+from holdfast.local.fixtures import Eventually
+from holdfast.messaging.broker import redis_broker
+from holdfast.messaging.contracts import DoorbellV1
+from holdfast.messaging.doorbell import QUEUE, doorbell, ring
+
+pytestmark = pytest.mark.xdist_group("contract")
+
+Golden = Callable[[str], dict[str, Any]]
+
+ANSWER = """
+import base64, inspect, json, dramatiq
+from dramatiq import Message
+import holdfast.processor.actors
+broker = dramatiq.get_broker()
+message = Message.decode(base64.b64decode({body!r}))
+actor = broker.get_actor(message.actor_name)
+bound = inspect.signature(actor.fn).bind(*message.args, **message.kwargs)
+actor.fn(*message.args, **message.kwargs)
+print(json.dumps({{"queue": actor.queue_name, "declared": sorted(broker.actors), "arguments": dict(bound.arguments)}}))
+"""
+"""The processor's side: decode the bytes, find the actor, call it."""
+
+
+def answered_by_the_processor(edges: Any, body: bytes) -> dict[str, Any]:
+    answer: dict[str, Any] = edges.run(ANSWER.format(body=base64.b64encode(body).decode()))
+    return answer
+
+
+def rung(edges: Any, event_id: str) -> bytes:
+    """The bytes in Redis that name this event; empty while there are none."""
+    bodies: list[bytes] = edges.redis.hvals(f"dramatiq:{QUEUE}.msgs")
+    return next((body for body in bodies if event_id.encode() in body), b"")
+
+
+def test_the_golden_doorbell_is_what_ringing_makes(golden: Golden) -> None:
+    example = golden("doorbell.v1")
+
+    message = doorbell(UUID(example["event_id"]), example["version"])
+
+    assert dict(zip(DoorbellV1.model_fields, message.args, strict=True)) == example
+    assert message.kwargs == {}
+
+
+def test_the_processor_answers_the_doorbell_that_ingest_rings(
+    edges: Any, client: Client, eventually: Eventually
+) -> None:
+    sent = client.send({"type": "com.acme.test", "data": {}})
+    body = eventually(lambda: rung(edges, sent.event_id), message="ingest rang")
+
+    answer = answered_by_the_processor(edges, body)
+
+    assert answer["arguments"] == {"event_id": sent.event_id, "version": 1}
+    assert DoorbellV1.model_validate(answer["arguments"]).version == sent.version
+    assert (answer["queue"], answer["declared"]) == (QUEUE, ["process_event"])
+    assert client.get(sent.event_id)["last_error"]["type"] == "no_handler", (
+        "it was claimed, and nobody handles its type"
+    )
+
+
+def test_the_processor_answers_the_golden_doorbell(edges: Any, golden: Golden) -> None:
+    example = golden("doorbell.v1")
+    body = doorbell(UUID(example["event_id"]), example["version"]).encode()
+
+    assert answered_by_the_processor(edges, body)["arguments"] == example
+
+
+def test_maintenance_and_ingest_ring_the_same_way(edges: Any, client: Client, eventually: Eventually) -> None:
+    sent = client.send({"type": "com.acme.test", "data": {}})
+    first = json.loads(eventually(lambda: rung(edges, sent.event_id)))
+    other_id = uuid4()
+    broker = redis_broker(edges.redis_url, timeout_seconds=2, is_consumer=False)
+
+    ring(broker, [(other_id, 1)])
+
+    again = json.loads(eventually(lambda: rung(edges, str(other_id))))
+    broker.client.close()
+    assert set(first) == set(again)
+    assert [first[name] for name in ("queue_name", "actor_name")] == [
+        again[name] for name in ("queue_name", "actor_name")
+    ]
+    assert set(again["options"]) <= set(first["options"])
+
+
+def test_ingest_passes_the_trace_on(edges: Any, eventually: Eventually) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    event = {"specversion": "1.0", "id": uuid4().hex, "source": "/test", "type": "com.acme.test"}
+    answer = httpx.post(
+        f"{edges.ingest_url}/v1/events", json=event,
+        headers={
+            "Authorization": f"Bearer {edges.api_key}", "Content-Type": "application/cloudevents+json", "traceparent": trace,
+        },
+    ).json()  # fmt: skip
+
+    body = json.loads(eventually(lambda: rung(edges, answer["event_id"])))
+
+    assert body["options"]["traceparent"] == trace
