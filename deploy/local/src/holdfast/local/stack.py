@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from holdfast.local.process import Guarded, StartFailed, wait_until
+from holdfast.local.process import Guarded, StartFailed, children_by_parent, wait_until
+from holdfast.local.restarts import Restarts
 from holdfast.local.servers import Postgres, Server, Valkey, free_port
 from holdfast.local.services import SERVICES, Service, environment, is_ready
 from holdfast.storage.database import Database
@@ -23,6 +24,8 @@ TENANT = "demo"
 CHECK_SECONDS = 0.2
 RESTART_SECONDS = (0.2, 5.0)
 """Wait before the first restart of a service that died, and the longest one; it doubles in between."""
+SERVER_RESTART_SECONDS = (3.0, 30.0)
+"""The same for PostgreSQL and Valkey: long enough to see on this machine what an outage does to the services."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +39,8 @@ class Ports:
 
 
 class Stack:
-    """Starts everything in order, restarts services that die, and stops everything in order.
+    """Starts everything in order, restarts what dies, and stops everything in order. A server or service that is stopped
+    through this object stays down until it is started again through it.
 
     Args:
         folder: data, logs and ``stack.json``.
@@ -70,7 +74,6 @@ class Stack:
         self.services = {
             service.name: Guarded(service.name, log=self.logs / f"{service.name}.log") for service in SERVICES
         }
-        self._held: set[str] = set()
         self._lock = threading.RLock()
         self._is_stopping = threading.Event()
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
@@ -134,14 +137,12 @@ class Stack:
     def hold(self, name: str) -> None:
         """Stop a service and do not restart it until :meth:`resume`."""
         with self._lock:
-            self._held.add(name)
-        self.services[name].stop()
+            self.services[name].stop()
 
     def resume(self, name: str) -> None:
         """Start a held service again and wait until it is ready."""
         service = next(service for service in SERVICES if service.name == name)
         with self._lock:
-            self._held.discard(name)
             if not self.services[name].is_running:
                 self._start(service)
         self._await(service)
@@ -219,32 +220,41 @@ class Stack:
             raise StartFailed(f"{service.name} did not start; the end of {process.log}:\n{process.tail()}")
 
     def _supervise(self) -> None:
-        waits = {service.name: RESTART_SECONDS[0] for service in SERVICES}
-        due: dict[str, float] = {}
+        restarts = {
+            **{server.process: Restarts(*SERVER_RESTART_SECONDS) for server in self._servers()},
+            **{process: Restarts(*RESTART_SECONDS) for process in self.services.values()},
+        }
         while not self._is_stopping.wait(CHECK_SECONDS):
             with self._lock:
-                for service in SERVICES:
-                    self._restart_if_dead(service, waits, due)
+                for process, policy in restarts.items():
+                    self._restart_if_dead(process, policy)
             if self._pids_now() != self._pids:
                 self._write()
 
-    def _restart_if_dead(self, service: Service, waits: dict[str, float], due: dict[str, float]) -> None:
-        name, now = service.name, time.monotonic()
-        if self.services[name].is_running or name in self._held:
-            if now > due.get(name, 0) + 2 * RESTART_SECONDS[1]:
-                waits[name] = RESTART_SECONDS[0]
-            return
-        if name not in due or due[name] < now - 2 * RESTART_SECONDS[1]:
-            due[name] = now + waits[name]
-            self._say(f"{name} ended; starting it again in {waits[name]} s (log: {self.services[name].log})")
-        elif now >= due[name]:
-            waits[name] = min(2 * waits[name], RESTART_SECONDS[1])
-            due[name] = now + waits[name]
-            self._start(service)
+    def _restart_if_dead(self, process: Guarded, policy: Restarts) -> None:
+        if not process.has_died:
+            policy.note_running(time.monotonic())
+        elif (wait_seconds := policy.note_death(time.monotonic())) is not None:
+            self._say(f"{process.name} ended; starting it again in {wait_seconds:.1f} s (log: {process.log})")
+        elif policy.is_due(time.monotonic()):
+            policy.note_running(time.monotonic())
+            self._restart(process)
+
+    def _restart(self, process: Guarded) -> None:
+        for server in self._servers():
+            if server.process is process:
+                try:
+                    server.start()
+                except StartFailed as exc:  # its end is seen at the next check
+                    self._say(str(exc))
+                return
+        self._start(next(service for service in SERVICES if service.name == process.name))
 
     def _pids_now(self) -> dict[str, list[int]]:
-        servers = {server.process.name: server.process.pids() for server in self._servers()}
-        return servers | {name: process.pids() for name, process in self.services.items()}
+        """Of the services with their children; of the servers without: a backend per connection comes and goes."""
+        children = children_by_parent()
+        servers = {server.process.name: server.process.pids({}) for server in self._servers()}
+        return servers | {name: process.pids(children) for name, process in self.services.items()}
 
     def _write(self) -> None:
         """Write ``stack.json``, whole or not at all: others read it at any time."""

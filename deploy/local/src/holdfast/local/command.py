@@ -1,0 +1,239 @@
+"""``python -m holdfast.local run|up|down|status``: the stack in this folder's ``.holdfast/``."""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+from rich.console import Console
+
+from github_activity.webhooks import cloudevents
+from holdfast.local.demo import show
+from holdfast.local.process import StartFailed
+from holdfast.local.samples import samples
+from holdfast.local.stack import Ports, Stack
+
+FOLDER = Path(".holdfast")
+PORTS = Ports(postgres=54320, redis=63790, ingest=8080, gateway=8090)
+NOT_OURS = frozenset({
+    *(f"HOLDFAST_{name}" for name in ("DATABASE_URL", "BROKER_URL", "REDIS_URL", "LIVE_TOKEN_SECRET", "METRICS_PORT")),
+    *(f"HOLDFAST_{name}" for name in ("INGEST_HOST", "INGEST_PORT", "GATEWAY_HOST", "GATEWAY_PORT", "PUBLIC_LIVE_URL")),
+    *(f"HOLDFAST_{name}" for name in ("URL", "API_KEY", "LIVE_URL")),
+})  # fmt: skip
+"""What the stack decides itself, and what is for the ``holdfast`` command."""
+
+UP_SECONDS = 120
+DOWN_SECONDS = 60
+
+console = Console(highlight=False, soft_wrap=True, markup=False)  # logs and errors are full of brackets
+
+
+def main() -> int:
+    """Run one command; 0 on success."""
+    options = _parser().parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    commands: dict[str, Callable[[], int]] = {
+        "up": _up,
+        "down": _down,
+        "status": _status,
+        "serve": _serve,
+        "run": lambda: _run(options.events),
+    }
+    try:
+        return commands[options.command]()
+    except StartFailed as exc:
+        console.print(f"could not start: {exc}", style="red")
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m holdfast.local", description="Holdfast on this machine.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    run = commands.add_parser("run", help="start, send events, show their updates, stay until Ctrl-C")
+    run.add_argument("--events", type=Path, help="GitHub webhook deliveries, one JSON object a line; default: samples")
+    commands.add_parser("up", help="start in the background")
+    commands.add_parser("down", help="stop what 'up' or 'run' started")
+    commands.add_parser("status", help="say what runs and where")
+    commands.add_parser("serve", help="start and stay until SIGTERM (what 'up' runs)")
+    return parser
+
+
+def _run(file: Path | None) -> int:
+    events = _read(file) if file else list(samples())
+    with _only_one(), _stopping_on_signals() as stop, _stack() as stack:
+        console.print(
+            f"\nready after {time.monotonic() - STARTED_AT:.1f} s; sending {len(events)} events\n", style="bold"
+        )
+        try:
+            summary = asyncio.run(show(stack, events, console.print))
+        except KeyboardInterrupt:
+            return 0
+        console.print(f"\n{summary}", style="bold")
+        _say_where(stack.describe())
+        stop.wait()
+    return 0
+
+
+def _serve() -> int:
+    with _only_one(), _stopping_on_signals() as stop, _stack(), contextlib.suppress(KeyboardInterrupt):
+        stop.wait()
+    return 0
+
+
+def _up() -> int:
+    if _owner() is not None:
+        console.print("it runs already; 'make status' says where, 'make down' stops it")
+        return 0
+    (FOLDER / "stack.json").unlink(missing_ok=True)
+    log = FOLDER / "stack.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "holdfast.local", "serve"],
+            stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    deadline = time.monotonic() + UP_SECONDS
+    with console.status("starting"):
+        while not (FOLDER / "stack.json").exists():
+            if process.poll() is not None or time.monotonic() > deadline:
+                process.terminate()
+                raise StartFailed(f"the end of {log}:\n{log.read_text()}")
+            time.sleep(0.1)
+    return _status()
+
+
+def _down() -> int:
+    owner = _owner()
+    if owner is None:
+        console.print("nothing runs")
+        return 0
+    os.kill(owner, signal.SIGTERM)
+    deadline = time.monotonic() + DOWN_SECONDS
+    with console.status("stopping"):
+        while _owner() == owner:
+            if time.monotonic() > deadline:
+                console.print(f"process {owner} did not stop within {DOWN_SECONDS} s")
+                return 1
+            time.sleep(0.1)
+    console.print("stopped; the data stays in .holdfast")
+    return 0
+
+
+def _status() -> int:
+    try:
+        described = json.loads((FOLDER / "stack.json").read_text())
+    except FileNotFoundError:
+        console.print("nothing runs; 'make up' starts it")
+        return 1
+    _say_where(described)
+    return 0
+
+
+def _say_where(where: dict[str, Any]) -> None:
+    key, url = where["api_key"], where["ingest_url"]
+    console.print(f"""
+  events    {url}/v1/events
+  live      {where["live_url"]}
+  database  {where["database_url"]}
+  redis     {where["redis_url"]}
+  key       {key}
+  all of it is in {FOLDER / "stack.json"}, logs are in {FOLDER / "logs"}
+
+Watch, in another terminal:
+
+  .venv/bin/holdfast watch audience:user-42
+
+and send:
+
+  curl {url}/v1/events -H 'Authorization: Bearer {key}' \\
+    -H 'Content-Type: application/cloudevents+json' \\
+    -d '{{"specversion":"1.0","id":"1","source":"/me","type":"com.github.push","audience":"user-42",
+         "data":{{"ref":"refs/heads/main","repository":{{"full_name":"me/mine"}}}}}}'
+""")
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    try:
+        return list(cloudevents(file.read_text().splitlines()))
+    except (OSError, ValueError) as exc:
+        raise StartFailed(f"{file}: {exc}") from exc
+
+
+def _settings() -> dict[str, str]:
+    """What the environment says about the services, so that ``HOLDFAST_LEASE_SECONDS=5 make up`` does it."""
+    return {
+        name: value
+        for name, value in sorted(os.environ.items())
+        if name.startswith("HOLDFAST_") and name not in NOT_OURS
+    }
+
+
+@contextlib.contextmanager
+def _stack() -> Iterator[Stack]:
+    settings = _settings()
+    if settings:
+        console.print(f"from the environment: {', '.join(settings)}")
+    stack = Stack(FOLDER, settings=settings, ports=PORTS, say=console.print)
+    try:
+        stack.start()
+        yield stack
+    finally:
+        console.print("\nstopping", style="dim")
+        stack.stop()
+
+
+@contextlib.contextmanager
+def _only_one() -> Iterator[None]:
+    """Hold the folder: two stacks on the same data would ruin it."""
+    with (FOLDER / "owner").open("a+") as owner:
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StartFailed("a stack runs in this folder already: stop it with 'make down'") from None
+        owner.truncate(0)
+        owner.write(str(os.getpid()))
+        owner.flush()
+        yield
+
+
+def _owner() -> int | None:
+    """The process that holds the folder, or ``None``."""
+    try:
+        with (FOLDER / "owner").open() as owner:
+            try:
+                fcntl.flock(owner, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return int(owner.read() or 0) or None
+    except FileNotFoundError:
+        pass
+    return None
+
+
+@contextlib.contextmanager
+def _stopping_on_signals() -> Iterator[threading.Event]:
+    """SIGTERM and Ctrl-C end the block; once it is ending they are ignored, so that everything is stopped in order."""
+    stop = threading.Event()
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        stop.set()
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupt)
+    signal.signal(signal.SIGTERM, interrupt)
+    with contextlib.suppress(KeyboardInterrupt):
+        yield stop
+
+
+STARTED_AT = time.monotonic()
