@@ -1,5 +1,6 @@
 """Golden examples, and the two ends of every wire: a real ingest and a real gateway, without a processor between them."""
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -13,8 +14,11 @@ from typing import Any
 
 import pytest
 import redis
+from websockets.asyncio.server import ServerConnection, serve
 
-from holdfast.client import Client
+from holdfast import client
+from holdfast.client import Client, watch
+from holdfast.gateway.protocol import Status
 from holdfast.local.fixtures import Eventually, clone_template
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment
@@ -91,10 +95,47 @@ def is_ready(url: str) -> bool:
     return False
 
 
+@pytest.fixture(name="client")
+def _client(edges: Edges) -> Iterator[Client]:
+    with Client(edges.ingest_url, edges.api_key) as made:
+        yield made
+
+
+class Watched:
+    """What a client said to a gateway, and what it told its caller."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.told: list[Any] = []
+
+
 @pytest.fixture
-def client(edges: Edges) -> Iterator[Client]:
-    with Client(edges.ingest_url, edges.api_key) as client:
-        yield client
+def watched() -> Callable[..., Watched]:
+    """Run the client's ``watch`` against a WebSocket that says the given frames; a last ``status`` ends it."""
+
+    def run(frames: list[bytes], *topics: str, **options: Any) -> Watched:
+        seen = Watched()
+
+        async def say(connection: ServerConnection) -> None:
+            seen.sent.append(str(await connection.recv()))
+            for frame in [*frames, Status(state="ok").encode()]:
+                await connection.send(frame.decode())
+            async for text in connection:
+                seen.sent.append(str(text))
+
+        async def watch_until_ok() -> None:
+            async with asyncio.timeout(10), serve(say, "127.0.0.1", 0) as server:
+                url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+                async with contextlib.aclosing(watch(url, "a.live.token", topics=topics, **options)) as told:
+                    async for frame in told:
+                        if frame == client.Status("ok"):
+                            return
+                        seen.told.append(frame)
+
+        asyncio.run(watch_until_ok())
+        return seen
+
+    return run
 
 
 @pytest.fixture

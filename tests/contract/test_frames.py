@@ -1,7 +1,5 @@
 """The live protocol: what the gateway sends against its models, what the Python client sends against the gateway's parser."""
 
-import asyncio
-import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -9,12 +7,9 @@ from uuid import uuid4
 
 import pytest
 from pydantic import BaseModel
-from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.server import serve as serve_websocket
 from websockets.sync.client import ClientConnection, connect
 
-from holdfast.client import Client, watch
-from holdfast.client.live import Gap, Status, Subscribed, _Watch
+from holdfast.client import Client, Gap, Status, Subscribed
 from holdfast.gateway.codec import parse_client_frame
 from holdfast.gateway.protocol import LIMITS, SERVER_FRAMES, Hello, Pong
 
@@ -64,35 +59,21 @@ def test_every_frame_of_a_conversation_is_as_its_model_says(client: Client, live
         assert required <= set(frame), "a client may rely on every field that is not optional"
 
 
-def test_the_client_s_hello_is_read_by_the_gateway() -> None:
-    hello = _Watch([TOPIC, "tenant:acme"], {TOPIC: "a1-9:41"}).hello("a.live.token")
+def test_the_client_s_hello_is_read_by_the_gateway(watched: Any) -> None:
+    seen = watched([], TOPIC, "tenant:acme", positions={TOPIC: "a1-9:41"})
 
+    [hello] = seen.sent
     read = parse_client_frame(hello, limit_bytes=LIMITS.frame_bytes)
-
     assert isinstance(read, Hello)
     assert (read.token, read.topics, read.positions) == ("a.live.token", [TOPIC, "tenant:acme"], {TOPIC: "a1-9:41"})
     assert strangers(json.loads(hello), Hello) == set()
 
 
-def test_the_client_s_pong_is_read_by_the_gateway() -> None:
-    sent: list[str] = []
+def test_the_client_s_pong_is_read_by_the_gateway(watched: Any) -> None:
+    seen = watched([SERVER_FRAMES["ping"]().encode()], TOPIC)
 
-    async def serve(connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(SERVER_FRAMES["ping"]().encode().decode())
-        sent.append(str(await connection.recv()))
-        await connection.send(json.dumps({"type": "status", "state": "ok"}))
-        await connection.wait_closed()
-
-    async def watch_once() -> None:
-        async with serve_websocket(serve, "127.0.0.1", 0) as server, asyncio.timeout(10):
-            port = server.sockets[0].getsockname()[1]
-            async with contextlib.aclosing(watch(f"ws://127.0.0.1:{port}", "a.live.token", topics=[TOPIC])) as frames:
-                assert await anext(frames) == Status("ok")
-
-    asyncio.run(watch_once())
-
-    assert [type(parse_client_frame(text, limit_bytes=LIMITS.frame_bytes)) for text in sent] == [Pong]
+    [_, pong] = seen.sent
+    assert isinstance(parse_client_frame(pong, limit_bytes=LIMITS.frame_bytes), Pong)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +86,7 @@ def test_the_client_s_pong_is_read_by_the_gateway() -> None:
         ({"type": "reconnect", "after_ms": 5}, None),
     ],
 )
-def test_the_client_reads_what_the_gateway_s_models_make(values: dict[str, Any], read: Any) -> None:
-    frame = json.loads(SERVER_FRAMES[values["type"]].model_validate_json(json.dumps(values)).encode())
+def test_the_client_reads_what_the_gateway_s_models_make(values: dict[str, Any], read: Any, watched: Any) -> None:
+    frame = SERVER_FRAMES[values["type"]].model_validate_json(json.dumps(values)).encode()
 
-    assert _Watch([TOPIC], {})._read(frame) == read
+    assert watched([frame], TOPIC).told == ([read] if read else [])

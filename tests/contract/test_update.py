@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 import pytest
 
 from holdfast.client import Client, Subscribed, UpdateReceived, watch
-from holdfast.client.live import _Watch
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.gateway import protocol
@@ -53,22 +52,25 @@ def test_the_gateway_frames_the_golden_update_as_its_model_says(golden: Golden) 
     assert set(json.loads(frame.payload)) == set(protocol.Update.model_fields)
 
 
-def test_the_python_client_reads_the_gateway_s_frame_of_the_golden_update(golden: Golden) -> None:
+def test_the_python_client_reads_the_gateway_s_frame_of_the_golden_update(golden: Golden, watched: Any) -> None:
     body = encode_update(as_update(golden("update.v1"))).encode()
-    frame = json.loads(update_frame(update_prefix("tenant:acme"), "a1-9", 41, body).payload)
 
-    read = _Watch(["tenant:acme"], {})._read(frame)
+    seen = watched([update_frame(update_prefix("tenant:acme"), "a1-9", 41, body).payload], "tenant:acme")
 
-    assert read == UpdateReceived("tenant:acme", "a1-9:41", golden("update.v1"))
+    assert seen.told == [UpdateReceived("tenant:acme", "a1-9:41", golden("update.v1"))]
 
 
-def test_the_client_counts_versions_and_steps_as_the_contract_says(golden: Golden) -> None:
-    watching, told = _Watch(["t"], {}), []
-    for version, step in [(1, 0), (2, 0), (2, 1), (2, 1), (1, 0), (2, 0), (2, 2), (3, 0)]:
-        event = golden("update.v1") | {"version": version, "step": step}
-        if watching._read({"type": "update", "topic": "t", "pos": "e:1", "event": event}):
-            told.append((version, step))
+def test_the_client_counts_versions_and_steps_as_the_contract_says(golden: Golden, watched: Any) -> None:
+    order = [(1, 0), (2, 0), (2, 1), (2, 1), (1, 0), (2, 0), (2, 2), (3, 0)]
+    updates = [as_update(golden("update.v1") | {"version": version, "step": step}) for version, step in order]
+    frames = [
+        update_frame(update_prefix("tenant:acme"), "e", offset, encode_update(update).encode()).payload
+        for offset, update in enumerate(updates, start=1)
+    ]
 
+    seen = watched(frames, "tenant:acme")
+
+    told = [(frame.event["version"], frame.event["step"]) for frame in seen.told]
     assert told == [(1, 0), (2, 0), (2, 1), (2, 2), (3, 0)]
 
 

@@ -169,13 +169,16 @@ def test_two_workers_share_the_doorbells(
 ) -> None:
     broker, rung = make_broker(), doorbells(200)
     first, second = listen(), listen()
+    first.gate.clear()
+    second.gate.clear()
 
     ring(broker, rung)
 
+    eventually(lambda: first.heard and second.heard, message="one that is busy leaves doorbells to the other")
+    first.gate.set()
+    second.gate.set()
     eventually(lambda: len(first.heard) + len(second.heard) >= 200)
     assert Counter(first.heard + second.heard) == Counter(rung)
-    assert first.heard
-    assert second.heard
 
 
 def test_a_consumer_comes_back_with_redis(
@@ -210,7 +213,7 @@ def test_ringing_a_closed_redis_fails_at_once(make_broker: MakeBroker) -> None:
     with pytest.raises(RedisError):
         ring(broker, doorbells(1))
 
-    assert time.monotonic() - began < 1, "the library's default retries for 4.4 s"
+    assert time.monotonic() - began < 1, "a request waits for it"
 
 
 def test_the_bells_of_a_queue_that_nobody_hears_are_bounded(make_broker: MakeBroker) -> None:
