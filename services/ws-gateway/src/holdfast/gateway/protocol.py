@@ -1,7 +1,7 @@
 """The frames of ``live.v1`` and its limits.
 
 The models are the protocol's single definition: inbound frames are validated by them, outbound ones made from them, and the
-contract tests hold ``docs/asyncapi.yaml`` against :data:`CLIENT_FRAMES` and :data:`SERVER_FRAMES`. The one exception is
+contract tests hold what is sent and understood against :data:`CLIENT_FRAMES` and :data:`SERVER_FRAMES`. The one exception is
 ``update``, the hot path: its bytes are put together around a body that is never parsed (``codec``), and a test holds them
 against :class:`Update`.
 """
