@@ -15,8 +15,8 @@ from importlib.metadata import version
 from holdfast.domain.retry import Backoff
 from holdfast.processor.context import Context
 from holdfast.processor.outcomes import Reject, Retry
-from holdfast.processor.registry import Handlers
+from holdfast.processor.registry import Handler, Handlers
 
-__all__ = ["Backoff", "Context", "Handlers", "Reject", "Retry"]
+__all__ = ["Backoff", "Context", "Handler", "Handlers", "Reject", "Retry"]
 
 VERSION = version("holdfast-processor")

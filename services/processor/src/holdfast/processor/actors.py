@@ -1,20 +1,26 @@
-"""The Dramatiq module: ``dramatiq holdfast.processor.actors``. One actor for all types; it always acknowledges."""
+"""The Dramatiq module: ``dramatiq holdfast.processor.actors``. One actor for all types; it always acknowledges.
+
+Dramatiq imports it in each worker process, after the fork.
+"""
 
 import os
 import sys
+import threading
 from uuid import UUID
 
 import dramatiq
+import redis
 from dramatiq import Middleware, Worker
 from dramatiq.broker import Broker
 
 from holdfast.domain.errors import HoldfastError
 from holdfast.messaging import doorbell
-from holdfast.messaging.broker import redis_broker, redis_client
+from holdfast.messaging.broker import DoorbellBroker, redis_broker, redis_client
 from holdfast.messaging.live import Publisher
 from holdfast.processor import VERSION
+from holdfast.processor.discovery import discover
 from holdfast.processor.execute import Executor
-from holdfast.processor.registry import Handlers, discover
+from holdfast.processor.registry import Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher
 from holdfast.runtime.health import Check, serve_health
@@ -29,53 +35,64 @@ log = logging.get(__name__)
 REDIS_TIMEOUT_SECONDS = 1.0
 """For publishing after a commit; the relay does it when Redis does not answer in time."""
 
+RELEASE_SECONDS = 2.0
+"""The end of the grace at shutdown that is kept for giving back the events of interrupted handlers."""
+
+IDLE_SECONDS = 60.0
+"""A handler that computes for this long between two statements is taken for lost, or for four leases if that is longer.
+
+While it runs its transaction keeps recovery away, so a worker that is frozen must not keep that for ever.
+"""
+
 
 class Process(Middleware):
-    """Opens what the worker process needs once it is forked, and closes it after its last event.
+    """Opens what the worker process needs before its first message, and closes it after its last one."""
 
-    Connections must not cross the fork, so nothing is opened when this module is imported.
-    """
-
-    def __init__(self, settings: ProcessorSettings) -> None:
-        self.settings = settings
-        self.executor: Executor | None = None
-
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
-        """Load the handlers and open the connections, before the first message is fetched."""
-        settings = self.settings
-        logging.configure(
-            service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level
-        )  # fmt: skip
-        handlers = discover(settings.handlers)
+    def __init__(self, settings: ProcessorSettings, handlers: Handlers) -> None:
+        self._settings = settings
+        self._handlers = handlers
         self._claims = self._database(is_durable=False)
         self._effects = self._database(is_durable=True)
         self._published: Batcher[UpdateKey] = Batcher("mark-published", self._mark)
-        live = redis_client(settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS)
+        self._live = redis_client(settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS)
+        publisher = Publisher(
+            self._live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
+        )
         self.executor = Executor(
             handlers,
             claims=self._claims,
             effects=self._effects,
-            publisher=Publisher(
-                live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
-            ),
+            publisher=publisher,
             published=self._published,
             owner=f"{settings.node_name}:{os.getpid()}",
             lease_seconds=settings.lease_seconds,
         )
-        checks = {
-            "database": Check(lambda: self._check_schema()),
-            "live": Check(live.ping, is_optional=True),
-            "broker": Check(broker.client.ping, is_optional=True),  # type: ignore[attr-defined]
-        }
+        grace = settings.shutdown_seconds
+        self._end_of_grace = threading.Timer(grace - min(RELEASE_SECONDS, grace / 4), self.executor.interrupt)
+        self._end_of_grace.daemon = True
+
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+        """Begin."""
         self._published.start()
+        checks = {
+            "database": Check(self._check_schema),
+            "live": Check(self._live.ping, is_optional=True),
+            "broker": Check(_client(broker).ping, is_optional=True),
+        }
         serve_health(
-            settings.metrics_host, settings.metrics_port, checks,
+            self._settings.metrics_host, self._settings.metrics_port, checks,
             is_alive=lambda: all(thread.is_alive() for thread in worker.workers),
         )  # fmt: skip
-        _say_started(handlers)
+        log.info(Log.HANDLERS_LOADED, handlers={each.name: list(each.patterns) for each in self._handlers})
+
+    def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
+        """Dramatiq now waits for the handlers that run; towards the end of the grace they are interrupted."""
+        log.info(Log.STOPPING)
+        self._end_of_grace.start()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Mark what was published and let go of the database."""
+        self._end_of_grace.cancel()
         self._published.stop()
         self._claims.close()
         self._effects.close()
@@ -84,10 +101,11 @@ class Process(Middleware):
     def _database(self, *, is_durable: bool) -> Database:
         # A connection per thread: a thread that waits for another one would hold a lease while it does nothing.
         return Database(
-            self.settings.database_url.get_secret_value(),
+            self._settings.database_url.get_secret_value(),
             application_name="holdfast-processor",
-            pool_size=self.settings.processor_threads + 1,
+            pool_size=self._settings.processor_threads + 1,
             is_durable=is_durable,
+            idle_in_transaction_seconds=max(IDLE_SECONDS, 4 * self._settings.lease_seconds),
         )
 
     def _mark(self, keys: list[UpdateKey]) -> None:
@@ -99,17 +117,26 @@ class Process(Middleware):
             check_revision(session)
 
 
-def _say_started(handlers: Handlers) -> None:
-    log.info(Log.HANDLERS_LOADED, handlers={handler.name: list(handler.patterns) for handler in handlers})
+def _client(broker: Broker) -> "redis.Redis":
+    if not isinstance(broker, DoorbellBroker):
+        raise TypeError("the processor runs on a DoorbellBroker")
+    return broker.client
 
 
 def _setup() -> Process:
+    """Everything that can be wrong with settings and handlers ends the process here.
+
+    Not in a middleware hook: Dramatiq logs an exception there and goes on, and a worker without handlers would acknowledge
+    every doorbell.
+    """
     try:
         settings = load(ProcessorSettings)
-        discover(settings.handlers)  # in the parent as well: a bad handler ends the start, not a child in a loop
+        logging.configure(
+            service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level
+        )  # fmt: skip
+        process = Process(settings, discover(settings.handlers))
     except HoldfastError as exc:
         sys.exit(str(exc))
-    process = Process(settings)
     dramatiq.set_broker(
         redis_broker(
             settings.broker_url.get_secret_value(),
@@ -124,8 +151,8 @@ def _setup() -> Process:
 process = _setup()
 
 
-@dramatiq.actor(actor_name=doorbell.ACTOR, queue_name=doorbell.QUEUE)
+# notify_shutdown: Dramatiq would interrupt running handlers when the grace begins.
+@dramatiq.actor(actor_name=doorbell.ACTOR, queue_name=doorbell.QUEUE, notify_shutdown=False)
 def process_event(event_id: str, version: int) -> None:
     """Answer one doorbell. Arguments are the contract ``doorbell.v1``."""
-    if process.executor is not None:
-        process.executor.execute(UUID(event_id), version)
+    process.executor.execute(UUID(event_id), version)

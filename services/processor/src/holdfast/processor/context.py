@@ -1,6 +1,5 @@
 """What a handler is given beside its payload."""
 
-import time
 from collections.abc import Callable
 
 from holdfast.domain.event import StoredEvent
@@ -9,11 +8,11 @@ from holdfast.storage import Session
 
 __all__ = ["Context", "Report"]
 
-Report = Callable[[int, float, str | None], None]
-"""Called with step (1, 2, …), fraction (0 to 1) and message."""
+Report = Callable[[float, str | None], None]
+"""Called with fraction (0 to 1) and message."""
 
-PROGRESS_INTERVAL_SECONDS = 0.1
-"""A loop that reports every row must not flood the live window: reports in between are dropped, a final 1.0 is not."""
+MAX_MESSAGE = 200
+"""Characters of a progress message: it is shown in a line."""
 
 
 class Context:
@@ -23,7 +22,7 @@ class Context:
         event: the event with its attributes; ``event.data`` is the payload before it became a model.
         attempt: which attempt this is, 1 for the first.
         session: a SQLAlchemy session in the transaction in which the event becomes ``processed``. What is written through
-            it commits with that, or not at all. Neither commit nor roll back.
+            it commits with that, or not at all; it refuses to commit or roll back by itself.
         log: a structured logger that knows the event.
         idempotency_key: the same in every attempt: hand it to the other side of a call that must not happen twice.
     """
@@ -37,17 +36,16 @@ class Context:
         self.log = log
         self.idempotency_key = f"{event.id}:{handler}"
         self._report = report
-        self._step = 0
-        self._reported_at = 0.0
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell clients, now, how far the handler is; ``fraction`` is from 0 to 1, ``message`` at most 200 characters.
 
-        Told once, whether or not the attempt succeeds later; never an error.
+        At most about ten a second are told. Told once, whether or not the attempt succeeds later, and not stored.
         """
-        now = time.monotonic()
-        if fraction < 1 and now - self._reported_at < PROGRESS_INTERVAL_SECONDS:
-            return
-        self._reported_at = now
-        self._step += 1
-        self._report(self._step, min(max(float(fraction), 0.0), 1.0), message and message[:200])
+        told = min(1.0, max(0.0, fraction))  # in this order NaN, which JSON does not have, becomes 0
+        self._report(told, None if message is None else _printable(message))
+
+
+def _printable(message: str) -> str:
+    """Half a surrogate pair has no UTF-8 and would fail the handler for a message."""
+    return str(message)[:MAX_MESSAGE].encode(errors="replace").decode()

@@ -1,37 +1,39 @@
-"""Handlers: how they are declared, which of them serves a type, and where they are found."""
+"""Handlers: how they are declared, and which of them serves a type."""
 
-import importlib
-import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import entry_points
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar
 
-from pydantic import PydanticUserError, TypeAdapter
+from pydantic import TypeAdapter
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
+from holdfast.processor.signature import payload_of, place_of
 
-__all__ = ["Handler", "Handlers", "discover"]
+__all__ = ["Handler", "Handlers"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_PATTERN = re.compile(r"[A-Za-z0-9_.*-]{1,255}", re.ASCII)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """One handler. ``place`` is ``file:line``, for messages."""
+    """One handler. ``payload`` makes its first argument; ``place`` is ``file:line``, for messages."""
 
     name: str
     patterns: tuple[str, ...]
     function: Callable[..., Any]
     payload: TypeAdapter[Any]
     retry: Backoff
-    final: tuple[type[BaseException], ...]
+    final: tuple[type[Exception], ...]
     place: str
+
+    @property
+    def package(self) -> str:
+        """The top-level package that the function was written in."""
+        return self.function.__module__.partition(".")[0]
 
 
 class Handlers:
@@ -46,24 +48,26 @@ class Handlers:
         *patterns: str,
         name: str,
         retry: Backoff = DEFAULT_BACKOFF,
-        final: tuple[type[BaseException], ...] = (),
+        final: tuple[type[Exception], ...] = (),
     ) -> Callable[[Function], Function]:
         """Declare a function the handler of event types.
 
         Args:
-            patterns: event types; ``*`` stands for any run of characters. An exact type beats a pattern, a longer
-                pattern a shorter one.
+            patterns: event types. ``*`` stands for any run of characters, dots and none at all included. An exact type
+                beats a pattern, a longer pattern a shorter one (of equally long ones the last in the alphabet).
             name: stable: part of the idempotency key, of metrics and of the processed-event log.
             retry: when a failed attempt is tried again.
             final: exceptions after which it is not.
 
         Raises:
-            ConfigurationError: a name or pattern that cannot be or is taken, or a function with another signature
-                than ``(payload, ctx)``.
+            ConfigurationError: a name or pattern that cannot be or is taken, an option of the wrong type, or a function
+                with another signature than ``(payload, ctx)``.
         """
 
         def register(function: Function) -> Function:
-            self._add(_handler(function, patterns, name, retry, final))
+            place, payload = place_of(function), payload_of(function)
+            _check(place, patterns, name, retry, final)
+            self._add(Handler(name, patterns, function, payload, retry, final, place))
             return function
 
         return register
@@ -84,7 +88,7 @@ class Handlers:
         fitting = [pattern for pattern in self._by_pattern if "*" in pattern and _matches(pattern, event_type)]
         return self._by_pattern[max(fitting, key=lambda pattern: (len(pattern), pattern))] if fitting else None
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Handler]:
         return iter(self._by_name.values())
 
     def __len__(self) -> int:
@@ -105,67 +109,17 @@ class Handlers:
         self._by_pattern.update(dict.fromkeys(handler.patterns, handler))
 
 
-def discover(path: str | None) -> Handlers:
-    """The handlers to run: those at ``package.module:attribute``, else those of every installed package.
-
-    Raises:
-        ConfigurationError: nothing there, or not a :class:`Handlers`.
-    """
-    if path:
-        return _checked(_load(path), path)
-    found = Handlers()
-    for entry in sorted(entry_points(group="holdfast.handlers"), key=lambda entry: entry.name):
-        found.include(_checked(entry.load(), f"entry point holdfast.handlers/{entry.name}"))
-    if not len(found):
-        raise ConfigurationError(
-            "no handlers: install a package with an entry point in the group holdfast.handlers,"
-            " or set HOLDFAST_HANDLERS=package.module:handlers"
-        )
-    return found
-
-
-def _load(path: str) -> Any:
-    module, _, attribute = path.partition(":")
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as exc:
-        raise ConfigurationError(f"HOLDFAST_HANDLERS={path}: {exc}; it must be package.module:attribute") from exc
-
-
-def _checked(found: Any, where: str) -> Handlers:
-    if not isinstance(found, Handlers):
-        raise ConfigurationError(f"{where} must name a holdfast.processor.Handlers, not {type(found).__name__}")
-    return found
-
-
-def _handler(
-    function: Callable[..., Any],
-    patterns: Iterable[str],
-    name: str,
-    retry: Backoff,
-    final: tuple[type[BaseException], ...],
-) -> Handler:
-    code = inspect.unwrap(function).__code__
-    place = f"{code.co_filename}:{code.co_firstlineno}"
-    listed = tuple(patterns)
-    if _NAME.fullmatch(name) is None:
+def _check(place: str, patterns: tuple[Any, ...], name: Any, retry: Any, final: Any) -> None:
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise ConfigurationError(f"{place}: a handler's name is 1 to 100 letters, digits, dots, dashes and underscores")
-    if not listed or any(_PATTERN.fullmatch(pattern) is None for pattern in listed):
-        raise ConfigurationError(f"{place}: name at least one event type, of letters, digits, '.', '_', '-' and '*'")
-    return Handler(name, listed, function, _payload(function, place), retry, final, place)
-
-
-def _payload(function: Callable[..., Any], place: str) -> TypeAdapter[Any]:
-    parameters = list(inspect.signature(function).parameters.values())
-    if len(parameters) != 2 or any(parameter.kind not in (0, 1) for parameter in parameters):  # positional ones
-        raise ConfigurationError(f"{place}: a handler takes two arguments, (payload: Model, ctx: Context)")
-    if inspect.iscoroutinefunction(function):
-        raise ConfigurationError(f"{place}: a handler is an ordinary function; run coroutines with asyncio.run inside")
-    try:
-        return TypeAdapter(get_type_hints(function).get(parameters[0].name, Any))
-    except (NameError, PydanticUserError) as exc:
-        raise ConfigurationError(f"{place}: the payload's annotation can not be used: {exc}") from exc
+    if not patterns or not all(isinstance(each, str) and each and each.isprintable() for each in patterns):
+        raise ConfigurationError(f"{place}: name at least one event type; a type is a text without control characters")
+    if not isinstance(retry, Backoff):
+        raise ConfigurationError(f"{place}: retry takes a Backoff, such as Backoff(first=2, attempts=5)")
+    is_tuple = isinstance(final, tuple)
+    if not is_tuple or not all(isinstance(each, type) and issubclass(each, Exception) for each in final):
+        raise ConfigurationError(f"{place}: final takes a tuple of exception types, such as (ValueError,)")
 
 
 def _matches(pattern: str, event_type: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), event_type) is not None
+    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), event_type, re.DOTALL) is not None

@@ -1,0 +1,43 @@
+"""Ending handlers that are still at work when a process has to go."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dramatiq.threading import raise_thread_exception
+
+__all__ = ["Interrupted", "Interruptions"]
+
+
+class Interrupted(BaseException):
+    """Raised within a handler whose process has no time left. Not an ``Exception``: handlers must not swallow it."""
+
+
+class Interruptions:
+    """The threads that are within a handler; nothing else is ever interrupted.
+
+    An exception raised into a thread arrives between two of its Python instructions. Within a handler that is harmless: its
+    transaction is rolled back. Within a commit or the connection pool it would not be.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._threads: set[int] = set()
+
+    @contextmanager
+    def allowed(self) -> Iterator[None]:
+        """The block may be interrupted."""
+        thread = threading.get_ident()
+        with self._lock:
+            self._threads.add(thread)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._threads.discard(thread)
+
+    def interrupt(self) -> None:
+        """Raise :class:`Interrupted` in every such block. A thread in a system call notices when that returns."""
+        with self._lock:
+            for thread in self._threads:
+                raise_thread_exception(thread, Interrupted)  # type: ignore[no-untyped-call]

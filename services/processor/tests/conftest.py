@@ -1,0 +1,309 @@
+"""A database with events to execute, the live window, and workers as processes, on real servers."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+import redis
+from sqlalchemy import Row, text
+
+from holdfast.domain.event import Lease, NewEvent, canonical_json
+from holdfast.domain.update import Update
+from holdfast.local.fixtures import Eventually
+from holdfast.local.servers import Postgres, Valkey, free_port
+from holdfast.local.services import environment
+from holdfast.messaging.broker import redis_broker, redis_client
+from holdfast.messaging.doorbell import ring
+from holdfast.messaging.live import Publisher, topic_keys
+from holdfast.processor import Handlers
+from holdfast.processor.execute import Executor
+from holdfast.runtime.background import Batcher
+from holdfast.runtime.ids import uuid7
+from holdfast.storage import lifecycle
+from holdfast.storage.database import Database
+from holdfast.storage.events import record
+from holdfast.storage.updates import UpdateKey
+
+HERE = Path(__file__).parent
+
+TENANT = "acme"
+
+
+class Events:
+    """Events in a database: makes them, moves their times, and says where they stand and what was done."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.run("CREATE TABLE effect (event_id uuid, note text)")
+
+    def record(self, type_: str, data: Any = None, **attributes: Any) -> UUID:
+        """A new event, due at once, at version 1."""
+        kept = {"data_bytes": data} if isinstance(data, bytes) else {"data_json": canonical_json(data)}
+        event = NewEvent(id=uuid7(), tenant=TENANT, source="/test", ce_id=uuid4().hex, type=type_, **kept, **attributes)
+        with self.database.transaction() as session:
+            record(session, [event], grace_seconds=3600)
+        return event.id
+
+    def row(self, event_id: UUID) -> Row[Any]:
+        """The ``processing_state``, with ``due_in`` seconds."""
+        return self.rows(
+            "SELECT *, extract(epoch FROM available_at - statement_timestamp())::float8 AS due_in"
+            " FROM processing_state WHERE event_id = :id",
+            event_id,
+        )[0]
+
+    def state(self, event_id: UUID) -> str:
+        return str(self.row(event_id).state)
+
+    def effects(self, event_id: UUID) -> int:
+        """How often effects of its handler were committed."""
+        return len(self.rows("SELECT FROM effect WHERE event_id = :id", event_id))
+
+    def errors(self, event_id: UUID) -> list[Row[Any]]:
+        """Its ``attempt_error`` rows, oldest first."""
+        return self.rows("SELECT * FROM attempt_error WHERE event_id = :id ORDER BY id", event_id)
+
+    def error(self, event_id: UUID) -> Row[Any]:
+        """The last attempt's error."""
+        return self.errors(event_id)[-1]
+
+    def log(self, event_id: UUID) -> list[Row[Any]]:
+        """Its rows in the processed-event log."""
+        return self.rows("SELECT * FROM processed_event_log WHERE event_id = :id", event_id)
+
+    def unpublished(self, event_id: UUID) -> list[int]:
+        """Versions in the outbox."""
+        statement = "SELECT version FROM event_update WHERE event_id = :id AND published_at IS NULL ORDER BY version"
+        return [row.version for row in self.rows(statement, event_id)]
+
+    def make_due(self) -> None:
+        """Let the waits pass."""
+        self.run(
+            "UPDATE processing_state SET available_at = now() - interval '1 s', next_dispatch_at = now() - interval '1 s'"
+            " WHERE state IN ('queued', 'failed')"
+        )
+
+    def recover(self) -> list[Update]:
+        """What maintenance does once leases have expired; the wait after it passes too."""
+        self.run("UPDATE processing_state SET lease_expires_at = now() - interval '1 s' WHERE state = 'processing'")
+        with self.database.transaction() as session:
+            recovered = lifecycle.recover_expired(session, limit=10)
+        self.make_due()
+        return recovered
+
+    def take_away(self, event_id: UUID) -> Lease:
+        """Recover the event from its worker and give it to another one."""
+        self.recover()
+        with self.database.transaction() as session:
+            version = self.row(event_id).version
+            [(lease, _)] = lifecycle.claim_events(session, [(event_id, version)], owner="other", lease_seconds=60)
+        return lease
+
+    def scalar(self, statement: str) -> Any:
+        """One value."""
+        with self.database.transaction() as session:
+            return session.scalar(text(statement))
+
+    def rows(self, statement: str, event_id: UUID | None = None) -> list[Row[Any]]:
+        with self.database.transaction() as session:
+            return list(session.execute(text(statement), {"id": event_id}))
+
+    def run(self, statement: str) -> None:
+        with self.database.transaction() as session:
+            session.execute(text(statement))
+
+
+class Redis:
+    """What is in the live window, and the bell."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.client = redis.Redis.from_url(url)
+
+    def published(self, event_id: UUID) -> list[dict[str, Any]]:
+        """Updates of an event, in order."""
+        entries: Any = self.client.xrange(topic_keys(TENANT, f"event:{event_id}").stream)
+        return [json.loads(fields[b"u"]) for _, fields in entries]
+
+    def told(self, event_id: UUID) -> list[tuple[str, int, int]]:
+        """``(state, version, step)`` of each update."""
+        return [(update["state"], update["version"], update["step"]) for update in self.published(event_id)]
+
+    def ring(self, *doorbells: tuple[UUID, int]) -> None:
+        broker = redis_broker(self.url, timeout_seconds=2, is_consumer=False)
+        ring(broker, doorbells)
+        broker.client.close()
+
+
+class Worker:
+    """``python -m holdfast.processor``."""
+
+    def __init__(self, log: Path, settings: dict[str, str]) -> None:
+        self.url = f"http://127.0.0.1:{settings['HOLDFAST_METRICS_PORT']}"
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "holdfast.processor"],
+                env=environment(settings) | {"PYTHONPATH": str(HERE)}, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+
+    def get(self, path: str) -> tuple[int, str]:
+        """Status and body; 0 while nobody answers."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=10) as answer:  # noqa: S310
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as exc:
+            with exc:
+                return exc.code, exc.read().decode()
+        except OSError:
+            return 0, ""
+
+    def is_ready(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        return self.get("/readyz")[0] == 200
+
+    def has_logged(self, message: str) -> bool:
+        return any(line["message"] == message for line in self.lines())
+
+    def lines(self) -> list[dict[str, Any]]:
+        """The log. A line that is not JSON fails the test."""
+        return [json.loads(line) for line in self.log.read_text().splitlines()]
+
+    def pid_of_worker(self) -> int:
+        """The process that executes, a child of Dramatiq's master."""
+        children = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=True
+        )
+        return int(children.stdout.split()[0])
+
+    def kill(self) -> None:
+        """With its children: a killed Dramatiq master leaves its workers running."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(10)
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url, application_name="test", pool_size=8)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def make_stored() -> Callable[[Database], Events]:
+    return Events
+
+
+@pytest.fixture
+def stored(database: Database) -> Events:
+    return Events(database)
+
+
+@pytest.fixture
+def make_live() -> Iterator[Callable[[str], Redis]]:
+    with contextlib.ExitStack() as opened:
+
+        def make(url: str) -> Redis:
+            made = Redis(url)
+            opened.callback(made.client.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def live(make_live: Callable[[str], Redis], redis_url: str) -> Redis:
+    return make_live(redis_url)
+
+
+@pytest.fixture
+def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Executor]]:
+    """An executor in this process; jitter is half of what it can be. Takes the address of another Redis or database."""
+    with contextlib.ExitStack() as opened:
+
+        def make(
+            handlers: Handlers, *, redis_url: str = redis_url, database_url: str = database_url,
+            publisher: Publisher | None = None,
+        ) -> Executor:  # fmt: skip
+            claims, effects = (
+                Database(database_url, application_name="executor", pool_size=20, is_durable=is_durable)
+                for is_durable in (False, True)
+            )
+            client = redis_client(redis_url, timeout_seconds=1)
+            for each in (claims, effects, client):
+                opened.callback(each.close)
+            unused: Batcher[UpdateKey] = Batcher("unused", lambda _: None)
+            return Executor(
+                handlers, claims=claims, effects=effects,
+                publisher=publisher or Publisher(client, window_seconds=60, window_updates=1000),
+                published=unused, owner="test", lease_seconds=60, draw=lambda: 0.5,
+            )  # fmt: skip
+
+        yield make
+
+
+@pytest.fixture
+def closed_url() -> str:
+    """The address of a Redis that is down."""
+    return f"redis://127.0.0.1:{free_port()}/0"
+
+
+@pytest.fixture
+def own_valkey(tmp_path: Path) -> Iterator[Valkey]:
+    """A Valkey that the test may stop."""
+    server = Valkey(tmp_path / "valkey")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[Postgres]:
+    """A PostgreSQL that the test may stop."""
+    server = Postgres(tmp_path / "postgres", is_durable=False)
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def launch(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Callable[..., Worker]]:
+    """Start a worker. Settings as keywords, without ``HOLDFAST_``."""
+    with contextlib.ExitStack() as running:
+
+        def launch_one(**settings: str) -> Worker:
+            values = {
+                "DATABASE_URL": database_url, "BROKER_URL": redis_url, "REDIS_URL": redis_url, "LOG_FORMAT": "json",
+                "METRICS_PORT": str(free_port()), "HANDLERS": "sample_handlers:handlers",
+            } | settings  # fmt: skip
+            made = Worker(
+                tmp_path / f"worker-{uuid4().hex}.log", {f"HOLDFAST_{name}": value for name, value in values.items()}
+            )
+            running.callback(made.kill)
+            return made
+
+        yield launch_one
+
+
+@pytest.fixture
+def start(launch: Callable[..., Worker], eventually: Eventually) -> Callable[..., Worker]:
+    """Start a worker and wait until it is ready."""
+
+    def start_one(**settings: str) -> Worker:
+        made = launch(**settings)
+        eventually(made.is_ready, timeout_seconds=60, message="the worker is ready")
+        return made
+
+    return start_one

@@ -1,0 +1,71 @@
+"""Handlers for worker processes (``HOLDFAST_HANDLERS=sample_handlers:handlers``).
+
+Their table ``effect`` has no constraint that could hide a doublet.
+"""
+
+import time
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import text
+
+from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
+
+handlers = Handlers()
+
+LOCK = 4242
+"""The advisory lock that ``test.blocked`` waits for."""
+
+AT_ONCE = Backoff(first=0, cap=0, attempts=3)
+
+
+class Order(BaseModel):
+    order_id: str
+    amount: int
+
+
+def leave_effect(ctx: Context) -> None:
+    """One row for each time that a handler's effects are committed."""
+    ctx.session.execute(
+        text("INSERT INTO effect VALUES (:id, :note)"), {"id": ctx.event.id, "note": f"attempt {ctx.attempt}"}
+    )
+
+
+@handlers.on("test.order", name="order")
+def order(payload: Order, ctx: Context) -> dict[str, Any]:
+    leave_effect(ctx)
+    ctx.progress(0.5, "half")
+    return {"amount": payload.amount}
+
+
+@handlers.on("test.blocked", name="blocked", retry=AT_ONCE)
+def blocked(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    leave_effect(ctx)
+    ctx.session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK})
+
+
+@handlers.on("test.endless", name="endless")
+def endless(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    leave_effect(ctx)
+    ctx.log.info("at work")
+    while True:
+        time.sleep(0.01)
+
+
+@handlers.on("test.failing", name="failing", retry=Backoff(first=0.2, factor=1, cap=0.2, attempts=3))
+def failing(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    leave_effect(ctx)
+    raise ConnectionError("the other side is away")
+
+
+@handlers.on("test.later", name="later", retry=Backoff(first=0, cap=0, attempts=2))
+def later(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    leave_effect(ctx)
+    if ctx.attempt == 1:
+        raise Retry("not yet", after=1)
+
+
+@handlers.on("test.rejected", name="rejected")
+def rejected(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    leave_effect(ctx)
+    raise Reject("never", code="no_such_account")

@@ -1,0 +1,216 @@
+"""Declaring handlers, and finding the one that serves a type."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import pytest
+from pydantic import BaseModel, Field, ValidationError
+
+from holdfast.domain.errors import ConfigurationError
+from holdfast.processor import Context, Handlers
+from holdfast.processor.discovery import discover
+
+
+class Order(BaseModel):
+    order_id: str
+
+
+def handle(order: Order, ctx: Context) -> None:
+    """Do nothing."""
+
+
+def registered(**patterns: tuple[str, ...]) -> Handlers:
+    handlers = Handlers()
+    for name, listed in patterns.items():
+        handlers.on(*listed, name=name)(handle)
+    return handlers
+
+
+@pytest.mark.parametrize(
+    ("event_type", "name"),
+    [
+        ("com.acme.order.placed", "exact"),
+        ("com.acme.order.cancelled", "orders"),
+        ("com.acme.order.eu.placed", "orders"),
+        ("com.acme.invoice", "all"),
+        ("com.acmeXorder", None),
+        ("com.acme", None),
+        ("org.other", None),
+    ],
+)
+def test_exact_beats_pattern_and_longer_beats_shorter(event_type: str, name: str | None) -> None:
+    handlers = registered(all=("com.acme.*",), orders=("com.acme.order.*",), exact=("com.acme.order.placed",))
+
+    found = handlers.find(event_type)
+
+    assert (found and found.name) == name
+
+
+def test_a_pattern_may_have_its_star_anywhere() -> None:
+    handlers = registered(v2=("com.acme.*.v2",))
+
+    assert handlers.find("com.acme.order.v2") is not None
+    assert handlers.find("com.acme.order.v3") is None
+
+
+def test_one_pattern_for_two_handlers_names_both_places() -> None:
+    handlers = registered(first=("a.b",))
+
+    with pytest.raises(
+        ConfigurationError, match=r"first at .*test_registry.py:\d+ and second at .*test_registry.py:\d+"
+    ):
+        handlers.on("a.b", name="second")(handle)
+
+
+def test_one_name_for_two_handlers_is_refused() -> None:
+    handlers = registered(same=("a.b",))
+
+    with pytest.raises(ConfigurationError, match="named 'same'"):
+        handlers.on("a.c", name="same")(handle)
+
+
+def test_two_packages_that_claim_one_type_do_not_start() -> None:
+    with pytest.raises(ConfigurationError, match=r"claim 'a[.]b'"):
+        registered(first=("a.b",)).include(registered(second=("a.b",)))
+
+
+def no_arguments() -> None:
+    """Not a handler."""
+
+
+def one_argument(order: Order) -> None:
+    """Not a handler."""
+
+
+async def coroutine(order: Order, ctx: Context) -> None:
+    """Not a handler."""
+
+
+def unknown_annotation(order: "Nowhere", ctx: Context) -> None:  # type: ignore[name-defined]  # noqa: F821
+    """Not a handler."""
+
+
+@pytest.mark.parametrize("function", [no_arguments, one_argument, coroutine, unknown_annotation])
+def test_a_function_of_another_shape_is_refused_where_it_stands(function: Any) -> None:
+    with pytest.raises(ConfigurationError, match=r"test_registry.py:\d+"):
+        Handlers().on("a.b", name="x")(function)
+
+
+@pytest.mark.parametrize(
+    ("patterns", "name"), [((), "x"), (("",), "x"), (("a\nb",), "x"), (("a.b",), ""), (("a.b",), "x y")]
+)
+def test_names_and_patterns_are_checked(patterns: tuple[str, ...], name: str) -> None:
+    with pytest.raises(ConfigurationError):
+        Handlers().on(*patterns, name=name)(handle)
+
+
+def test_a_named_collection_is_loaded() -> None:
+    assert [handler.name for handler in discover("github_activity.handlers:handlers")] == ["github-activity"]
+
+
+def test_installed_packages_are_found() -> None:
+    assert "github-activity" in [handler.name for handler in discover(None)]
+
+
+@pytest.mark.parametrize("path", ["nowhere:handlers", "json:nowhere", "json", "json:loads"])
+def test_a_wrong_path_says_what_it_must_be(path: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"HOLDFAST_HANDLERS={path}"):
+        discover(path)
+
+
+def swapped(ctx: Context, order: Order) -> None:
+    """Not a handler."""
+
+
+def second_is_a_model(data: Any, order: Order) -> None:
+    """Not a handler."""
+
+
+def keyword_only(order: Order, *, ctx: Context) -> None:
+    """Not a handler."""
+
+
+def nothing_to_check(order: "Unknowable", ctx: Context) -> None:
+    """Not a handler."""
+
+
+def generator(order: Order, ctx: Context) -> Any:  # noqa: ARG001
+    """Not a handler."""
+    yield
+
+
+class Unknowable:
+    """Pydantic knows no way to make one."""
+
+
+@pytest.mark.parametrize(
+    ("function", "remedy"),
+    [
+        (swapped, "the payload comes first"),
+        (second_is_a_model, "the payload comes first"),
+        (keyword_only, "two arguments"),
+        (nothing_to_check, "must be a pydantic model"),
+        (generator, "ordinary function"),
+        (partial(handle), "a handler is a function"),
+        (Unknowable, "a handler is a function"),
+    ],
+)
+def test_a_refusal_names_the_remedy(function: Any, remedy: str) -> None:
+    with pytest.raises(ConfigurationError, match=remedy):
+        Handlers().on("a.b", name="x")(function)
+
+
+@pytest.mark.parametrize(
+    "options", [{"retry": 3}, {"final": ValueError}, {"final": ("ValueError",)}, {"final": (KeyboardInterrupt,)}]
+)
+def test_options_of_the_wrong_type_are_refused_where_they_stand(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"test_registry.py:\d+: (retry|final) takes"):
+        Handlers().on("a.b", name="x", **options)(handle)
+
+
+@pytest.mark.parametrize("option", ["timeout", "transactional", "ordering"])
+def test_options_that_would_do_nothing_are_no_options(option: str) -> None:
+    with pytest.raises(TypeError, match=option):
+        Handlers().on("a.b", name="x", **{option: None})  # type: ignore[arg-type]
+
+
+def constrained(amount: Annotated[int, Field(ge=10)], ctx: Context) -> None:
+    """Wants ten or more."""
+
+
+def test_constraints_in_the_annotation_are_checked() -> None:
+    handlers = Handlers()
+    handlers.on("a.b", name="x")(constrained)
+
+    with pytest.raises(ValidationError):
+        next(iter(handlers)).payload.validate_python(9)
+
+
+def test_a_refused_handler_leaves_nothing_behind() -> None:
+    handlers = registered(first=("a.b",))
+
+    with pytest.raises(ConfigurationError):
+        handlers.on("a.c", "a.b", name="second")(handle)
+
+    assert handlers.find("a.c") is None
+    assert [handler.name for handler in handlers] == ["first"]
+
+
+def test_the_decorated_function_stays_itself() -> None:
+    assert Handlers().on("a.b", name="x")(handle) is handle
+
+
+@pytest.mark.parametrize("event_type", ["com/acme+x", "urn:acme:order", "a b", "ü"])
+def test_every_type_that_can_be_sent_can_be_claimed(event_type: str) -> None:
+    assert registered(x=(event_type,)).find(event_type) is not None
+
+
+def test_a_collection_without_handlers_is_no_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path.joinpath("holds_no_handlers.py").write_text(
+        "from holdfast.processor import Handlers\nempty = Handlers()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+
+    with pytest.raises(ConfigurationError, match="holds_no_handlers:empty declares no handlers"):
+        discover("holds_no_handlers:empty")

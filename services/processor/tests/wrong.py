@@ -1,0 +1,3 @@
+"""A module of handlers that fails when it is imported."""
+
+handlers = 1 // 0
