@@ -1,74 +1,27 @@
 """The HTTP client against a real server that answers from a script."""
 
-import json
-import threading
+import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
 
 from holdfast.client import ApiProblem, Client, Unreachable, WaitTimedOut
 
-ACCEPTED: "Answer" = (
+ACCEPTED: tuple[int, Any, dict[str, str]] = (
     202,
     {"event_id": "e1", "state": "queued", "version": 1, "duplicate": False, "enqueued": True},
     {},
 )
 
-Answer = tuple[int, dict[str, Any], dict[str, str]]
-
-
-class Script:
-    """A server that gives its answers in order, the last one again and again, and keeps what it was sent."""
-
-    def __init__(self) -> None:
-        self.answers: list[Answer] = []
-        self.requests: list[tuple[str, dict[str, str], Any]] = []
-        script = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self.answer(None)
-
-            def do_POST(self) -> None:
-                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-            def answer(self, sent: Any) -> None:
-                script.requests.append((self.path, dict(self.headers), sent))
-                status, body, headers = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]
-                text = json.dumps(body).encode()
-                self.send_response(status)
-                for name, value in {**headers, "Content-Length": str(len(text))}.items():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text)
-
-            def log_message(self, *_: object) -> None:
-                """Quiet."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-
 
 @pytest.fixture
-def script() -> Iterator[Script]:
-    made = Script()
-    thread = threading.Thread(target=made.server.serve_forever)
-    thread.start()
-    yield made
-    made.server.shutdown()
-    thread.join()
-    made.server.server_close()
-
-
-@pytest.fixture
-def client(script: Script) -> Iterator[Client]:
-    with Client(script.url + "/", "hf_key") as client:
+def client(script: Any) -> Iterator[Client]:
+    with Client(script.url + "/", "hf_key\n") as client:
         yield client
 
 
-def test_a_sent_event_is_a_whole_cloudevent(script: Script, client: Client) -> None:
+def test_a_sent_event_is_a_whole_cloudevent(script: Any, client: Client) -> None:
     script.answers = [ACCEPTED]
 
     sent = client.send({"type": "com.acme.order.placed", "data": {"n": 1}})
@@ -81,7 +34,44 @@ def test_a_sent_event_is_a_whole_cloudevent(script: Script, client: Client) -> N
     assert (sent.event_id, sent.state, sent.is_duplicate) == ("e1", "queued", False)
 
 
-def test_the_same_event_is_sent_again_while_the_server_is_busy(script: Script, client: Client) -> None:
+def test_what_the_event_says_itself_is_kept(script: Any, client: Client) -> None:
+    script.answers = [ACCEPTED]
+    own = {
+        "id": "order-1",
+        "source": "/shop",
+        "time": "2026-11-24T09:30:00Z",
+        "type": "t",
+        "subject": None,
+        "data": None,
+    }
+
+    client.send(own)
+
+    sent = script.requests[0][2]
+    assert {name: sent[name] for name in ("id", "source", "time", "data")} == {
+        "id": "order-1", "source": "/shop", "time": "2026-11-24T09:30:00Z", "data": None,
+    }  # fmt: skip
+    assert "subject" not in sent
+
+
+def test_an_id_that_is_none_is_one_that_is_missing(script: Any, client: Client) -> None:
+    script.answers = [ACCEPTED]
+
+    client.send({"type": "t", "id": None})
+
+    assert script.requests[0][2]["id"]
+
+
+@pytest.mark.parametrize("text", ["ü€😀", "half a pair: \ud83d"])
+def test_any_text_arrives_as_it_is(script: Any, client: Client, text: str) -> None:
+    script.answers = [ACCEPTED]
+
+    client.send({"type": "t", "data": text})
+
+    assert script.requests[0][2]["data"] == text
+
+
+def test_the_same_event_is_sent_again_while_the_server_is_busy(script: Any, client: Client) -> None:
     script.answers = [(503, {}, {"Retry-After": "0"}), (429, {}, {}), ACCEPTED]
 
     client.send({"type": "t"})
@@ -90,15 +80,62 @@ def test_the_same_event_is_sent_again_while_the_server_is_busy(script: Script, c
     assert len(script.requests) == 3
 
 
-def test_a_problem_is_raised_with_what_it_says(script: Script, client: Client) -> None:
+def test_a_server_that_stays_busy_is_left_alone_after_some_attempts(script: Any, client: Client) -> None:
+    script.answers = [(503, {"code": "database_unavailable", "detail": "later"}, {})]
+
+    with pytest.raises(ApiProblem, match="503 database_unavailable: later") as caught:
+        client.send({"type": "t"})
+
+    assert caught.value.is_temporary
+    assert len(script.requests) == 5
+
+
+def test_nothing_is_sent_again_before_the_server_s_retry_after(script: Any, client: Client) -> None:
+    script.answers = [(503, {}, {"Retry-After": "1"}), ACCEPTED]
+    began = time.monotonic()
+
+    client.send({"type": "t"})
+
+    assert time.monotonic() - began >= 1
+
+
+def test_a_long_retry_after_is_the_caller_s_to_decide(script: Any, client: Client) -> None:
+    script.answers = [(429, {"code": "over_rate", "detail": "slower"}, {"Retry-After": "3600"})]
+
+    with pytest.raises(ApiProblem, match="over_rate"):
+        client.send({"type": "t"})
+
+    assert len(script.requests) == 1
+
+
+def test_a_problem_is_raised_with_what_it_says(script: Any, client: Client) -> None:
     errors = [{"pointer": "/id", "code": "missing", "detail": "the attribute id is required"}]
     script.answers = [(400, {"code": "missing", "detail": "the id", "request_id": "r1", "errors": errors}, {})]
 
     with pytest.raises(ApiProblem, match=r"400 missing: the id \[r1\]") as caught:
         client.send({"type": "t"})
 
-    assert (caught.value.status, caught.value.errors) == (400, errors)
+    assert (caught.value.status, caught.value.errors, caught.value.is_temporary) == (400, errors, False)
     assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (200, b"<html>", {}), (200, [], {}), (200, {"hello": "world"}, {}), (404, b"not found", {}), (403, {"error": 1}, {}),
+        (301, b"", {"Location": "https://elsewhere.example"}),
+    ],
+)  # fmt: skip
+def test_an_answer_that_is_not_holdfast_s_is_said_to_be_so(
+    script: Any, client: Client, status: int, body: Any, headers: dict[str, str]
+) -> None:
+    script.answers = [(status, body, headers)]
+
+    with pytest.raises(ApiProblem, match="check the address") as caught:
+        client.get("e1")
+
+    assert (caught.value.status, caught.value.code) == (status, "not_holdfast")
+    assert headers.get("Location", "") in str(caught.value)
 
 
 def test_nobody_there_is_said_with_the_address() -> None:
@@ -109,20 +146,42 @@ def test_nobody_there_is_said_with_the_address() -> None:
         client.get("e1")
 
 
-def test_waiting_asks_until_the_event_is_settled(script: Script, client: Client) -> None:
-    script.answers = [(200, {"state": state}, {}) for state in ("queued", "processing", "failed", "processed")]
+@pytest.mark.parametrize("address", ["", "localhost:8080", "ftp://example.com", "http://", "http://a b:x"])
+def test_an_address_that_is_none_is_refused_with_an_example(address: str) -> None:
+    with pytest.raises(Unreachable, match="https://events"):
+        Client(address, "hf_key")
 
-    assert client.wait("e1", timeout_seconds=10)["state"] == "processed"
+
+def test_a_key_copied_from_the_documents_is_refused_without_repeating_it() -> None:
+    with pytest.raises(Unreachable, match="copy it again") as caught:
+        Client("http://127.0.0.1:1", "hf_abc…")
+
+    assert "hf_abc" not in str(caught.value)
 
 
-def test_waiting_has_an_end(script: Script, client: Client) -> None:
+def test_an_event_id_is_one_segment_of_the_path(script: Any, client: Client) -> None:
     script.answers = [(200, {"state": "queued"}, {})]
 
-    with pytest.raises(WaitTimedOut, match="still queued"):
+    client.get("../keys?a", include=["data", "timeline"])
+
+    assert script.requests[0][0] == "/v1/events/..%2Fkeys%3Fa?include=data%2Ctimeline"
+
+
+@pytest.mark.parametrize("end", ["processed", "dead", "discarded"])
+def test_waiting_asks_until_the_event_is_settled(script: Any, client: Client, end: str) -> None:
+    script.answers = [(200, {"state": state}, {}) for state in ("queued", "processing", "failed", end)]
+
+    assert client.wait("e1", timeout_seconds=10)["state"] == end
+
+
+def test_waiting_has_an_end(script: Any, client: Client) -> None:
+    script.answers = [(200, {"state": "queued"}, {})]
+
+    with pytest.raises(WaitTimedOut, match=r"still queued after 0\.2 s"):
         client.wait("e1", timeout_seconds=0.2)
 
 
-def test_a_token_is_asked_for_with_what_was_given(script: Script, client: Client) -> None:
+def test_a_token_is_asked_for_with_what_was_given(script: Any, client: Client) -> None:
     script.answers = [(201, {"token": "jwt", "expires_at": 7, "live_url": None}, {})]
 
     token = client.token(["event:*"], ttl_seconds=60)

@@ -1,27 +1,27 @@
 """The HTTP side: send, get, wait, and live tokens."""
 
+import json
 import random
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
 from holdfast.client.errors import ApiProblem, Unreachable, WaitTimedOut
+from holdfast.client.retry import ATTEMPTS, LONGEST_ASKED_SECONDS, backoff_seconds, retry_after_seconds
 
 __all__ = ["Client", "LiveToken", "Sent"]
 
-ATTEMPTS = 5
-FIRST_WAIT_SECONDS = 0.2
-LONGEST_WAIT_SECONDS = 5.0
-RETRIED = frozenset({429, 502, 503, 504})
-"""Answers after which the same request may well succeed. Sending is safe to repeat: the event has an identity."""
+Value = TypeVar("Value")
 
 OPEN_STATES = frozenset({"queued", "processing", "failed"})
-POLL_SECONDS = 0.1
+POLL_SECONDS = (0.05, 1.0)
+"""First and longest time between two looks at an event that is waited for; it grows by half each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +47,22 @@ class LiveToken:
 class Client:
     """A connection to ingest. Safe to share between threads; close it, or use it in a ``with`` block.
 
+    Requests are repeated up to four times, with growing jittered pauses, when nobody answers or the answer is 429, 502, 503
+    or 504, never before the ``Retry-After`` of such an answer. All of them are safe to repeat: events have an identity.
+
     Args:
         base_url: such as ``https://events.example.com``.
         api_key: ``hf_…``.
+        timeout_seconds: for one attempt to connect, to write, and to read each.
+
+    Raises:
+        Unreachable: ``base_url`` is no address, or ``api_key`` can not be sent.
     """
 
     def __init__(self, base_url: str, api_key: str, *, timeout_seconds: float = 10.0) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._http = httpx.Client(
-            base_url=self._base_url, timeout=timeout_seconds, headers={"Authorization": f"Bearer {api_key}"}
-        )  # fmt: skip
+        self._base_url = _checked_url(base_url)
+        headers = {"Authorization": f"Bearer {_checked_key(api_key)}"}
+        self._http = httpx.Client(base_url=self._base_url, timeout=timeout_seconds, headers=headers)
 
     def send(self, event: Mapping[str, Any]) -> Sent:
         """Send one CloudEvent, given as its attributes and ``data``; what is missing of id, source and time is filled in.
@@ -64,40 +70,43 @@ class Client:
         Raises:
             ApiProblem: it was not accepted.
             Unreachable: no answer. Send the same event again, with the same id: it will not be doubled.
+            ValueError, TypeError: the event is nothing that JSON can say.
         """
         filled = {
             "specversion": "1.0",
             "id": uuid4().hex,
             "source": "/holdfast/client",
             "time": datetime.now(UTC).isoformat().replace("+00:00", "Z"),
-            **event,
+            **{name: value for name, value in event.items() if value is not None or name == "data"},
         }
-        answer = self._request("POST", "/v1/events", json=filled, content_type="application/cloudevents+json")
-        return Sent(
-            answer["event_id"], answer["state"], answer["version"], answer["duplicate"], answer["enqueued"]
-        )  # fmt: skip
+        answer = self._request("POST", "/v1/events", body=filled, content_type="application/cloudevents+json")
+        return _read(answer, _sent)
 
-    def get(self, event_id: str, *, include: Iterable[str] = ()) -> dict[str, Any]:
+    def get(self, event_id: str, include: Iterable[str] = ()) -> dict[str, Any]:
         """An event and where it stands; ``include`` may name ``data`` and ``timeline``.
 
         Raises:
             ApiProblem: 404 for an event that is not there, or not this tenant's.
             Unreachable: no answer.
         """
-        return self._request("GET", f"/v1/events/{event_id}", params={"include": ",".join(include)})
+        path = f"/v1/events/{quote(event_id, safe='')}"
+        return _read(self._request("GET", path, params={"include": ",".join(include)}), _view)
 
-    def wait(self, event_id: str, *, timeout_seconds: float) -> dict[str, Any]:
-        """Ask until the event is processed, dead or discarded.
+    def wait(self, event_id: str, timeout_seconds: float) -> dict[str, Any]:
+        """Ask until the event is processed, dead or discarded; the answer is that of :meth:`get`.
 
         Raises:
             WaitTimedOut: it is still open.
             ApiProblem, Unreachable: as for :meth:`get`.
         """
         deadline = time.monotonic() + timeout_seconds
+        pause, longest = POLL_SECONDS
         while (view := self.get(event_id))["state"] in OPEN_STATES:
-            if time.monotonic() > deadline:
-                raise WaitTimedOut(f"event {event_id} is still {view['state']} after {timeout_seconds} s")
-            time.sleep(POLL_SECONDS)
+            left_seconds = deadline - time.monotonic()
+            if left_seconds <= 0:
+                raise WaitTimedOut(f"event {event_id} is still {view['state']} after {timeout_seconds:g} s")
+            time.sleep(min(pause, left_seconds))
+            pause = min(pause * 1.5, longest)
         return view
 
     def token(self, topics: Iterable[str], *, sub: str | None = None, ttl_seconds: int | None = None) -> LiveToken:
@@ -109,8 +118,8 @@ class Client:
         """
         wanted = {"topics": list(topics), "sub": sub, "ttl_seconds": ttl_seconds}
         body = {name: value for name, value in wanted.items() if value is not None}
-        answer = self._request("POST", "/v1/tokens", json=body, content_type="application/json")
-        return LiveToken(answer["token"], answer["expires_at"], answer.get("live_url"))
+        answer = self._request("POST", "/v1/tokens", body=body, content_type="application/json")
+        return _read(answer, _live_token)
 
     def close(self) -> None:
         """Close the connections."""
@@ -123,41 +132,91 @@ class Client:
         self.close()
 
     def _request(
-        self, method: str, path: str, *, json: Any = None, params: Any = None, content_type: str | None = None
-    ) -> dict[str, Any]:
+        self, method: str, path: str, *, body: Any = None, params: Any = None, content_type: str | None = None
+    ) -> httpx.Response:
+        content = None if body is None else _json(body)
         headers = {"Content-Type": content_type} if content_type else None
-        wait_seconds = FIRST_WAIT_SECONDS
         for attempt in range(1, ATTEMPTS + 1):
             is_last = attempt == ATTEMPTS
+            asked_seconds = 0.0
             try:
-                answer = self._http.request(method, path, json=json, params=params, headers=headers)
-            except httpx.TransportError as exc:
-                if is_last:
-                    raise Unreachable(
-                        f"no answer from {self._base_url} ({type(exc).__name__}); is it running?"
-                    ) from exc
+                answer = self._http.request(method, path, content=content, params=params, headers=headers)
+            except httpx.RequestError as exc:
+                if is_last or not isinstance(exc, httpx.TransportError):
+                    raise Unreachable(f"no answer from {self._base_url} ({_cause(exc)}); is it running?") from exc
             else:
                 if answer.is_success:
-                    body: dict[str, Any] = answer.json()
-                    return body
-                if is_last or answer.status_code not in RETRIED:
-                    raise _problem(answer)
-                wait_seconds = max(wait_seconds, _retry_after(answer))
-            time.sleep(min(wait_seconds, LONGEST_WAIT_SECONDS) * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
-            wait_seconds *= 2
+                    return answer
+                problem = _problem(answer)
+                asked_seconds = retry_after_seconds(answer.headers)
+                if is_last or not problem.is_temporary or asked_seconds > LONGEST_ASKED_SECONDS:
+                    raise problem
+            time.sleep(asked_seconds + backoff_seconds(attempt, random.random()))  # noqa: S311 (jitter)
         raise AssertionError("the last attempt returns or raises")
+
+
+def _checked_url(text: str) -> str:
+    try:
+        url = httpx.URL(text)
+        is_address = url.scheme in ("http", "https") and bool(url.host)
+    except (httpx.InvalidURL, TypeError):
+        is_address = False
+    if not is_address:
+        raise Unreachable(f"{text!r} is no address of Holdfast; write it like https://events.example.com")
+    return text.rstrip("/")
+
+
+def _checked_key(text: str) -> str:
+    key = text.strip()
+    if not key.isascii() or not key.isprintable():
+        raise Unreachable("the API key has characters that no key has; copy it again, whole and without the dots")
+    return key
+
+
+def _json(body: Any) -> bytes:
+    """UTF-8; what has no UTF-8 (half a surrogate pair) is escaped, so that the API can say what is wrong with it."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _read(answer: httpx.Response, read: Callable[[Any], Value]) -> Value:
+    """The value in a successful answer, if it is Holdfast's."""
+    try:
+        return read(answer.json())
+    except (ValueError, LookupError, TypeError, AttributeError) as exc:
+        raise _stranger(answer) from exc
+
+
+def _sent(body: Any) -> Sent:
+    return Sent(body["event_id"], body["state"], body["version"], body["duplicate"], body["enqueued"])
+
+
+def _view(body: Any) -> dict[str, Any]:
+    return {**body, "state": body["state"]}
+
+
+def _live_token(body: Any) -> LiveToken:
+    return LiveToken(body["token"], body["expires_at"], body.get("live_url"))
+
+
+def _cause(exc: httpx.RequestError) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
 
 
 def _problem(answer: httpx.Response) -> ApiProblem:
     try:
         body = answer.json()
     except ValueError:
-        body = {"detail": answer.text[:200]}
-    return ApiProblem(answer.status_code, body if isinstance(body, dict) else {})
+        body = None
+    if isinstance(body, dict) and "code" in body:
+        return ApiProblem(answer.status_code, body)
+    return _stranger(answer)
 
 
-def _retry_after(answer: httpx.Response) -> float:
-    try:
-        return float(answer.headers.get("Retry-After", 0))
-    except ValueError:
-        return 0.0
+def _stranger(answer: httpx.Response) -> ApiProblem:
+    """Not what Holdfast answers: a proxy in front of it, or another server."""
+    moved = f", which redirects to {answer.headers['Location']}" if "Location" in answer.headers else ""
+    detail = f"this is no answer of Holdfast; check the address {answer.request.url}{moved}"
+    return ApiProblem(answer.status_code, {"code": "not_holdfast", "detail": detail})

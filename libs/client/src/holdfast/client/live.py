@@ -3,61 +3,31 @@
 import asyncio
 import json
 import random
+import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake
+from holdfast.client.errors import ApiProblem, LiveClosed, Unreachable
+from holdfast.client.frames import Frame, Gap, Status, Subscribed, UpdateReceived
+from holdfast.client.link import Link, Lost
+from holdfast.client.retry import backoff_seconds
 
-from holdfast.client.errors import LiveClosed
+__all__ = ["Gap", "Status", "Subscribed", "UpdateReceived", "spelled", "watch"]
 
-__all__ = ["Gap", "Status", "Subscribed", "UpdateReceived", "watch"]
+HEALTHY_SECONDS = 5.0
+"""A connection that lasted this long was a good one: after it the pauses between attempts start small again."""
 
-TERMINAL = 4500
-"""Close codes from here on say: do not reconnect."""
-
-FIRST_WAIT_SECONDS = 0.2
-LONGEST_WAIT_SECONDS = 10.0
-MAX_FRAME_BYTES = 256 * 1024
 REMEMBERED_EVENTS = 10_000
 
+MAX_FRAME_BYTES = 8 * 1024
+"""Longest frame that a gateway takes."""
+FRAME_OVERHEAD_BYTES = 256
+"""What a hello or a subscribe has beside token, topics and positions, with something to spare."""
+TOPIC_OVERHEAD_BYTES = 24
+"""What a topic has beside its name, which a hello has twice, and its position: field names, quotes, colons, commas."""
 
-@dataclass(frozen=True, slots=True)
-class UpdateReceived:
-    """An event moved on. ``event`` is its full state; ``pos`` the position to resume after it."""
-
-    topic: str
-    pos: str
-    event: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribed:
-    """The topic is live from ``pos`` on. ``recovered``: all that was missed came before this (``None``: nothing asked)."""
-
-    topic: str
-    pos: str
-    recovered: bool | None
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Updates are missing and are not coming: refetch what you show."""
-
-    topic: str
-    pos: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Status:
-    """``ok``, or ``degraded``: updates may be late."""
-
-    state: str
-
-
-Frame = UpdateReceived | Subscribed | Gap | Status
+PROTOCOL, FORBIDDEN = 4500, 4502
 
 
 async def watch(
@@ -67,103 +37,139 @@ async def watch(
     topics: Iterable[str],
     positions: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Frame, None]:
-    """Watch topics until the caller stops. Reconnects and resumes by itself; yields each update of an event once.
+    """Watch topics until the caller stops. Reconnects and resumes by itself; yields each update of an event once, also
+    when it comes by several of the topics.
 
     Leave it with ``async with contextlib.aclosing(watch(…)) as frames`` to close the connection at once.
 
     Args:
         live_url: ``ws://…/v1/live``.
-        token: a live token, or a function that gets a new one; with a function the watch outlives a token.
+        token: a live token, or a function that gets a new one; it is called in a thread before each connection, so with a
+            function the watch outlives a token.
         topics: names such as ``audience:user-42``.
         positions: where to resume topics, as kept from an earlier watch.
 
     Raises:
         LiveClosed: the gateway refused for good.
+        Unreachable: what is at ``live_url`` is no gateway, or its certificate is not valid.
+        ApiProblem: the function that gets tokens was refused one for good.
     """
-    watching = _Watch(list(topics), dict(positions or {}))
-    wait_seconds = FIRST_WAIT_SECONDS
+    watching = _Watch(map(spelled, topics), {spelled(topic): pos for topic, pos in (positions or {}).items()})
+    failures, is_told = 0, False
     while True:
+        link, began = None, time.monotonic()
         try:
-            connection = await _connect(live_url)
-            try:
-                await connection.send(watching.hello(await _token(token)))
-                while (frame := await watching.next(connection)) is not None:
-                    wait_seconds = FIRST_WAIT_SECONDS
-                    yield frame
-            finally:
-                await connection.close()
-        except ConnectionClosed as exc:
-            code, reason = (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd else (1006, "connection lost")
-            if code >= TERMINAL:
-                raise LiveClosed(code, reason) from None
-        except (OSError, TimeoutError, InvalidHandshake):
-            pass  # unreachable, or 503 while it can not serve
-        await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.0))  # noqa: S311 (jitter)
-        wait_seconds = min(2 * wait_seconds, LONGEST_WAIT_SECONDS)
+            fresh = await _token(token)
+            opening = [watching.hello(fresh), *watching.subscribes(fresh)]
+            async with await Link.open(live_url, opening) as link:
+                while True:
+                    if (frame := watching.take(await link.next())) is not None:
+                        is_told = False
+                        yield frame
+        except Lost as exc:
+            lost = exc
+        failures = 1 if link and time.monotonic() - began > HEALTHY_SECONDS else failures + 1
+        if not is_told and (link is None or failures > 1):
+            is_told = True
+            yield Status("disconnected", str(lost))
+        await asyncio.sleep(lost.asked_seconds + backoff_seconds(failures, random.random()))  # noqa: S311 (jitter)
 
 
-async def _connect(live_url: str) -> ClientConnection:
-    return await connect(
-        live_url, max_size=MAX_FRAME_BYTES, compression=None, ping_interval=None, close_timeout=2, proxy=None
-    )  # fmt: skip
+def spelled(topic: str) -> str:
+    """A topic as the gateway names it in its frames: an event's id in lower case and with hyphens."""
+    kind, _, value = topic.partition(":")
+    try:
+        return f"event:{UUID(value)}" if kind == "event" else topic
+    except ValueError:
+        return topic  # the gateway says what is wrong with it
 
 
 async def _token(token: str | Callable[[], str]) -> str:
-    return token if isinstance(token, str) else await asyncio.to_thread(token)
+    if isinstance(token, str):
+        return token
+    try:
+        return await asyncio.to_thread(token)
+    except Unreachable as exc:
+        raise Lost(str(exc)) from exc
+    except ApiProblem as exc:
+        if exc.is_temporary:
+            raise Lost(str(exc)) from exc
+        raise
+
+
+def _compact(frame: dict[str, Any]) -> str:
+    return json.dumps(frame, separators=(",", ":"))
 
 
 class _Watch:
     """What outlives a connection: positions, and the highest version of each event seen."""
 
-    def __init__(self, topics: list[str], positions: dict[str, str]) -> None:
-        self._topics = topics
+    def __init__(self, topics: Iterable[str], positions: dict[str, str]) -> None:
+        self._topics = list(topics)
         self._positions = positions
-        self._seen: dict[tuple[str, str], tuple[int, int]] = {}
+        self._seen: dict[str, tuple[int, int]] = {}
 
     def hello(self, token: str) -> str:
         """The first frame of a connection: what to watch, and from where."""
-        frame = {"type": "hello", "v": 1, "token": token, "topics": self._topics, "positions": self._positions}
-        return json.dumps(frame)
+        topics = self._split(token)[0]
+        positions = {topic: self._positions[topic] for topic in topics if topic in self._positions}
+        return _compact({"type": "hello", "v": 1, "token": token, "topics": topics, "positions": positions})
 
-    async def next(self, connection: ClientConnection) -> Frame | None:
-        """The next frame that is for the caller; ``None``: come back, what failed is said to be temporary.
+    def subscribes(self, token: str) -> list[str]:
+        """The frames after it, for topics that with their positions did not fit into one frame; most often none."""
+        wanted = [
+            [{"topic": topic, "since": self._positions.get(topic)} for topic in topics]
+            for topics in self._split(token)[1:]
+        ]
+        return [_compact({"type": "subscribe", "id": id_, "topics": topics}) for id_, topics in enumerate(wanted)]
+
+    def _split(self, token: str) -> list[list[str]]:
+        """The topics by frame: the hello's, which it may have none, and those of each subscribe."""
+        batches: list[list[str]] = [[]]
+        room = MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES - len(token)
+        for topic in self._topics:
+            size = 2 * len(json.dumps(topic)) + len(self._positions.get(topic, "")) + TOPIC_OVERHEAD_BYTES
+            if size > room:
+                batches.append([])
+                room = MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES
+            batches[-1].append(topic)
+            room -= size
+        return batches
+
+    def take(self, frame: dict[str, Any]) -> Frame | None:
+        """What a frame says to the caller, if anything.
 
         Raises:
-            ConnectionClosed: by the gateway, or lost.
-            LiveClosed: a topic is refused for good.
+            Lost: something is refused for now; a new connection, with a new token, may help.
+            LiveClosed: something is refused for good.
         """
-        while True:
-            frame = json.loads(await connection.recv())
-            if frame["type"] == "ping":
-                await connection.send('{"type":"pong"}')
-            elif frame["type"] == "error" and frame.get("temporary"):
-                return None
-            elif frame["type"] == "error":
-                raise LiveClosed(TERMINAL, f"{frame['code']}: {frame['message']}")
-            elif (read := self._read(frame)) is not None:
-                return read
+        if frame["type"] != "error":
+            return self._read(frame)
+        reason = f"{frame['code']}: {frame['message']}"
+        if frame["temporary"]:
+            raise Lost(reason, asked_seconds=(frame.get("retry_ms") or 0) / 1000)
+        raise LiveClosed(FORBIDDEN if frame["code"] == "forbidden" else PROTOCOL, reason)
 
     def _read(self, frame: dict[str, Any]) -> Frame | None:
         if frame["type"] == "status":
             return Status(frame["state"])
         if frame["type"] not in ("update", "subscribed", "gap"):
-            return None
+            return None  # of a newer gateway
         topic, pos = frame["topic"], frame["pos"]
         self._positions[topic] = pos
         if frame["type"] == "update":
-            return UpdateReceived(topic, pos, frame["event"]) if self._is_news(topic, frame["event"]) else None
+            return UpdateReceived(topic, pos, frame["event"]) if self._is_news(frame["event"]) else None
         if frame["type"] == "subscribed":
             return Subscribed(topic, pos, frame["recovered"])
-        return Gap(topic, pos, frame["reason"])
+        return Gap(topic, pos, frame["reason"], frame["jitter_ms"])
 
-    def _is_news(self, topic: str, event: dict[str, Any]) -> bool:
-        """Whether this tells more about the event than this topic has told before."""
-        key = (topic, event["id"])
+    def _is_news(self, event: dict[str, Any]) -> bool:
+        """Whether this tells more about the event than has been told before."""
         told = (event["version"], event["step"])
-        if told <= self._seen.get(key, (0, 0)):
+        if told <= self._seen.get(event["id"], (0, 0)):
             return False
-        self._seen.pop(key, None)
-        self._seen[key] = told
+        self._seen.pop(event["id"], None)
+        self._seen[event["id"]] = told
         if len(self._seen) > REMEMBERED_EVENTS:
             del self._seen[next(iter(self._seen))]
         return True

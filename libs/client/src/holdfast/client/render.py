@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-__all__ = ["update_line"]
+__all__ = ["one_line", "update_line"]
 
 STYLES = {
     "queued": "cyan",
@@ -24,11 +24,16 @@ def update_line(event: dict[str, Any]) -> Text:
     line.append(f"{event['at'][11:23]}  ", "dim")
     line.append(f"{state:<11}", STYLES.get(state, ""))
     line.append(f"v{event['version']:<3}")
-    line.append(f"{event['type']:<44} ")
+    line.append(f"{one_line(event['type']):<44} ")
     line.append(event["id"][-12:], "dim")
     if note := _note(event["detail"]):
-        line.append(f"  {note}")
+        line.append(f"  {one_line(note)}")
     return line
+
+
+def one_line(text: str) -> str:
+    """Text of a server or a handler, without what would move the cursor or change the terminal."""
+    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def _note(detail: dict[str, Any]) -> str:

@@ -1,0 +1,145 @@
+"""One WebSocket connection to a gateway, from the handshake to its end, which is either final or not."""
+
+import asyncio
+import contextlib
+import json
+import ssl
+from collections.abc import Iterable
+from typing import Any, Self
+
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
+
+from holdfast.client.errors import TEMPORARY, LiveClosed, Unreachable
+from holdfast.client.retry import LONGEST_ASKED_SECONDS, retry_after_seconds
+
+__all__ = ["Link", "Lost"]
+
+TERMINAL = 4500
+"""Close codes from here on say: do not reconnect."""
+
+MAX_FRAME_BYTES = 256 * 1024
+QUEUED_FRAMES = 256
+"""Frames read ahead of a busy caller. When it stays busy beyond that, reading stops, and the gateway sees a slow client."""
+
+WELCOME_SECONDS = 20.0
+"""Longest silence before the gateway has said how often it pings."""
+PONG_SECONDS = 15.0
+"""Silence beyond the time between two pings after which the connection is taken for dead."""
+
+NOT_A_GATEWAY = "what answers there does not speak live.v1; is it the gateway's address, ws://…/v1/live?"
+
+
+class Lost(Exception):
+    """The connection is over, or there was none; another one may succeed, not before ``asked_seconds`` from now."""
+
+    def __init__(self, reason: str, *, asked_seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.asked_seconds = min(asked_seconds, LONGEST_ASKED_SECONDS)
+
+
+class Link:
+    """A connection that has said hello. A task of its own reads it, so pings are answered while the caller is busy.
+
+    Made by :meth:`open`; leaving the ``async with`` block closes it.
+    """
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket = socket
+        self._silence_seconds = WELCOME_SECONDS
+        self._asked_seconds = 0.0
+        self._frames: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue(QUEUED_FRAMES)
+        self._reader = asyncio.create_task(self._read(), name="live reader")
+
+    @classmethod
+    async def open(cls, live_url: str, opening: Iterable[str]) -> Self:
+        """Connect and send the first frames, of which the first one is the hello.
+
+        Raises:
+            Lost: not now.
+            Unreachable: this address will not do.
+        """
+        try:
+            socket = await connect(
+                live_url, max_size=MAX_FRAME_BYTES, compression=None, ping_interval=None, close_timeout=2, proxy=None
+            )  # fmt: skip
+            for frame in opening:
+                await socket.send(frame)
+        except (ssl.SSLCertVerificationError, InvalidURI) as exc:
+            raise Unreachable(f"{live_url} can not be used: {exc}") from exc
+        except InvalidStatus as exc:
+            raise _refused(live_url, exc) from exc
+        except (OSError, InvalidHandshake, ConnectionClosed) as exc:
+            raise Lost(f"no connection to {live_url} ({exc or type(exc).__name__})") from exc
+        return cls(socket)
+
+    async def next(self) -> dict[str, Any]:
+        """The next frame that is not about the connection itself.
+
+        Raises:
+            Lost: closed by the gateway or by the network; connect again.
+            LiveClosed: closed by the gateway for good.
+            Unreachable: what answers there does not speak ``live.v1``.
+        """
+        frame = await self._frames.get()
+        if isinstance(frame, Exception):
+            raise frame
+        return frame
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reader.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._reader
+        await self._socket.close()
+
+    async def _read(self) -> None:
+        try:
+            while True:
+                async with asyncio.timeout(self._silence_seconds):
+                    text = await self._socket.recv()
+                await self._take(_parse(text))
+        except ConnectionClosed as exc:
+            await self._frames.put(self._ended(exc))
+        except (KeyError, TypeError):
+            await self._frames.put(Unreachable(NOT_A_GATEWAY))
+        except TimeoutError:
+            await self._frames.put(Lost(f"not a sign of life for {self._silence_seconds:g} s"))
+        except Exception as exc:  # noqa: BLE001 (next() raises it; a reader that just ended would leave it waiting)
+            await self._frames.put(exc)
+
+    async def _take(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "ping":
+            await self._socket.send('{"type":"pong"}')
+        elif frame["type"] == "welcome":
+            self._silence_seconds = frame["ping_s"] + PONG_SECONDS
+        elif frame["type"] == "reconnect":
+            self._asked_seconds = frame["after_ms"] / 1000
+        else:
+            await self._frames.put(frame)
+
+    def _ended(self, exc: ConnectionClosed) -> Exception:
+        code, reason = (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd else (1006, "connection lost")
+        if code >= TERMINAL:
+            return LiveClosed(code, reason)
+        return Lost(f"{reason} ({code})", asked_seconds=self._asked_seconds)
+
+
+def _refused(live_url: str, exc: InvalidStatus) -> Lost | Unreachable:
+    status = exc.response.status_code
+    if status in TEMPORARY or status >= 500:
+        reason = f"{live_url} answers with HTTP {status}"
+        return Lost(reason, asked_seconds=retry_after_seconds(exc.response.headers))
+    return Unreachable(f"{live_url} answers with HTTP {status}; is it the gateway's address, ws://…/v1/live?")
+
+
+def _parse(text: str | bytes) -> dict[str, Any]:
+    try:
+        frame = json.loads(text)
+    except ValueError:
+        frame = None
+    if not isinstance(frame, dict) or "type" not in frame:
+        raise Unreachable(NOT_A_GATEWAY)
+    return frame
