@@ -122,7 +122,9 @@ def watch_command(
     """
     wanted = topics_of(topics or [], event or [])
     if not wanted:
-        raise typer.BadParameter("name at least one topic: audience:<value>, tenant:<your tenant>, or --event <event id>")
+        raise typer.BadParameter(
+            "name at least one topic: audience:<value>, tenant:<your tenant>, or --event <event id>"
+        )
     address = find_address(url, api_key, live_url)
     with _client(address) as client:
         token = client.token(grants_for(wanted))
