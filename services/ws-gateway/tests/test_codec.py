@@ -83,6 +83,7 @@ def test_an_update_around_an_unparsed_body_is_the_models_update() -> None:
         ('{"type":"pong","pad":"' + "x" * 8192 + '"}', CloseCode.PROTOCOL),
         ('{"type":"pong","pad":"' + "日" * 4000 + '"}', CloseCode.PROTOCOL),
     ],
+    ids=lambda value: str(value)[:60],
 )
 def test_what_cannot_be_understood_ends_the_connection(text: str | None, code: CloseCode) -> None:
     assert closing(text).code is code
