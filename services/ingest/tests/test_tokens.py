@@ -31,6 +31,12 @@ def test_a_token_says_who_may_see_what_and_for_how_long(ingest: Any, key: str) -
     assert body["live_url"] == "wss://live.example.com/v1/live"
 
 
+def test_an_event_is_granted_however_its_id_is_spelt(ingest: Any, key: str) -> None:
+    granted = ask(ingest, key, {"topics": ["event:01A20CE1-A999-7253-85BB-3C3E269307A2"]}).json()["topics"]
+
+    assert granted == ["event:01a20ce1-a999-7253-85bb-3c3e269307a2"]
+
+
 def test_without_a_subject_it_is_the_keys_own(ingest: Any, key: str) -> None:
     token = ask(ingest, key, {"topics": ["event:*"]}).json()["token"]
 

@@ -30,7 +30,7 @@ class Eventually(Protocol):
     """See the fixture ``eventually``."""
 
     def __call__(
-        self, predicate: Callable[[], Answer], *, timeout_seconds: float = 10.0, message: str | None = None
+        self, predicate: Callable[[], Answer], *, timeout_seconds: float = 30.0, message: str | None = None
     ) -> Answer:
         """Wait for a true answer."""
 
@@ -49,7 +49,7 @@ def eventually() -> Eventually:
     An assertion that fails in the predicate counts as "not yet".
     """
 
-    def wait(predicate: Callable[[], Answer], *, timeout_seconds: float = 10.0, message: str | None = None) -> Answer:
+    def wait(predicate: Callable[[], Answer], *, timeout_seconds: float = 30.0, message: str | None = None) -> Answer:
         deadline = time.monotonic() + timeout_seconds
         while True:
             failure: AssertionError | None = None

@@ -4,7 +4,7 @@
 
     ClientError
     ├── ApiProblem        the API answered with an error (RFC 9457)
-    ├── Unreachable       nobody answered at that address
+    ├── Unreachable       nobody answers at that address, or nobody ever could
     ├── WaitTimedOut      an event was not settled in time
     └── LiveClosed        the gateway closed the connection for good (close codes from 4500 on)
 """
@@ -12,8 +12,9 @@
 from importlib.metadata import version
 
 from holdfast.client.errors import ApiProblem, ClientError, LiveClosed, Unreachable, WaitTimedOut
+from holdfast.client.frames import Gap, Status, Subscribed, UpdateReceived
 from holdfast.client.http import Client, LiveToken, Sent
-from holdfast.client.live import Gap, Status, Subscribed, UpdateReceived, watch
+from holdfast.client.live import watch
 
 __all__ = [
     "ApiProblem",
@@ -32,3 +33,4 @@ __all__ = [
 ]
 
 VERSION = version("holdfast-client")
+"""As ``holdfast --version`` prints it."""

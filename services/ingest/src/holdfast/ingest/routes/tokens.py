@@ -71,11 +71,14 @@ def _wanted(settings: IngestSettings) -> TokenRequest:
 
 
 def _grants(topics: list[str], tenant: str) -> list[str]:
+    """The grants in the spelling that the gateway compares: a UUID in capitals is the same event."""
+    granted = []
     for topic in topics:
         try:
-            check_grant(topic)
+            grant = check_grant(topic)
         except InvalidTopic as exc:
             raise Problem(400, "invalid_topic", str(exc)) from exc
-        if topic.startswith("tenant:") and topic != f"tenant:{tenant}":
+        if grant.startswith("tenant:") and grant != f"tenant:{tenant}":
             raise Problem(403, "forbidden", f"this key belongs to the tenant {tenant} and grants its topics only")
-    return topics
+        granted.append(grant)
+    return granted
