@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from holdfast.local.fixtures import Eventually
+from holdfast.local.servers import free_port
 from holdfast.local.services import is_ready
-from holdfast.local.stack import Stack
+from holdfast.local.stack import Ports, Stack
 
 pytestmark = pytest.mark.xdist_group("local-stack")
 
@@ -120,3 +121,21 @@ def test_a_held_service_stays_down_until_it_is_resumed(stack: Stack, eventually:
 
     stack.resume("scheduler")
     assert len(described(stack)["pids"]["scheduler"]) > 0
+
+
+def test_two_stacks_about_to_start_do_not_take_the_same_ports(folder: Path) -> None:
+    wished = Ports(postgres=free_port(), redis=free_port(), ingest=free_port(), gateway=free_port())
+    said: list[str] = []
+    first = Stack(folder / "first", ports=wished)
+    second = Stack(folder / "second", ports=wished, say=said.append)
+
+    first_port, second_port = first.postgres.port, second.postgres.port
+    first.stop()
+    second.stop()
+    third = Stack(folder / "third", ports=wished)
+    third.stop()
+
+    assert first_port == wished.postgres
+    assert second_port != wished.postgres
+    assert len(said) == 4
+    assert third.postgres.port == wished.postgres

@@ -25,7 +25,7 @@ import redis
 from holdfast.local.guard import NOBODY
 from holdfast.local.process import Guarded, StartFailed, wait_until
 
-__all__ = ["Postgres", "Server", "Valkey", "free_port"]
+__all__ = ["Postgres", "Server", "Valkey", "claim", "free_port"]
 
 START_SECONDS = 30
 """A cold PostgreSQL on a loaded machine needs a few; more means that something is wrong."""
@@ -53,6 +53,22 @@ def free_port(preferred: int = 0) -> int:
                 continue
             return port
     raise StartFailed("no free port on the loopback interface")
+
+
+def claim(port: int) -> socket.socket | None:
+    """Keep other stacks on this machine off a port while the returned socket is open; ``None`` if another one does that.
+
+    Seconds pass between finding a port free and a server's listening there. On Linux a name without a file stands for the
+    port: it is of the same network namespace and vanishes with its process. Elsewhere nothing is kept.
+    """
+    holding = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if sys.platform == "linux":
+            holding.bind(f"\0holdfast-port-{port}")
+    except OSError:
+        holding.close()
+        return None
+    return holding
 
 
 class Server(ABC):

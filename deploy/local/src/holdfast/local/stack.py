@@ -1,17 +1,18 @@
 """A stack: PostgreSQL, Valkey and the services, on ports of its own, supervised."""
 
+import contextlib
 import json
 import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
 from holdfast.local.process import Guarded, StartFailed, children_by_parent, wait_until
 from holdfast.local.restarts import Restarts
-from holdfast.local.servers import Postgres, Server, Valkey, free_port
+from holdfast.local.servers import Postgres, Server, Valkey, claim, free_port
 from holdfast.local.services import SERVICES, Service, environment, is_ready
 from holdfast.storage.database import Database
 from holdfast.storage.keys import SCOPES, create_key
@@ -59,7 +60,9 @@ class Stack:
         is_durable: bool = True,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        wished = ports or Ports()
+        asked = ports or Ports()
+        self._claims = contextlib.ExitStack()
+        wished = Ports(*(port if port and self._claim(port) else 0 for port in astuple(asked)))
         self.folder = folder
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -79,7 +82,7 @@ class Stack:
         self._supervisor = threading.Thread(target=self._supervise, name="supervisor", daemon=True)
         self._pids: dict[str, list[int]] = {}
         self.api_key = ""
-        for name, port, wish in self._wishes(wished):
+        for name, port, wish in self._wishes(asked):
             if wish and port != wish:
                 say(f"port {wish} is taken: {name} is on {port}")
 
@@ -132,6 +135,7 @@ class Stack:
             thread.join()
         for server in (self.redis, self.postgres):
             server.stop()
+        self._claims.close()
         (self.folder / "stack.json").unlink(missing_ok=True)
 
     def hold(self, name: str) -> None:
@@ -170,6 +174,13 @@ class Stack:
             "metrics": {name: f"{self.metrics_url(name)}/metrics" for name in self._metrics},
             "pids": self._pids_now(),
         }
+
+    def _claim(self, port: int) -> bool:
+        """Whether no other stack is about to use the port; from now on until this one stops, none will."""
+        holding = claim(port)
+        if holding is not None:
+            self._claims.enter_context(holding)
+        return holding is not None
 
     def _wishes(self, wished: Ports) -> list[tuple[str, int, int]]:
         return [
