@@ -1,0 +1,154 @@
+"""What is left of an attempt whose worker loses its lease or its database."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+import redis
+from sqlalchemy import text
+
+from holdfast.domain.state import State
+from holdfast.domain.update import Update
+from holdfast.local.servers import Postgres, free_port
+from holdfast.messaging.live import Publisher
+from holdfast.processor import Context, Handlers
+from holdfast.processor.execute import Executor
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Metrics
+from holdfast.storage import lifecycle
+from holdfast.storage.database import Database
+from holdfast.storage.migrate import upgrade
+
+MakeExecutor = Callable[..., Executor]
+
+
+def handling(function: Callable[..., Any], **options: Any) -> Handlers:
+    handlers = Handlers()
+    handlers.on("test.done", name="handler", **options)(function)
+    return handlers
+
+
+def leave_effect(ctx: Context) -> None:
+    ctx.session.execute(text("INSERT INTO effect VALUES (:id, '')"), {"id": ctx.event.id})
+
+
+def just_leave_effect(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    leave_effect(ctx)
+
+
+class Recovering(Publisher):
+    """Publishes, and lets maintenance recover the event right after its claim: the worker was away for too long."""
+
+    def __init__(self, client: "redis.Redis", stored: Any) -> None:
+        super().__init__(client, window_seconds=60, window_updates=1000)
+        self._stored = stored
+
+    def publish(self, updates: Sequence[Update]) -> None:
+        super().publish(updates)
+        if updates[0].state is State.PROCESSING:
+            self._stored.recover()
+
+
+def test_a_worker_whose_event_was_given_away_leaves_nothing(stored: Any, executor: MakeExecutor) -> None:
+    event_id = stored.record("test.done")
+    made = executor(handling(just_leave_effect))
+    lease = made._claim(event_id, 1)
+    assert lease is not None
+    stored.take_away(event_id)
+
+    made._attempt(lease, logging.get("test"))
+
+    assert stored.state(event_id) == "processing"
+    assert stored.row(event_id).lease_owner == "other"
+    assert stored.scalar("SELECT count(*) FROM effect") == 0
+
+
+def test_an_event_in_the_log_is_only_put_right(stored: Any, executor: MakeExecutor) -> None:
+    event_id = stored.record("test.done")
+    stored.run(f"INSERT INTO processed_event_log VALUES ('{event_id}', 'h', 1, gen_random_uuid(), '1', 0, now())")  # noqa: S608
+
+    executor(handling(just_leave_effect)).execute(event_id, 1)
+
+    assert stored.state(event_id) == "processed"
+    assert stored.scalar("SELECT count(*) FROM effect") == 0
+    assert stored.scalar("SELECT handler FROM processed_event_log") == "h"
+
+
+def test_postgres_down_at_the_claim_judges_nothing(stored: Any, executor: MakeExecutor) -> None:
+    event_id = stored.record("test.done")
+    down = executor(handling(just_leave_effect), database_url=f"postgresql://user@127.0.0.1:{free_port()}/x")
+
+    down.execute(event_id, 1)
+
+    assert (stored.state(event_id), stored.row(event_id).version, stored.row(event_id).attempt) == ("queued", 1, 0)
+
+
+def test_postgres_down_at_the_settling_leaves_the_lease_and_no_effect(
+    own_postgres: Postgres, executor: MakeExecutor, make_stored: Callable[[Database], Any]
+) -> None:
+    upgrade(own_postgres.url())
+    database = Database(own_postgres.url(), application_name="test")
+    stored = make_stored(database)
+    event_id = stored.record("test.done")
+
+    def work(data: Any, ctx: Context) -> None:
+        just_leave_effect(data, ctx)
+        own_postgres.crash()
+
+    executor(handling(work), database_url=own_postgres.url()).execute(event_id, 1)
+
+    own_postgres.start()
+    database.close()  # its connections lead to the server of before
+    row = stored.row(event_id)
+    # A claim is not durable: the crash may have taken it back. Either way nobody judged the attempt.
+    assert (row.state, row.attempt) in (("processing", 1), ("queued", 0))
+    assert (stored.effects(event_id), stored.errors(event_id)) == (0, [])
+    database.close()
+
+
+def test_a_worker_that_lost_its_lease_before_it_began_runs_nothing(
+    stored: Any, executor: MakeExecutor, redis_url: str
+) -> None:
+    ran: list[UUID] = []
+
+    def work(data: Any, ctx: Context) -> None:  # noqa: ARG001
+        ran.append(ctx.event.id)
+
+    event_id = stored.record("test.done")
+    lost = Metrics.lost_leases._value.get()
+    with redis.Redis.from_url(redis_url) as client:
+        executor(handling(work), publisher=Recovering(client, stored)).execute(event_id, 1)
+
+    assert (stored.state(event_id), stored.row(event_id).version, ran) == ("queued", 3, [])
+    assert Metrics.lost_leases._value.get() == lost + 1
+
+
+def test_a_handler_that_outlasts_its_lease_keeps_its_event(stored: Any, executor: MakeExecutor) -> None:
+    recovered: list[Update] = []
+
+    def linger(data: Any, ctx: Context) -> None:
+        just_leave_effect(data, ctx)
+        with stored.database.transaction() as session:
+            recovered.extend(lifecycle.recover_expired(session, limit=10))
+
+    event_id = stored.record("test.done")
+
+    executor(handling(linger), lease_seconds=0).execute(event_id, 1)
+
+    assert recovered == []
+    assert (stored.state(event_id), stored.row(event_id).attempt, stored.effects(event_id)) == ("processed", 1, 1)
+
+
+def test_a_connection_that_breaks_between_handler_and_settling_judges_nothing(
+    stored: Any, executor: MakeExecutor
+) -> None:
+    def break_it(data: Any, ctx: Context) -> None:
+        just_leave_effect(data, ctx)
+        stored.run(f"SELECT pg_terminate_backend({ctx.session.scalar(text('SELECT pg_backend_pid()'))})")
+
+    event_id = stored.record("test.done")
+
+    executor(handling(break_it)).execute(event_id, 1)
+
+    assert (stored.state(event_id), stored.row(event_id).attempt) == ("processing", 1)
+    assert (stored.effects(event_id), stored.errors(event_id)) == (0, [])
