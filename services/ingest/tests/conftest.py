@@ -5,12 +5,11 @@ import os
 import signal
 import subprocess
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import httpx
@@ -39,6 +38,7 @@ class Ingest:
     database: Database
     broker_url: str
     redis_url: str
+    process: "subprocess.Popen[bytes]"
 
     def key(self, *scopes: str, tenant: str = TENANT) -> str:
         """A new API key; with ``events:write`` and ``events:read`` unless told otherwise."""
@@ -56,17 +56,67 @@ class Ingest:
         """What it has logged."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
+    def is_alive(self) -> bool:
+        """Whether it answers."""
+        return self._status("/livez") == 200
+
+    def is_ready(self) -> bool:
+        """Whether it says that it can accept events."""
+        return self._status("/readyz") == 200
+
+    def stop(self) -> None:
+        """SIGTERM, and the end in order that it asks for."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(30) == 0
+
+    def _status(self, path: str) -> int:
+        assert self.process.poll() is None, self.log.read_text()
+        try:
+            return httpx.get(f"{self.url}{path}", timeout=5).status_code
+        except httpx.TransportError:
+            return 0
+
+
+class StartIngest(Protocol):
+    """See the fixture ``start_ingest``."""
+
+    def __call__(self, postgres: Postgres, valkey: Valkey, *, database: str, **settings: str) -> Ingest:
+        """Start a process on a database of this server; ``settings`` are further ``HOLDFAST_*`` settings."""
+
 
 @pytest.fixture(scope="module")
-def ingest(
-    postgres: Postgres, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory, eventually: Eventually
-) -> Iterator[Ingest]:
+def start_ingest(tmp_path_factory: pytest.TempPathFactory, eventually: Eventually) -> Iterator[StartIngest]:
+    """Start processes, which end with the module, in order and with status 0."""
+    with ExitStack() as running:
+
+        def start(postgres: Postgres, valkey: Valkey, *, database: str, **settings: str) -> Ingest:
+            return running.enter_context(
+                _running(postgres, valkey, database, settings, tmp_path_factory.mktemp("ingest"), eventually)
+            )
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def ingest(postgres: Postgres, valkey: Valkey, start_ingest: StartIngest, eventually: Eventually) -> Iterator[Ingest]:
     """A process for the tests of one module, which leave it as it is."""
     name = clone_template(postgres)
     valkey.execute("FLUSHALL")
-    log = tmp_path_factory.mktemp("ingest") / "ingest.log"
+    made = start_ingest(postgres, valkey, database=name)
+    eventually(made.is_ready, timeout_seconds=30, message=f"ingest is not ready: {made.log}")
+    yield made
+    made.stop()
+    postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+@contextmanager
+def _running(
+    postgres: Postgres, valkey: Valkey, name: str, settings: dict[str, str], folder: Path, eventually: Eventually
+) -> Iterator[Ingest]:
+    log = folder / "ingest.log"
     port, metrics_port = free_port(), free_port()
-    settings = {
+    defaults = {
         "HOLDFAST_DATABASE_URL": postgres.url(name),
         "HOLDFAST_BROKER_URL": valkey.url(0),
         "HOLDFAST_REDIS_URL": valkey.url(1),
@@ -80,20 +130,19 @@ def ingest(
     inherited = {key: value for key, value in os.environ.items() if not key.startswith("HOLDFAST_")}
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "holdfast.ingest"], env=inherited | settings, stdout=output, stderr=output
+            [sys.executable, "-m", "holdfast.ingest"], env=inherited | defaults | settings, stdout=output, stderr=output
         )
     database = Database(postgres.url(name), application_name="test")
     made = Ingest(
-        f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}", log, database, valkey.url(0), valkey.url(1)
-    )
+        f"http://127.0.0.1:{port}", f"http://127.0.0.1:{metrics_port}", log, database, valkey.url(0), valkey.url(1),
+        process,
+    )  # fmt: skip
     try:
-        eventually(lambda: _answers(made.url), timeout_seconds=30, message=f"ingest did not start: {log}")
+        eventually(made.is_alive, timeout_seconds=30, message=f"ingest did not start: {log}")
         yield made
     finally:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(20) == 0
         database.close()
-        postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        made.stop()
 
 
 @pytest.fixture(scope="module")
@@ -113,15 +162,25 @@ def post(ingest: Ingest, key: str) -> Post:
     """POST an event in structured mode; ``event`` may be bytes for what is no event."""
 
     def send(event: Any, *, key: str | None = key, **headers: str) -> httpx.Response:
-        body = event if isinstance(event, bytes) else json.dumps(event).encode()
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        defaults = {
-            "Content-Type": "application/cloudevents+json",
-            **({"Authorization": f"Bearer {key}"} if key else {}),
-        }
-        return httpx.post(f"{ingest.url}/v1/events", content=body, headers=defaults | named, timeout=10)
+        return _post(ingest, event, key, headers)
 
     return send
+
+
+@pytest.fixture
+def post_to() -> Post:
+    """POST an event to a process that the test has started."""
+    return lambda ingest, key: _post(ingest, event(), key, {})
+
+
+def _post(ingest: Ingest, event: Any, key: str | None, headers: dict[str, str]) -> httpx.Response:
+    body = event if isinstance(event, bytes) else json.dumps(event).encode()
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    defaults = {
+        "Content-Type": "application/cloudevents+json",
+        **({"Authorization": f"Bearer {key}"} if key else {}),
+    }
+    return httpx.post(f"{ingest.url}/v1/events", content=body, headers=defaults | named, timeout=10)
 
 
 @pytest.fixture
@@ -144,11 +203,3 @@ def event(**attributes: Any) -> dict[str, Any]:
 @pytest.fixture
 def make_event() -> Callable[..., dict[str, Any]]:
     return event
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=2) as answer:  # noqa: S310 (our own)
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

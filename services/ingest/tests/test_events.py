@@ -140,6 +140,24 @@ def test_the_doorbell_is_rung_and_the_update_published(
         assert body["event_id"] in str(entries)
 
 
+@pytest.mark.parametrize(
+    ("sent", "rung"),
+    [
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",) * 2,
+        ("00-" + "x" * 4000, None),
+    ],
+)
+def test_the_requests_trace_goes_with_the_doorbell_and_not_with_the_event(
+    ingest: Any, post: Post, get: Get, make_event: MakeEvent, sent: str, rung: str | None
+) -> None:
+    event_id = post(make_event(), traceparent=sent).json()["event_id"]
+
+    with redis.Redis.from_url(ingest.broker_url) as broker:
+        messages = [json.loads(message) for message in broker.hvals("dramatiq:events.msgs")]
+    assert [each["options"].get("traceparent") for each in messages if each["args"][0] == event_id] == [rung]
+    assert "traceparent" not in get(event_id).json()["event"]
+
+
 def test_what_was_published_leaves_the_outbox(
     ingest: Any, post: Post, make_event: MakeEvent, postgres: Any, eventually: Any
 ) -> None:

@@ -67,5 +67,15 @@ def test_what_is_not_granted(ingest: Any, key: str, body: Any, status: int, code
     assert answer.headers["Content-Type"] == "application/problem+json"
 
 
+def test_a_request_full_of_faults_is_answered_briefly(ingest: Any, key: str) -> None:
+    names = {"n/" + "x" * 5000: 1} | {f"n{n}": 1 for n in range(500)}
+
+    answer = ask(ingest, key, {"topics": ["event:*"]} | names)
+
+    assert answer.status_code == 400
+    assert len(answer.json()["errors"]) == 20
+    assert answer.json()["errors"][0]["pointer"] == "/n~1" + "x" * 62
+
+
 def test_a_key_that_may_not_read_gets_no_token(ingest: Any) -> None:
     assert ask(ingest, ingest.key("events:write"), {"topics": ["event:*"]}).status_code == 403

@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import structlog
 from flask import Flask, Response, g, request
+from redis import Redis
 
 from holdfast.ingest import VERSION, problems
 from holdfast.ingest.auth import Authenticator
@@ -39,12 +40,15 @@ class Parts:
     authenticator: Authenticator
     published: Batcher[UpdateKey]
     checks: dict[str, Check]
-    max_event_bytes: int
+    redis: tuple[Redis, ...]
 
     def close(self) -> None:
-        """Mark what was published, and let go of the database."""
+        """Mark what was published, and let go of the servers."""
         self.published.stop()
         self.database.close()
+        for client in self.redis:
+            client.close()
+        log.info(Log.STOPPED)
 
 
 def create_app(settings: IngestSettings | None = None) -> Flask:
@@ -93,7 +97,7 @@ def _parts(settings: IngestSettings) -> Parts:
             "live": Check(live.ping, is_optional=True),
             "broker": Check(broker.client.ping, is_optional=True),
         },
-        max_event_bytes=settings.max_event_bytes,
+        redis=(live, broker.client),
     )
 
 

@@ -3,8 +3,10 @@
 import threading
 import time
 
+import structlog
 from flask import current_app, request
 
+from holdfast.ingest.connection import reconnecting
 from holdfast.ingest.problems import Problem
 from holdfast.storage import keys
 from holdfast.storage.database import Database
@@ -49,23 +51,27 @@ class Authenticator:
             expires, holder = self._cache.get(key_id, (0.0, None))
         if now < expires:
             return holder
-        with self._database.transaction() as session:
-            holder = keys.find_key(session, key_id)
+        holder = reconnecting(lambda: self._look_up(key_id))
         with self._lock:
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
             self._cache[key_id] = (now + self._cache_seconds, holder)
         return holder
 
+    def _look_up(self, key_id: str) -> KeyHolder | None:
+        with self._database.transaction() as session:
+            return keys.find_key(session, key_id)
+
 
 def require(scope: str) -> KeyHolder:
-    """The holder of the request's key, which must have ``scope`` (or ``admin``).
+    """The holder of the request's key, which must have ``scope`` (or ``admin``). Logs name its tenant from here on.
 
     Raises:
         Problem: 401 or 403.
     """
     authenticator: Authenticator = current_app.extensions["holdfast"].authenticator
     holder = authenticator.holder(request.headers.get("Authorization"))
+    structlog.contextvars.bind_contextvars(tenant=holder.tenant)
     if not holder.scopes & {scope, "admin"}:
         raise Problem(403, "forbidden", f"this key lacks the scope {scope}; create one that has it")
     return holder

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from flask import Flask, Response, g, json
+from flask import Flask, Response, g, json, request
 from werkzeug.exceptions import HTTPException
 
 from holdfast.domain.errors import DatabaseUnavailable
@@ -53,7 +53,9 @@ def install(app: Flask) -> None:
 
 
 def _problem(problem: Problem) -> Response:
-    log.info(Log.REQUEST_REJECTED, status=problem.status, code=problem.code)
+    # The rule, not the path: what a client puts there is not for the log.
+    route = request.url_rule.rule if request.url_rule else None
+    log.info(Log.REQUEST_REJECTED, status=problem.status, code=problem.code, method=request.method, route=route)
     body = {
         "type": "about:blank",
         "title": HTTPStatus(problem.status).phrase,
@@ -78,10 +80,13 @@ def _http(exc: HTTPException) -> Response:
 
 
 def _unavailable(exc: DatabaseUnavailable) -> Response:
-    log.warning(Log.DATABASE_UNAVAILABLE, exc_info=exc)
+    # Without the traceback: it is the same for every request of an outage.
+    log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
     # Jittered, so that producers which were turned away together do not come back together.
     headers = {"Retry-After": str(random.randint(1, 5))}  # noqa: S311
-    detail = "the event was not accepted because the database is unavailable; send it again after Retry-After"
+    detail = (
+        "the database is unavailable; send the request again after Retry-After, an event is recorded once all the same"
+    )
     return _problem(Problem(503, "database_unavailable", detail, headers=headers))
 
 

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import NewEvent
 from holdfast.domain.update import Update
 from holdfast.ingest.breaker import Breaker
+from holdfast.ingest.connection import reconnecting
 from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.doorbell import ring
 from holdfast.messaging.live import Publisher
@@ -51,24 +51,16 @@ class Recorder:
         self._ringing = Breaker()
 
     def record(self, event: NewEvent, *, traceparent: str | None = None) -> Outcome:
-        """Record one event.
+        """Record one event. ``traceparent`` is the request's own; it travels with the doorbell.
 
         Raises:
             DatabaseUnavailable: nothing was recorded, as far as is known; sending again is safe.
         """
-        recorded = self._record(event)
+        recorded = reconnecting(lambda: self._commit(event))
         if recorded.is_duplicate or recorded.is_conflict:
             return Outcome(recorded, is_enqueued=False)
         self._publish(recorded.update)
         return Outcome(recorded, self._ring(recorded.update, traceparent))
-
-    def _record(self, event: NewEvent) -> Recorded:
-        try:
-            return self._commit(event)
-        except DatabaseUnavailable:
-            # A restarted server leaves dead connections in the pool. The failure emptied it, so one more try tells
-            # a restart from an outage, and the event's identity makes it safe after a commit of unknown outcome.
-            return self._commit(event)
 
     def _commit(self, event: NewEvent) -> Recorded:
         with self._database.transaction() as session:

@@ -9,7 +9,9 @@ from flask import Blueprint, Response, current_app, g, json, request, url_for
 
 from holdfast.domain.event import StoredEvent
 from holdfast.ingest.auth import require
-from holdfast.ingest.cloudevents import InvalidEvent, is_structured, read_event
+from holdfast.ingest.cloudevents import STRUCTURED, is_traceparent, media_type, read_event
+from holdfast.ingest.connection import reconnecting
+from holdfast.ingest.faults import InvalidEvent
 from holdfast.ingest.problems import Problem
 from holdfast.ingest.record import Outcome
 from holdfast.runtime.ids import uuid7
@@ -44,7 +46,7 @@ def _accept() -> Response:
     except InvalidEvent as exc:
         errors = [fault.as_dict() for fault in exc.faults]
         raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
-    outcome = current_app.extensions["holdfast"].recorder.record(event, traceparent=request.headers.get("traceparent"))
+    outcome = current_app.extensions["holdfast"].recorder.record(event, traceparent=_traceparent())
     if outcome.recorded.is_conflict:
         raise Problem(
             422, "id_conflict",
@@ -54,15 +56,21 @@ def _accept() -> Response:
     return _accepted(event.ce_id, event.source, outcome)
 
 
+def _traceparent() -> str | None:
+    """The trace that the request belongs to. A malformed one is ignored, as W3C trace context has it."""
+    given = request.headers.get("traceparent", "")
+    return given if is_traceparent(given) else None
+
+
 def _body() -> bytes:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(415, "unsupported_encoding", "send the body without Content-Encoding")
-    media_type = request.mimetype
-    if media_type == "application/cloudevents-batch+json":
-        raise Problem(415, "unsupported_format", "batches are not offered; send one event a request")
-    if media_type.startswith("application/cloudevents") and not is_structured(media_type):
-        raise Problem(415, "unsupported_format", "structured events are application/cloudevents+json")
-    limit: int = current_app.extensions["holdfast"].max_event_bytes
+    kind = media_type(request.headers.get("Content-Type", ""))
+    if kind == "application/cloudevents-batch+json":
+        raise Problem(415, "unsupported_format", "batches are not offered yet; send one event a request")
+    if kind.startswith("application/cloudevents") and kind != STRUCTURED:
+        raise Problem(415, "unsupported_format", f"structured events are {STRUCTURED}")
+    limit: int = current_app.extensions["holdfast"].settings.max_event_bytes
     body = request.get_data(cache=False)
     # Werkzeug cuts a chunked body off at MAX_CONTENT_LENGTH without a word, so that is one byte above the limit.
     if len(body) > limit:
@@ -92,12 +100,18 @@ def show(event_id: str) -> Response:
     holder = require("events:read")
     wanted = _includes()
     identifier = _uuid(event_id)
+    found = reconnecting(lambda: _find(identifier, holder.tenant, "timeline" in wanted)) if identifier else None
+    if found is None:
+        raise Problem(404, "not_found", "there is no such event; the id is the event_id from the 202 answer")
+    return Response(json.dumps(_view(*found, with_data="data" in wanted)), content_type="application/json")
+
+
+def _find(event_id: UUID, tenant: str, with_history: bool) -> tuple[EventView, list[TimelineEntry] | None] | None:
     with current_app.extensions["holdfast"].database.transaction() as session:
-        view = events.find(session, event_id=identifier, tenant=holder.tenant) if identifier else None
+        view = events.find(session, event_id=event_id, tenant=tenant)
         if view is None:
-            raise Problem(404, "not_found", "there is no such event; the id is the event_id from the 202 answer")
-        history = events.timeline(session, event_id=view.event.id) if "timeline" in wanted else None
-    return Response(json.dumps(_view(view, wanted, history)), content_type="application/json")
+            return None
+        return view, events.timeline(session, event_id=event_id) if with_history else None
 
 
 def _includes() -> set[str]:
@@ -109,10 +123,10 @@ def _includes() -> set[str]:
     return wanted
 
 
-def _view(view: EventView, wanted: set[str], history: list[TimelineEntry] | None) -> dict[str, Any]:
+def _view(view: EventView, history: list[TimelineEntry] | None, *, with_data: bool) -> dict[str, Any]:
     body = {
         "event_id": str(view.event.id),
-        "event": _envelope(view.event, with_data="data" in wanted),
+        "event": _envelope(view.event, with_data=with_data),
         "state": view.state,
         "version": view.version,
         "attempt": view.attempt,

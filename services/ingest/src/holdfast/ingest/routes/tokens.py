@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.topics import check_grant
 from holdfast.ingest.auth import require
+from holdfast.ingest.faults import pointer
 from holdfast.ingest.problems import Problem
 from holdfast.messaging.contracts import LiveTokenV1
 from holdfast.runtime.settings import IngestSettings
@@ -21,6 +22,9 @@ blueprint = Blueprint("tokens", __name__)
 
 DEFAULT_SECONDS = 900
 MAX_GRANTS = 64
+
+MAX_FAULTS = 20
+"""Told of one request: a list of a thousand wrong topics has a thousand faults."""
 
 
 class TokenRequest(BaseModel):
@@ -58,8 +62,12 @@ def _wanted(settings: IngestSettings) -> TokenRequest:
         wanted = TokenRequest.model_validate_json(request.get_data())
     except ValidationError as exc:
         errors = [
-            {"pointer": "/" + "/".join(map(str, error["loc"])), "code": error["type"], "detail": error["msg"]}
-            for error in exc.errors(include_url=False, include_input=False)
+            {
+                "pointer": "".join(pointer(str(part)) for part in error["loc"]),
+                "code": error["type"],
+                "detail": error["msg"],
+            }
+            for error in exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
         ]
         raise Problem(
             400, "invalid_request", 'send {"topics": ["event:*"], "sub": "user-42", "ttl_seconds": 900}', errors=errors
