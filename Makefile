@@ -1,6 +1,6 @@
 # Everything starts here. Needs Python 3.11 to 3.13 and make; the rest is set up by tools/bootstrap.
 .DEFAULT_GOAL := help
-.PHONY: help run up down status test check locks locks-check alone bench compose-up compose-down compose-test clean setup
+.PHONY: help run up down status test soak check locks locks-check alone bench compose-up compose-down compose-test clean setup
 BIN := .venv/bin
 
 help: ## list the targets
@@ -22,7 +22,10 @@ status: setup ## say what runs and where
 	@$(BIN)/python -m holdfast.local status
 
 test: setup ## run every test against servers of its own (ARGS='-k name' for some)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak' $(ARGS)
+
+soak: setup ## run the long fault tests (ARGS='-k name' for some)
+	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: setup ## ruff, mypy (strict) and import-linter
 	$(BIN)/ruff check .
