@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
-from holdfast.domain.event import Lease, NewEvent, canonical_json
+from holdfast.domain.event import Doorbell, Lease, NewEvent, canonical_json
 from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, settle
 from holdfast.runtime.ids import uuid7
@@ -283,7 +283,7 @@ def test_redispatch_rings_ever_more_rarely_and_keeps_the_version(database: Datab
     for _ in range(9):
         with database.transaction() as session:
             session.execute(text("UPDATE processing_state SET next_dispatch_at = now()"))
-            assert lifecycle.redispatch_due(session, limit=10) == [(event.id, 1)]
+            assert lifecycle.redispatch_due(session, limit=10) == [Doorbell(event.id, 1)]
             assert lifecycle.redispatch_due(session, limit=10) == []
             waits.append(
                 session.scalar(text("SELECT extract(epoch FROM next_dispatch_at - now()) FROM processing_state"))
@@ -303,7 +303,7 @@ def test_a_doorbell_that_could_not_be_rung_is_due_again(database: Database) -> N
         lifecycle.undo_redispatch(session, [*doorbells, (unheard.id, 99), (uuid4(), 1)])
 
     with database.transaction() as session:
-        assert lifecycle.redispatch_due(session, limit=10) == [(unheard.id, 1)]
+        assert lifecycle.redispatch_due(session, limit=10) == [Doorbell(unheard.id, 1)]
         assert session.scalar(text("SELECT max(dispatches) FROM processing_state")) == 1
 
 

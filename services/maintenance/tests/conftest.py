@@ -22,7 +22,7 @@ from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment
 from holdfast.messaging.broker import DoorbellBroker, redis_broker, redis_client
-from holdfast.messaging.doorbell import QUEUE
+from holdfast.messaging.doorbell import QUEUE, SUSPECT_QUEUE
 from holdfast.messaging.live import Publisher, topic_keys
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.database import Database
@@ -104,9 +104,13 @@ class Redis:
         self.client = redis.Redis.from_url(url)
 
     def doorbells(self) -> list[tuple[UUID, int]]:
-        """Doorbells rung and not yet heard."""
-        bodies = [json.loads(body) for body in self.client.hvals(f"dramatiq:{QUEUE}.msgs")]
+        """Doorbells rung and not yet heard, those of suspects last."""
+        bodies = [json.loads(body) for queue in (QUEUE, SUSPECT_QUEUE) for body in self._bodies(queue)]
         return [(UUID(body["args"][0]), body["args"][1]) for body in bodies]
+
+    def _bodies(self, queue: str) -> list[bytes]:
+        bodies: Any = self.client.hvals(f"dramatiq:{queue}.msgs")
+        return list(bodies)
 
     def published(self, event_id: UUID) -> list[dict[str, Any]]:
         """Updates in the live window of an event's topic."""

@@ -69,9 +69,11 @@ def test_redis_back_from_an_outage_gets_the_doorbells_and_updates_it_missed(
     own_valkey.start()
 
     def is_caught_up() -> bool:
-        bodies = [json.loads(body)["args"] for body in own_valkey.execute("HVALS", "dramatiq:events.msgs")]
-        rung = sorted((event_id, version) for event_id, version in bodies)
-        return rung == sorted([(str(waiting), 1), (str(lost), 3)]) and not events.unpublished(lost)
+        rung, suspects = (
+            [json.loads(body)["args"] for body in own_valkey.execute("HVALS", f"dramatiq:{queue}.msgs")]
+            for queue in ("events", "suspect")
+        )
+        return rung == [[str(waiting), 1]] and suspects == [[str(lost), 3]] and not events.unpublished(lost)
 
     eventually(is_caught_up, timeout_seconds=10, message="doorbells and updates after the outage")
 

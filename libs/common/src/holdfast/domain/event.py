@@ -5,10 +5,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-__all__ = ["Lease", "NewEvent", "StoredEvent", "canonical_json", "digest"]
+__all__ = ["Doorbell", "Lease", "NewEvent", "StoredEvent", "canonical_json", "digest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +75,19 @@ class Lease:
     crashes: int
     seconds: float
     claimed_at: datetime
+    lane: int | None = None
+    """Set while the event has its subject to itself (``ordering="subject"``)."""
+
+
+class Doorbell(NamedTuple):
+    """A hint that an event may be due; stale when its version has moved on.
+
+    ``is_suspect``: the event was with a worker that was lost, and is to be tried where it can take no neighbours along.
+    """
+
+    event_id: UUID
+    version: int
+    is_suspect: bool = False
 
 
 def canonical_json(value: Any) -> str:

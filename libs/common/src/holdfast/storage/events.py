@@ -31,10 +31,14 @@ WITH wanted AS (
            extensions, CAST(data_json AS jsonb), decode(data_base64, 'base64'), decode(digest_hex, 'hex'), traceparent
     FROM wanted
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
-    RETURNING id, received_at
+    RETURNING id, received_at, tenant, source, subject
 ), queued AS (
-    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
-    SELECT id, 'queued', 1, received_at, received_at + make_interval(secs => :grace_seconds) FROM inserted
+    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_at)
+    SELECT id, 'queued', 1, received_at, received_at + make_interval(secs => :grace_seconds),
+           -- A subject is one within its source (CloudEvents 1.0). Two that share a hash wait for each other, no more.
+           CASE WHEN subject IS NOT NULL THEN hashtextextended(concat_ws(E'\\x1f', tenant, source, subject), 0) END,
+           CASE WHEN subject IS NOT NULL THEN received_at END
+    FROM inserted
 ), history AS (
     INSERT INTO event_update (event_id, version, state, attempt, at)
     SELECT id, 1, 'queued', 0, received_at FROM inserted

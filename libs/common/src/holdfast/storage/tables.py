@@ -104,6 +104,12 @@ class ProcessingState(Base):
     lease_owner: Mapped[str | None]
     last_error: Mapped[dict[str, Any] | None]
     finished_at: Mapped[datetime | None]
+    lane: Mapped[int | None] = mapped_column(BigInteger)
+    """Hash of (tenant, source, subject): events that a handler with ``ordering="subject"`` takes one by one."""
+    lane_at: Mapped[datetime | None]
+    """When the event arrived in its lane."""
+    held_lane: Mapped[int | None] = mapped_column(BigInteger)
+    """The lane, while an ordered handler has it."""
 
     __table_args__ = (
         CheckConstraint(
@@ -122,6 +128,19 @@ class ProcessingState(Base):
             "ix_processing_state_lease", "lease_expires_at", postgresql_where=text("state = 'processing'")
         ),
         Index("ix_processing_state_dead", "finished_at", postgresql_where=text("state = 'dead'")),
+        Index(
+            "ix_processing_state_available", "available_at", postgresql_where=text("state IN ('queued', 'failed')")
+        ),
+        Index(
+            "ix_processing_state_lane", "lane", "lane_at", "event_id",
+            postgresql_where=text("lane IS NOT NULL AND state IN ('queued', 'failed', 'processing')"),
+        ),
+        # What makes "one at a time" true, whatever two claims saw of each other.
+        Index(
+            "uq_processing_state_held_lane", "held_lane", unique=True, postgresql_where=text("held_lane IS NOT NULL")
+        ),
+        CheckConstraint("held_lane IS NULL OR state = 'processing'", name="lane_held_while_processing"),
+        CheckConstraint("(lane IS NULL) = (lane_at IS NULL)", name="lane_has_an_order"),
         {"postgresql_with": {"fillfactor": 70}},
     )  # fmt: skip
 

@@ -18,7 +18,7 @@ def main() -> None:
     environment = os.environ | {"dramatiq_queue_prefetch": str(settings.processor_threads)}
     command = [
         sys.executable, "-m", "dramatiq", "holdfast.processor.actors",
-        "--queues", doorbell.QUEUE,
+        "--queues", doorbell.QUEUE, doorbell.SUSPECT_QUEUE,
         "--processes", str(settings.processor_processes),
         "--threads", str(settings.processor_threads),
         "--worker-shutdown-timeout", str(int(settings.shutdown_seconds * 1000)),

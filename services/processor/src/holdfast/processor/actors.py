@@ -137,14 +137,14 @@ def _setup() -> Process:
         process = Process(settings, discover(settings.handlers))
     except HoldfastError as exc:
         sys.exit(str(exc))
-    dramatiq.set_broker(
-        redis_broker(
-            settings.broker_url.get_secret_value(),
-            timeout_seconds=REDIS_TIMEOUT_SECONDS,
-            is_consumer=True,
-            middleware=[process],
-        )
+    broker = redis_broker(
+        settings.broker_url.get_secret_value(),
+        timeout_seconds=REDIS_TIMEOUT_SECONDS,
+        is_consumer=True,
+        middleware=[process],
     )
+    broker.declare_queue(doorbell.SUSPECT_QUEUE)  # no actor names it
+    dramatiq.set_broker(broker)
     return process
 
 
