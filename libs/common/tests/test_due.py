@@ -159,8 +159,9 @@ def test_a_statement_of_a_held_event_ends_at_its_timeout(table: Table) -> None:
     lease = table.claimed(table.record())
 
     with table.database.transaction() as session:
-        lifecycle.hold(session, lease, statement_timeout_seconds=0.25)
+        lifecycle.hold(session, lease, timeout_seconds=0.25)
         assert session.scalar(text("SHOW statement_timeout")) == "250ms"
+        assert session.scalar(text("SHOW idle_in_transaction_session_timeout")) == "10250ms"
     with table.database.transaction() as session:
         assert session.scalar(text("SHOW statement_timeout")) == "30s"
         lifecycle.hold(session, lease)

@@ -236,7 +236,7 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Execut
         def make(
             handlers: Handlers, *, redis_url: str = redis_url, database_url: str = database_url,
             publisher: Publisher | None = None,
-            lease_seconds: float = 60,
+            lease_seconds: float = 60, **options: Any,
         ) -> Executor:  # fmt: skip
             claims, effects = (
                 Database(database_url, application_name="executor", pool_size=20, is_durable=is_durable)
@@ -249,7 +249,7 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Execut
             return Executor(
                 handlers, claims=claims, effects=effects,
                 publisher=publisher or Publisher(client, window_seconds=60, window_updates=1000),
-                published=unused, owner="test", lease_seconds=lease_seconds, draw=lambda: 0.5,
+                published=unused, owner="test", lease_seconds=lease_seconds, draw=lambda: 0.5, **options,
             )  # fmt: skip
 
         yield make

@@ -174,13 +174,24 @@ def test_another_database_being_down_is_a_failed_attempt_and_not_an_outage_of_ou
     assert (stored.state(event_id), stored.error(event_id).error_type) == ("failed", "OperationalError")
 
 
-def test_a_connection_killed_under_a_handler_is_a_failed_attempt(stored: Any, handle: Callable[..., UUID]) -> None:
+def test_a_connection_killed_under_a_handler_judges_nothing_but_not_for_ever(
+    stored: Any, executor: Callable[..., Executor]
+) -> None:
     def die(data: Any, ctx: Context) -> None:  # noqa: ARG001
         leave_effect(ctx)
         pid = ctx.session.execute(text("SELECT pg_backend_pid()")).scalar_one()
         stored.run(f"SELECT pg_terminate_backend({pid})")
         ctx.session.execute(text("SELECT 1"))
 
-    event_id = handle(die)
+    event_id = stored.record("test.done")
+    handlers = Handlers()
+    handlers.on("test.done", name="handler")(die)
+    one = executor(handlers)
+
+    for version in (1, 3, 5):
+        one.execute(event_id, version)
+        assert (stored.state(event_id), stored.row(event_id).attempt, stored.row(event_id).crashes) == ("queued", 0, 0)
+    one.execute(event_id, 7)
 
     assert (stored.state(event_id), stored.row(event_id).attempt, stored.effects(event_id)) == ("failed", 1, 0)
+    assert stored.error(event_id).error_type == "DatabaseUnavailable"

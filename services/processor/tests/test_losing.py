@@ -150,5 +150,5 @@ def test_a_connection_that_breaks_between_handler_and_settling_judges_nothing(
 
     executor(handling(break_it)).execute(event_id, 1)
 
-    assert (stored.state(event_id), stored.row(event_id).attempt) == ("processing", 1)
+    assert (stored.state(event_id), stored.row(event_id).attempt, stored.row(event_id).crashes) == ("queued", 0, 0)
     assert (stored.effects(event_id), stored.errors(event_id)) == (0, [])

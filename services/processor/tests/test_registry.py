@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
+from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import Context, Handlers
@@ -169,10 +170,66 @@ def test_options_of_the_wrong_type_are_refused_where_they_stand(options: dict[st
         Handlers().on("a.b", name="x", **options)(handle)
 
 
-@pytest.mark.parametrize("option", ["timeout", "transactional", "ordering"])
-def test_options_that_would_do_nothing_are_no_options(option: str) -> None:
-    with pytest.raises(TypeError, match=option):
-        Handlers().on("a.b", name="x", **{option: None})  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timeout": 0}, {"timeout": True}, {"timeout": "30"}, {"timeout": 86_401}, {"timeout": None},
+        {"transactional": None}, {"ordering": "source"}, {"ordering": True},
+    ],
+)  # fmt: skip
+def test_how_a_handler_runs_is_checked_where_it_stands(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"test_registry.py:\d+: (timeout|transactional|ordering) takes"):
+        Handlers().on("a.b", name="x", **options)(handle)
+
+
+TYPES = [
+    "a",
+    "a.b",
+    "a.b.c",
+    "a.b.c.d",
+    "a.c",
+    "b",
+    "a-b",
+    "a+b",
+    "A.B",
+    "a.b\nc",
+    "aXb",
+    "ordered",
+    "x.ordered.y",
+    "ü",
+]
+
+
+@pytest.mark.parametrize(
+    ("ordered", "unordered"),
+    [
+        (["a.b"], []),
+        (["a.*"], []),
+        (["a.*"], ["a.b"]),
+        (["a.b"], ["a.*"]),
+        (["a.*"], ["a.b.*", "a.c"]),
+        (["a.b.*", "b"], ["a.*", "*"]),
+        (["*"], ["a*b", "x.*"]),
+        (["*"], []),
+        (["a+b", "ü"], ["*"]),
+        ([], ["*"]),
+        (["a*c"], ["*b.c"]),
+    ],
+)
+def test_the_database_finds_the_same_types_ordered(stored: Any, ordered: list[str], unordered: list[str]) -> None:
+    handlers = Handlers()
+    for name, patterns, ordering in (("ordered", ordered, "subject"), ("unordered", unordered, None)):
+        if patterns:
+            handlers.on(*patterns, name=name, ordering=ordering)(handle)  # type: ignore[arg-type]
+
+    expression = handlers.ordered_types()
+
+    expected = [each for each in TYPES if (found := handlers.find(each)) is not None and found.is_ordered]
+    with stored.database.transaction() as session:
+        matching = text(
+            "SELECT t FROM unnest(CAST(:types AS text[])) WITH ORDINALITY AS u(t, n) WHERE t ~ :e ORDER BY n"
+        )
+        assert list(session.scalars(matching, {"types": TYPES, "e": expression})) == expected
 
 
 def constrained(amount: Annotated[int, Field(ge=10)], ctx: Context) -> None:

@@ -38,6 +38,9 @@ class Log:
     LEASE_LOST: Final = "lease lost"
     ALREADY_PROCESSED: Final = "event was processed before"
     RELEASED: Final = "handler interrupted by the shutdown; event given back"
+    GIVEN_BACK: Final = "event given back after an outage of the database"
+    CANCELLED: Final = "handler told to stop"
+    HANDLER_STUCK: Final = "handler hangs beyond its timeout; the process has to be replaced"
     PROGRESS_NOT_TOLD: Final = "progress not told; this attempt tells no more of it"
     # maintenance
     RECOVERED: Final = "events recovered"
@@ -68,6 +71,7 @@ class Metrics:
     )
     stale_doorbells = Counter("holdfast_stale_doorbells", "Doorbells that found nothing to claim")
     lost_leases = Counter("holdfast_lost_leases", "Attempts whose event had been given to another worker")
+    cancelled = Counter("holdfast_handlers_cancelled", "Handlers told to stop: out of time, or without a lease")
     retries = Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])
     dead_letters = Counter("holdfast_dead_letters", "Events that became dead letters", ["reason"])
     # maintenance

@@ -1,6 +1,6 @@
 """Engines and sessions for PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
 
-__all__ = ["Database", "normalise_url"]
+__all__ = ["Database", "cut_off", "normalise_url"]
 
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """A peer that vanished without a FIN is noticed after some 25 s instead of the kernel's two hours."""
@@ -119,6 +119,13 @@ class Database:
     def close(self) -> None:
         """Give all connections back to the server."""
         self.engine.dispose()
+
+
+def cut_off(session: Session) -> Callable[[], bool]:
+    """A question about the connection that the session has now: is it gone? After an error it tells an outage of this
+    database from everything else that can look like one."""
+    connection: Any = session.connection().connection.dbapi_connection
+    return lambda: bool(connection.closed)
 
 
 def _hide_values(context: ExceptionContext) -> None:

@@ -37,6 +37,9 @@ __all__ = [
     "undo_redispatch",
 ]
 
+IDLE_MARGIN_SECONDS = 10.0
+"""A handler that is only slow ends by its own timeout first."""
+
 _OTHERS_TURN = """
 EXISTS (SELECT FROM processing_state o JOIN event oe ON oe.id = o.event_id
         WHERE o.lane = s.lane AND o.event_id <> s.event_id AND o.state IN ('queued', 'failed', 'processing')
@@ -133,7 +136,9 @@ ORDER BY s.lane_at, s.event_id LIMIT 1
 _HOLD = text("""
 -- Locks the row until the settling transaction ends: the lock keeps the sweep away however long the handler takes.
 SELECT EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed,
-       set_config('statement_timeout', coalesce(:statement_timeout_ms, current_setting('statement_timeout')), true)
+       set_config('statement_timeout', coalesce(:timeout_ms, current_setting('statement_timeout')), true),
+       set_config('idle_in_transaction_session_timeout',
+                  coalesce(:idle_ms, current_setting('idle_in_transaction_session_timeout')), true)
 FROM processing_state s
 WHERE s.event_id = :event_id AND s.state = 'processing' AND s.lease_token = :lease_token
 FOR NO KEY UPDATE OF s
@@ -237,19 +242,22 @@ def next_in_lane(session: Session, lane: int, *, ordered: str) -> Doorbell | Non
     return Doorbell(row.event_id, row.version, row.is_suspect) if row is not None and row.is_due else None
 
 
-def hold(session: Session, lease: Lease, *, statement_timeout_seconds: float | None = None) -> None:
+def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None) -> None:
     """Lock the leased event's row for the rest of the transaction. Comes before the handler's first effect.
 
-    ``statement_timeout_seconds`` is from now on the longest that a statement of this transaction may take.
+    ``timeout_seconds`` is from now on the longest that a statement of this transaction may take, and, with
+    ``IDLE_MARGIN_SECONDS`` more, the longest that the transaction may do nothing: its lock keeps recovery away, so a worker
+    that is frozen must not have it for ever.
 
     Raises:
         LeaseLost: the event was recovered in the meantime; stop.
         AlreadyProcessed: effects are in the database already; do not run the handler.
     """
-    timeout = None if statement_timeout_seconds is None else str(max(1, int(statement_timeout_seconds * 1000)))
-    row = session.execute(
-        _HOLD, {"event_id": lease.event.id, "lease_token": lease.token, "statement_timeout_ms": timeout}
-    ).one_or_none()
+    limits = {
+        "timeout_ms": _milliseconds(timeout_seconds),
+        "idle_ms": None if timeout_seconds is None else _milliseconds(timeout_seconds + IDLE_MARGIN_SECONDS),
+    }
+    row = session.execute(_HOLD, {"event_id": lease.event.id, "lease_token": lease.token} | limits).one_or_none()
     if row is None:
         raise LeaseLost("the lease expired and the event was given to another worker")
     if row.is_processed:
@@ -369,6 +377,10 @@ def _error(error: AttemptError | None) -> dict[str, Any] | None:
         "fingerprint": error.fingerprint,
         "duration_ms": error.duration_ms,
     }
+
+
+def _milliseconds(seconds: float | None) -> str | None:
+    return None if seconds is None else str(max(1, int(seconds * 1000)))
 
 
 def _text(token: UUID | None) -> str | None:

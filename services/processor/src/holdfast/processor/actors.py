@@ -74,6 +74,7 @@ class Process(Middleware):
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Begin."""
         self._published.start()
+        self.executor.start()
         checks = {
             "database": Check(self._check_schema),
             "live": Check(self._live.ping, is_optional=True),
@@ -81,7 +82,7 @@ class Process(Middleware):
         }
         serve_health(
             self._settings.metrics_host, self._settings.metrics_port, checks,
-            is_alive=lambda: all(thread.is_alive() for thread in worker.workers),
+            is_alive=lambda: self.executor.is_alive and all(thread.is_alive() for thread in worker.workers),
         )  # fmt: skip
         log.info(Log.HANDLERS_LOADED, handlers={each.name: list(each.patterns) for each in self._handlers})
 
@@ -93,6 +94,7 @@ class Process(Middleware):
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Mark what was published and let go of the database."""
         self._end_of_grace.cancel()
+        self.executor.stop()
         self._published.stop()
         self._claims.close()
         self._effects.close()

@@ -21,21 +21,52 @@ class Context:
     Attributes:
         event: the event with its attributes; ``event.data`` is the payload before it became a model.
         attempt: which attempt this is, 1 for the first.
-        session: a SQLAlchemy session in the transaction in which the event becomes ``processed``. What is written through
-            it commits with that, or not at all; it refuses to commit or roll back by itself.
         log: a structured logger that knows the event.
         idempotency_key: the same in every attempt: hand it to the other side of a call that must not happen twice.
     """
 
     def __init__(
-        self, *, event: StoredEvent, handler: str, attempt: int, session: Session, log: Logger, report: Report
+        self,
+        *,
+        event: StoredEvent,
+        handler: str,
+        attempt: int,
+        session: Session | None,
+        log: Logger,
+        report: Report,
+        is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.event = event
         self.attempt = attempt
-        self.session = session
+        self._session = session
         self.log = log
         self.idempotency_key = f"{event.id}:{handler}"
         self._report = report
+        self._is_cancelled = is_cancelled
+
+    @property
+    def session(self) -> Session:
+        """A SQLAlchemy session in the transaction in which the event becomes ``processed``.
+
+        What is written through it commits with that, or not at all; it refuses to commit or roll back by itself.
+
+        Raises:
+            RuntimeError: the handler is declared with ``transactional=False``.
+        """
+        if self._session is None:
+            raise RuntimeError(
+                "a handler with transactional=False has no ctx.session: nothing would commit with 'processed';"
+                " use a connection of your own and ctx.idempotency_key, or declare it transactional"
+            )
+        return self._session
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether to stop: the time is up, or the event may be with another worker by now.
+
+        For handlers with ``transactional=False``, to be looked at between two calls to the other side. Return or raise soon.
+        """
+        return self._is_cancelled()
 
     def progress(self, fraction: float, message: str | None = None) -> None:
         """Tell clients, now, how far the handler is; ``fraction`` is from 0 to 1, ``message`` at most 200 characters.

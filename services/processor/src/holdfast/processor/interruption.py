@@ -6,11 +6,15 @@ from contextlib import contextmanager
 
 from dramatiq.threading import raise_thread_exception
 
-__all__ = ["Interrupted", "Interruptions"]
+__all__ = ["Interrupted", "Interruptions", "TimedOut"]
 
 
 class Interrupted(BaseException):
     """Raised within a handler whose process has no time left. Not an ``Exception``: handlers must not swallow it."""
+
+
+class TimedOut(BaseException):
+    """Raised within a handler whose time is up."""
 
 
 class Interruptions:
@@ -41,3 +45,9 @@ class Interruptions:
         with self._lock:
             for thread in self._threads:
                 raise_thread_exception(thread, Interrupted)  # type: ignore[no-untyped-call]
+
+    def interrupt_one(self, thread: int, error: type[BaseException]) -> None:
+        """Raise an exception in the thread, provided that it is within such a block."""
+        with self._lock:
+            if thread in self._threads:
+                raise_thread_exception(thread, error)  # type: ignore[no-untyped-call]

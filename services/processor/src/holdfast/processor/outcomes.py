@@ -12,7 +12,7 @@ from holdfast.domain.retry import DEFAULT_BACKOFF
 from holdfast.domain.transitions import AttemptError, Transition, bury, fail
 from holdfast.processor.registry import Handler
 
-__all__ = ["InvalidData", "InvalidResult", "NoHandler", "Reject", "Retry", "failure", "quotes_values"]
+__all__ = ["HandlerTimeout", "InvalidData", "InvalidResult", "NoHandler", "Reject", "Retry", "failure", "quotes_values"]
 
 MAX_MESSAGE = 500
 """Characters of an error's message; it travels to live clients."""
@@ -90,6 +90,12 @@ class NoHandler(_Unprocessable):
     code = "no_handler"
 
 
+class HandlerTimeout(Exception):
+    """The handler took longer than its ``timeout``. Tried again, as any failure."""
+
+    code = "timeout"
+
+
 def failure(exc: BaseException, lease: Lease, handler: Handler | None, *, draw: float, duration_ms: int) -> Transition:
     """The transition after a failed attempt: ``failed`` with a delay, or ``dead``.
 
@@ -124,7 +130,7 @@ def _chain(exc: BaseException | None, seen: set[int]) -> Iterator[BaseException]
 
 
 def _error(exc: BaseException, handler: Handler | None, duration_ms: int) -> AttemptError:
-    type_ = exc.code if isinstance(exc, _Unprocessable) else type(exc).__qualname__
+    type_ = exc.code if isinstance(exc, _Unprocessable | HandlerTimeout) else type(exc).__qualname__
     # Where the handler has not run, or has ended, a traceback would show frames of Holdfast alone.
     is_handlers = not isinstance(exc, InvalidData | InvalidResult | NoHandler)
     text = "".join(traceback.format_exception(exc)) if is_handlers else ""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -14,6 +14,11 @@ from holdfast.processor.signature import payload_of, place_of
 __all__ = ["Handler", "Handlers"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+"""A minute, as River's jobs have: longer work says so, and work that hangs is noticed."""
+
+MAX_TIMEOUT_SECONDS = 24 * 3600.0
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -29,6 +34,9 @@ class Handler:
     retry: Backoff
     final: tuple[type[Exception], ...]
     place: str
+    timeout_seconds: float
+    is_transactional: bool
+    is_ordered: bool
 
     @property
     def package(self) -> str:
@@ -49,6 +57,9 @@ class Handlers:
         name: str,
         retry: Backoff = DEFAULT_BACKOFF,
         final: tuple[type[Exception], ...] = (),
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        transactional: bool = True,
+        ordering: Literal["subject"] | None = None,
     ) -> Callable[[Function], Function]:
         """Declare a function the handler of event types.
 
@@ -58,6 +69,11 @@ class Handlers:
             name: stable: part of the idempotency key, of metrics and of the processed-event log.
             retry: when a failed attempt is tried again.
             final: exceptions after which it is not.
+            timeout: seconds that an attempt may take, at most a day. Then it has failed (``timeout``).
+            transactional: ``False`` for handlers that talk to the network: they run without an open transaction and
+                ``ctx.session``, and a heartbeat keeps their lease.
+            ordering: ``"subject"``: the events of one subject (and source) are taken one at a time, in the order in which
+                they arrived, also across retries; a dead letter lets the next one pass.
 
         Raises:
             ConfigurationError: a name or pattern that cannot be or is taken, an option of the wrong type, or a function
@@ -67,7 +83,13 @@ class Handlers:
         def register(function: Function) -> Function:
             place, payload = place_of(function), payload_of(function)
             _check(place, patterns, name, retry, final)
-            self._add(Handler(name, patterns, function, payload, retry, final, place))
+            _check_running(place, timeout, transactional, ordering)
+            self._add(
+                Handler(
+                    name, patterns, function, payload, retry, final, place,
+                    timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
+                )
+            )  # fmt: skip
             return function
 
         return register
@@ -86,7 +108,19 @@ class Handlers:
         if handler := self._by_pattern.get(event_type):
             return handler
         fitting = [pattern for pattern in self._by_pattern if "*" in pattern and _matches(pattern, event_type)]
-        return self._by_pattern[max(fitting, key=lambda pattern: (len(pattern), pattern))] if fitting else None
+        return self._by_pattern[max(fitting, key=_rank)] if fitting else None
+
+    def ordered_types(self) -> str | None:
+        """A regular expression, in PostgreSQL's dialect too, of the types whose handler is ordered; ``None`` without any."""
+        ordered = [pattern for pattern, handler in self._by_pattern.items() if handler.is_ordered]
+        return "|".join(f"^{self._unless_better(pattern)}{_expression(pattern)}$" for pattern in ordered) or None
+
+    def _unless_better(self, pattern: str) -> str:
+        better = [
+            _expression(each) for each, handler in self._by_pattern.items()
+            if not handler.is_ordered and _rank(each) > _rank(pattern)
+        ]  # fmt: skip
+        return f"(?!(?:{'|'.join(better)})$)" if better else ""
 
     def __iter__(self) -> Iterator[Handler]:
         return iter(self._by_name.values())
@@ -121,5 +155,24 @@ def _check(place: str, patterns: tuple[Any, ...], name: Any, retry: Any, final: 
         raise ConfigurationError(f"{place}: final takes a tuple of exception types, such as (ValueError,)")
 
 
+def _check_running(place: str, timeout: Any, transactional: Any, ordering: Any) -> None:
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout <= MAX_TIMEOUT_SECONDS:
+        raise ConfigurationError(f"{place}: timeout takes seconds, more than 0 and at most a day, such as timeout=30")
+    if not isinstance(transactional, bool):
+        raise ConfigurationError(f"{place}: transactional takes True or False")
+    if ordering not in (None, "subject"):
+        raise ConfigurationError(f'{place}: ordering takes "subject" or None')
+
+
+def _rank(pattern: str) -> tuple[bool, int, str]:
+    """The higher one serves a type that two patterns fit."""
+    return "*" not in pattern, len(pattern), pattern
+
+
+def _expression(pattern: str) -> str:
+    return ".*".join(map(re.escape, pattern.split("*")))
+
+
 def _matches(pattern: str, event_type: str) -> bool:
-    return re.fullmatch(".*".join(map(re.escape, pattern.split("*"))), event_type, re.DOTALL) is not None
+    return re.fullmatch(_expression(pattern), event_type, re.DOTALL) is not None

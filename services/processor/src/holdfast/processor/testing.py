@@ -44,13 +44,14 @@ def run(
     attempt: int = 1,
     event_id: UUID | None = None,
     name: str = "handler-under-test",
+    transactional: bool = True,
     **attributes: Any,
 ) -> Run:
     """Call a handler as an attempt would, in the transaction of ``session``, which stays open. What it raises is passed on.
 
     ``payload`` is the model, or data as a producer would send it, which is checked against the model. ``attributes`` are
     the event's (``type``, ``source``, ``subject``, ``audience``, ``time``, …). Every report of progress is returned, those
-    too that would follow one another too fast to be told.
+    too that would follow one another too fast to be told. ``transactional=False`` for handlers that are declared so.
 
     Raises:
         pydantic.ValidationError: the data does not fit the model; the event would be dead (``invalid_data``).
@@ -61,7 +62,8 @@ def run(
     argument = payload_of(function).validate_python(event.data)
     with guarded(session):
         context = Context(
-            event=event, handler=name, attempt=attempt, session=session, log=logging.get(function.__module__),
+            event=event, handler=name, attempt=attempt, session=session if transactional else None,
+            log=logging.get(function.__module__),
             report=lambda fraction, message: progress.append((fraction, message)),
         )  # fmt: skip
         result = function(argument, context)
