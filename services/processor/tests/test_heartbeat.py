@@ -55,6 +55,11 @@ def handling(function: Callable[..., Any], **options: Any) -> Handlers:
     return handlers
 
 
+def endless(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    while True:
+        pass
+
+
 def give_away(stored: Any, *, is_expired: bool = True) -> int:
     """Recover, in one transaction, so that no heartbeat comes in between; returns how many were."""
     with stored.database.transaction() as session:
@@ -121,7 +126,7 @@ def test_a_lease_is_kept_while_a_handler_without_transaction_runs(
 
 def test_no_transaction_is_open_meanwhile(stored: Any, serve: Any, outside: Outside) -> None:
     event_id = stored.record("test.done")
-    one = serve(outside.handler(), transactional=False)
+    one = serve(outside.handler(), transactional=False, lease_seconds=60)
 
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(one.execute, event_id, 1)
@@ -176,6 +181,15 @@ def test_a_handler_that_returns_after_its_event_was_given_away_settles_nothing(
     assert stored.log(event_id) == []
 
 
+def test_the_first_heartbeat_that_finds_the_lease_lost_tells(lease: Lease) -> None:
+    [handler] = handling(endless, transactional=False)
+    heartbeat = Heartbeat(lambda _: set(), Interruptions(), lease_seconds=3600)
+
+    with heartbeat.watched(lease, handler) as running:
+        heartbeat.beat()
+        assert running.cancelled.is_set()
+
+
 def test_blocked_heartbeats_tell_the_handler_to_stop(stored: Any, serve: Any, outside: Outside) -> None:
     event_id = stored.record("test.done")
     one = serve(outside.handler(), transactional=False)
@@ -198,11 +212,6 @@ def test_without_a_transaction_there_is_no_session(stored: Any, serve: Any) -> N
     error = stored.error(event_id)
     assert error.error_type == "RuntimeError"
     assert "transactional=False" in error.message
-
-
-def endless(data: Any, ctx: Context) -> None:  # noqa: ARG001
-    while True:
-        pass
 
 
 def test_a_handler_that_computes_for_too_long_has_failed(stored: Any, serve: Any) -> None:
