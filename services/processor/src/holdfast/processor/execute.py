@@ -196,7 +196,6 @@ class Executor:
             raise NoHandler(f"no handler for {lease.event.type}; deploy one and replay the event")
         completion = self._runner.run(handler, lease, log, session=None)
         with self._effects.transaction() as session:
-            lifecycle.hold(session, lease)
             return _settle(session, lease, completion)
 
     def _settled(self, updates: list[Update], lease: Lease, log: Logger, *, handler_name: str, started: float) -> None:
