@@ -34,6 +34,8 @@ class NewEvent:
     data_json: str | None = None
     data_bytes: bytes | None = None
     traceparent: str | None = None
+    replay_of: UUID | None = None
+    """The processed event that this one repeats."""
 
     @property
     def data_digest(self) -> bytes:

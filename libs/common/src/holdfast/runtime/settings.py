@@ -82,6 +82,8 @@ class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
     """For publish and doorbell after the commit, each; the 202 never waits longer for Redis."""
     redispatch_grace_seconds: float = Field(default=5.0, ge=0, le=3600)
     """How long the doorbell of a new event has before maintenance rings it again."""
+    backlog_limit_seconds: float = Field(default=900.0, ge=0, le=7 * 86_400)
+    """Events are turned away while the oldest due one has waited for longer, until it is down to half of that; 0: never."""
     key_cache_seconds: float = Field(default=30.0, ge=0, le=60)
     """A revoked API key works for at most this long."""
     live_token_secret: SecretStr = Field(min_length=32)

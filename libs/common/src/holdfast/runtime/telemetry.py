@@ -29,6 +29,8 @@ class Log:
     REQUEST_REJECTED: Final = "request rejected"
     NOT_ENQUEUED: Final = "event recorded but not enqueued"
     NOT_PUBLISHED: Final = "update not published; the relay will"
+    BACKLOG_TOO_OLD: Final = "backlog too old; events are turned away"
+    BACKLOG_WORKED_OFF: Final = "backlog worked off; events are accepted again"
     # processor
     HANDLERS_LOADED: Final = "handlers loaded"
     STALE_DOORBELL: Final = "stale doorbell"
@@ -46,6 +48,7 @@ class Log:
     RECOVERED: Final = "events recovered"
     REDISPATCHED: Final = "events redispatched"
     RELAYED: Final = "updates relayed"
+    REPLAYED: Final = "events replayed"
     # gateway
     CONNECTED: Final = "client connected"
     DISCONNECTED: Final = "client disconnected"
@@ -61,6 +64,9 @@ class Metrics:
     ingest_seconds = Histogram("holdfast_ingest_duration_seconds", "POST /v1/events, whole request", buckets=_FAST)
     enqueue_failures = Counter(
         "holdfast_enqueue_failures", "Doorbells or updates that Redis did not take after a commit"
+    )
+    turning_away = Gauge(
+        "holdfast_ingest_turning_away", "1 while the backlog is too old and events are answered with 503"
     )
     # processor
     handler_seconds = Histogram(
@@ -78,6 +84,7 @@ class Metrics:
     recovered = Counter("holdfast_events_recovered", "Expired leases taken away", ["to_state"])
     redispatched = Counter("holdfast_events_redispatched", "Doorbells rung again for due events")
     relayed = Counter("holdfast_updates_relayed", "Updates published by the relay")
+    replayed = Counter("holdfast_replay_items", "Events of replays by filter", ["outcome"])
     pending = Gauge("holdfast_events_pending", "Open events by state", ["state"])
     oldest_due_seconds = Gauge("holdfast_oldest_due_age_seconds", "Age of the oldest event that is due and not claimed")
     # gateway

@@ -12,8 +12,14 @@ SELECT state, count(*) AS events FROM processing_state WHERE state IN ('queued',
 """)
 
 _OLDEST_DUE = text("""
-SELECT extract(epoch FROM now() - min(available_at)) FROM processing_state
-WHERE state IN ('queued', 'failed') AND available_at <= now()
+-- One that has a predecessor in its lane waits for that, not for a processor: a subject whose first event is tried again
+-- for an hour must not look like an hour's backlog.
+SELECT extract(epoch FROM now() - s.available_at) FROM processing_state s
+WHERE s.state IN ('queued', 'failed') AND s.available_at <= now()
+  AND (s.lane IS NULL OR NOT EXISTS (
+      SELECT FROM processing_state o WHERE o.lane = s.lane AND o.state IN ('queued', 'failed', 'processing')
+        AND (o.lane_at, o.event_id) < (s.lane_at, s.event_id)))
+ORDER BY s.available_at LIMIT 1
 """)
 
 
@@ -24,5 +30,5 @@ def open_events(session: Session) -> dict[State, int]:
 
 
 def oldest_due_age_seconds(session: Session) -> float:
-    """For how long the oldest due event has been waiting; 0 when none is."""
+    """For how long the oldest due event has been waiting for a processor; 0 when none is."""
     return float(session.scalar(_OLDEST_DUE) or 0.0)

@@ -15,7 +15,7 @@ from holdfast.domain.event import NewEvent, StoredEvent
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 
-__all__ = ["EventView", "Recorded", "TimelineEntry", "find", "record", "stored_event", "timeline"]
+__all__ = ["EventView", "Recorded", "TimelineEntry", "event_view", "find", "record", "stored_event", "timeline"]
 
 _RECORD = text("""
 -- events: JSON array of objects with the columns below; grace_seconds: wait before maintenance rings the bell again.
@@ -23,12 +23,13 @@ WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS w(
         id uuid, tenant text, source text, ce_id text, type text, subject text, time timestamptz, audience text,
         datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, digest_hex text,
-        traceparent text)
+        traceparent text, replay_of uuid)
 ), inserted AS (
     INSERT INTO event (id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-                       extensions, data, data_bytes, data_digest, traceparent)
+                       extensions, data, data_bytes, data_digest, traceparent, replay_of)
     SELECT id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-           extensions, CAST(data_json AS jsonb), decode(data_base64, 'base64'), decode(digest_hex, 'hex'), traceparent
+           extensions, CAST(data_json AS jsonb), decode(data_base64, 'base64'), decode(digest_hex, 'hex'), traceparent,
+           replay_of
     FROM wanted
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
     RETURNING id, received_at, tenant, source, subject
@@ -59,7 +60,7 @@ EVENT_COLUMNS = """e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time,
        e.dataschema, e.extensions, e.data, e.data_bytes, e.traceparent, e.received_at"""
 
 _FIND = text(f"""
-SELECT {EVENT_COLUMNS}, s.state, s.version, s.attempt, s.available_at, s.last_error, s.finished_at
+SELECT {EVENT_COLUMNS}, e.replay_of, s.state, s.version, s.attempt, s.available_at, s.last_error, s.finished_at
 FROM event e JOIN processing_state s ON s.event_id = e.id
 WHERE e.id = :event_id AND e.tenant = :tenant
 """)  # noqa: S608
@@ -93,6 +94,7 @@ class EventView:
     available_at: datetime
     last_error: dict[str, Any] | None
     finished_at: datetime | None
+    replay_of: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +128,20 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
 def find(session: Session, *, event_id: UUID, tenant: str) -> EventView | None:
     """One event of this tenant, or ``None``; another tenant's event does not exist here."""
     row = session.execute(_FIND, {"event_id": event_id, "tenant": tenant}).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else event_view(row)
+
+
+def event_view(row: Row[Any]) -> EventView:
+    """The view from a row with ``EVENT_COLUMNS``, ``replay_of`` and the columns of the processing state."""
     return EventView(
-        stored_event(row), State(row.state), row.version, row.attempt, row.available_at, row.last_error, row.finished_at
+        event=stored_event(row),
+        state=State(row.state),
+        version=row.version,
+        attempt=row.attempt,
+        available_at=row.available_at,
+        last_error=row.last_error,
+        finished_at=row.finished_at,
+        replay_of=row.replay_of,
     )
 
 
@@ -217,4 +229,5 @@ def _columns(event: NewEvent) -> dict[str, Any]:
         "data_json": event.data_json,
         "data_base64": None if event.data_bytes is None else base64.b64encode(event.data_bytes).decode(),
         "traceparent": event.traceparent,
+        "replay_of": str(event.replay_of) if event.replay_of else None,
     }

@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -26,7 +27,18 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-__all__ = ["ApiKey", "AttemptErrorRow", "Base", "Event", "EventUpdate", "ProcessedEvent", "ProcessingState"]
+__all__ = [
+    "ApiKey",
+    "AttemptErrorRow",
+    "AuditEntry",
+    "Base",
+    "Event",
+    "EventUpdate",
+    "ProcessedEvent",
+    "ProcessingState",
+    "ReplayItem",
+    "ReplayJob",
+]
 
 
 class Base(DeclarativeBase):
@@ -44,6 +56,7 @@ class Base(DeclarativeBase):
     type_annotation_map = {  # noqa: RUF012
         str: Text,
         bytes: LargeBinary,
+        float: Double,
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB,
         list[str]: ARRAY(Text),
@@ -83,6 +96,8 @@ class Event(Base):
         UniqueConstraint("tenant", "source", "ce_id", name="uq_event_identity"),
         CheckConstraint("data IS NULL OR data_bytes IS NULL", name="one_kind_of_data"),
         CheckConstraint("octet_length(data_digest) = 32", name="digest_is_sha256"),
+        # Lists of a tenant's events, newest first: ids are UUIDv7, so new entries go to the right edge.
+        Index("ix_event_tenant_id", "tenant", "id"),
     )
 
 
@@ -141,6 +156,14 @@ class ProcessingState(Base):
         ),
         CheckConstraint("held_lane IS NULL OR state = 'processing'", name="lane_held_while_processing"),
         CheckConstraint("(lane IS NULL) = (lane_at IS NULL)", name="lane_has_an_order"),
+        # Lists and replays of what was given up, and of one kind of error. Events that succeed are never in them.
+        Index(
+            "ix_processing_state_given_up", "state", "event_id", postgresql_where=text("state IN ('dead', 'discarded')")
+        ),
+        Index(
+            "ix_processing_state_error_type", text("(last_error ->> 'type')"), "event_id",
+            postgresql_where=text("last_error IS NOT NULL"),
+        ),
         {"postgresql_with": {"fillfactor": 70}},
     )  # fmt: skip
 
@@ -210,3 +233,67 @@ class ApiKey(Base):
     secret_hash: Mapped[bytes]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     revoked_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """What an operator did: who (a key's id), what, when, and to which event or replay. Outlives the events it names."""
+
+    __tablename__ = "audit_log"
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=func.now())
+    tenant: Mapped[str]
+    actor: Mapped[str]
+    action: Mapped[str]
+    event_id: Mapped[UUID | None]
+    replay_id: Mapped[UUID | None]
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+
+
+class ReplayJob(Base):
+    """A replay by filter. Whoever has its row locked takes its next items; ``next_at`` is when the next one is due."""
+
+    __tablename__ = "replay_job"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    tenant: Mapped[str]
+    idempotency_key: Mapped[str]
+    created_by: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    filter: Mapped[dict[str, Any]]
+    rate_per_s: Mapped[float]
+    total: Mapped[int]
+    replayed: Mapped[int] = mapped_column(server_default=text("0"))
+    skipped: Mapped[int] = mapped_column(server_default=text("0"))
+    state: Mapped[str]
+    next_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        UniqueConstraint("tenant", "idempotency_key", name="uq_replay_job_request"),
+        CheckConstraint("state IN ('running', 'done', 'cancelled')", name="state_is_known"),
+        CheckConstraint("(state = 'running') = (finished_at IS NULL)", name="finished_iff_over"),
+        CheckConstraint("rate_per_s > 0", name="rate_is_positive"),
+        CheckConstraint("replayed >= 0 AND skipped >= 0 AND replayed + skipped <= total", name="counts"),
+        Index("ix_replay_job_running", "next_at", postgresql_where=text("state = 'running'")),
+    )
+
+
+class ReplayItem(Base):
+    """One event of a replay, at the version it had when the set was frozen. No reference: pruned events are skipped."""
+
+    __tablename__ = "replay_item"
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("replay_job.id", ondelete="CASCADE"))
+    event_id: Mapped[UUID]
+    version: Mapped[int]
+    outcome: Mapped[str | None]
+    new_event_id: Mapped[UUID | None]
+    done_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        PrimaryKeyConstraint("job_id", "event_id"),
+        CheckConstraint("outcome IN ('replayed', 'skipped')", name="outcome_is_known"),
+        CheckConstraint("(outcome IS NULL) = (done_at IS NULL)", name="outcome_iff_done"),
+        Index("ix_replay_item_pending", "job_id", "event_id", postgresql_where=text("done_at IS NULL")),
+    )

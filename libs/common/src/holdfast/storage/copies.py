@@ -1,0 +1,72 @@
+"""New events that repeat processed ones.
+
+A processed event stays as it is: its effects are in the database, and the processed-event log says so. To repeat it is to
+record another event with the same content, linked by ``replay_of`` and with an identity of its own.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.orm import Session
+
+from holdfast.domain.event import NewEvent, canonical_json
+from holdfast.runtime.ids import uuid7
+from holdfast.storage.events import EVENT_COLUMNS, Recorded, record, stored_event
+
+__all__ = ["JSON", "record_copies", "record_copy"]
+
+JSON = "application/json"
+
+_ORIGINALS = text(f"""
+-- data as text as well: of the parsed value alone, a JSON null and no data would be the same.
+SELECT {EVENT_COLUMNS}, CAST(e.data AS text) AS data_text FROM event e WHERE e.id IN :event_ids
+""").bindparams(bindparam("event_ids", expanding=True))  # noqa: S608
+
+
+def record_copies(
+    session: Session, event_ids: Sequence[UUID], *, request: str, grace_seconds: float
+) -> dict[UUID, Recorded]:
+    """Record a copy of each event, once for each ``request``; by the original's id. Events that are gone are missing."""
+    copies = _copies(session, event_ids, request)
+    return dict(zip(copies, record(session, list(copies.values()), grace_seconds=grace_seconds), strict=True))
+
+
+def record_copy(
+    session: Session, event_id: UUID, *, request: str, grace_seconds: float, data_json: str | None = None
+) -> Recorded:
+    """Record a copy of an event that exists, with ``data_json`` (canonical) in place of its data unless that is ``None``."""
+    copy = _copies(session, [event_id], request)[event_id]
+    if data_json is not None:
+        kind = copy.datacontenttype if copy.data_json is not None else JSON
+        copy = replace(copy, data_json=data_json, data_bytes=None, datacontenttype=kind)
+    return record(session, [copy], grace_seconds=grace_seconds)[0]
+
+
+def _copies(session: Session, event_ids: Sequence[UUID], request: str) -> dict[UUID, NewEvent]:
+    if not event_ids:
+        return {}
+    rows = session.execute(_ORIGINALS, {"event_ids": list(event_ids)})
+    found = {row.id: (stored_event(row), row.data_text) for row in rows}
+    return {
+        event_id: NewEvent(
+            id=uuid7(),
+            tenant=event.tenant,
+            source=event.source,
+            ce_id=f"replay:{event.id}:{request}",
+            type=event.type,
+            subject=event.subject,
+            time=event.time,
+            audience=event.audience,
+            datacontenttype=event.datacontenttype,
+            dataschema=event.dataschema,
+            extensions=event.extensions,
+            data_json=None if data_text is None else canonical_json(json.loads(data_text)),
+            data_bytes=event.data if isinstance(event.data, bytes) else None,
+            traceparent=event.traceparent,
+            replay_of=event.id,
+        )
+        for event_id, (event, data_text) in found.items()
+    }

@@ -1,0 +1,93 @@
+"""Lists of events, newest first, page by page; and what happened in each attempt."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, null, select, text
+from sqlalchemy.orm import Session
+
+from holdfast.storage.events import EventView, event_view
+from holdfast.storage.filters import EventFilter, conditions
+from holdfast.storage.tables import Event, ProcessingState
+
+__all__ = ["Attempt", "Page", "attempts", "list_events", "statement"]
+
+_COLUMNS: tuple[Any, ...] = (
+    *(column for column in Event.__table__.columns if column.name not in ("data", "data_bytes", "data_digest")),
+    # A page of payloads could be megabytes: whoever wants one asks for its event.
+    null().label("data"),
+    null().label("data_bytes"),
+    ProcessingState.state,
+    ProcessingState.version,
+    ProcessingState.attempt,
+    ProcessingState.available_at,
+    ProcessingState.last_error,
+    ProcessingState.finished_at,
+)
+
+_ATTEMPTS = text("""
+SELECT attempt, handler, error_type, message, traceback, fingerprint, worker, duration_ms, at
+FROM attempt_error WHERE event_id = :event_id
+UNION ALL
+SELECT attempt, handler, NULL, NULL, NULL, NULL, NULL, duration_ms, processed_at
+FROM processed_event_log WHERE event_id = :event_id
+ORDER BY at, attempt
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events without their data. ``next_id`` is where the next page begins; ``None`` on the last one."""
+
+    items: list[EventView]
+    next_id: UUID | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt that has ended. ``error_type`` and what belongs to it are ``None`` for the one that succeeded.
+
+    Numbers start over when an event is replayed, so they may repeat; ``at`` tells the order.
+    """
+
+    attempt: int
+    handler: str | None
+    error_type: str | None
+    message: str | None
+    traceback: str | None
+    fingerprint: str | None
+    worker: str | None
+    duration_ms: int | None
+    at: datetime
+
+
+def list_events(
+    session: Session, wanted: EventFilter, *, tenant: str, limit: int, before_id: UUID | None = None
+) -> Page:
+    """Up to ``limit`` events with ids below ``before_id``, the ``next_id`` of the page before.
+
+    Ids are UUIDv7, so this is the order of arrival. A page costs its length, however far back it is.
+    """
+    rows = session.execute(statement(wanted, tenant=tenant, limit=limit + 1, before_id=before_id))
+    found = [event_view(row) for row in rows]
+    has_more = len(found) > limit
+    return Page(found[:limit], found[limit - 1].event.id if has_more else None)
+
+
+def statement(wanted: EventFilter, *, tenant: str, limit: int, before_id: UUID | None = None) -> Select[Any]:
+    """What :func:`list_events` asks; a test looks at its plans."""
+    chosen = (
+        select(*_COLUMNS)
+        .join(ProcessingState, ProcessingState.event_id == Event.id)
+        .where(*conditions(wanted, tenant=tenant))
+        .order_by(Event.id.desc())
+        .limit(limit)
+    )
+    return chosen if before_id is None else chosen.where(Event.id < before_id)
+
+
+def attempts(session: Session, *, event_id: UUID) -> list[Attempt]:
+    """The attempts of an event that have ended, oldest first. A lost worker's is not among them unless it was the last."""
+    return [Attempt(**row) for row in session.execute(_ATTEMPTS, {"event_id": event_id}).mappings()]

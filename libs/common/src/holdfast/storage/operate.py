@@ -1,0 +1,92 @@
+"""What an operator does to one event: replay it, or give it up. Every action is written to the audit log."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from holdfast.domain.state import State
+from holdfast.domain.transitions import Transition, discard, replay
+from holdfast.domain.update import Update
+from holdfast.storage.audit import Actor, note
+from holdfast.storage.copies import record_copy
+from holdfast.storage.lifecycle import apply
+
+__all__ = ["REPLAYABLE", "Acted", "discard_event", "replay_event"]
+
+REPLAYABLE = frozenset({State.DEAD, State.DISCARDED, State.PROCESSED})
+"""The finished states. An open event is going to run anyway."""
+
+_STATE = text("""
+SELECT s.state FROM event e JOIN processing_state s ON s.event_id = e.id WHERE e.id = :event_id AND e.tenant = :tenant
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Acted:
+    """``update`` is the event's new state, or the new event's first one; ``None``: its ``state`` does not allow that.
+
+    ``is_repeated``: the same request was carried out before, and nothing was done now. ``is_conflict``: a request with
+    the same key was carried out with other data.
+    """
+
+    state: State
+    update: Update | None = None
+    is_repeated: bool = False
+    is_conflict: bool = False
+
+
+def replay_event(
+    session: Session, actor: Actor, event_id: UUID, *, request: str, grace_seconds: float, data_json: str | None = None
+) -> Acted | None:
+    """Queue a dead or discarded event again, or record a copy of a processed one; ``None``: there is no such event.
+
+    ``request`` names the wish: a copy is made once for each. ``data_json`` replaces the copy's data, and does not fit an
+    event that is queued again, since events are immutable: then nothing is done, as for an open event.
+    """
+    state = _state(session, actor, event_id)
+    if state is None:
+        return None
+    if state is State.PROCESSED:
+        return _copy(session, actor, event_id, request, grace_seconds, data_json)
+    if data_json is not None:
+        return Acted(state)
+    return _move(session, actor, "replay", replay(event_id), state)
+
+
+def discard_event(session: Session, actor: Actor, event_id: UUID) -> Acted | None:
+    """Give up a queued, failed or dead event; ``None``: there is no such event."""
+    state = _state(session, actor, event_id)
+    return None if state is None else _move(session, actor, "discard", discard(event_id), state)
+
+
+def _move(session: Session, actor: Actor, action: str, transition: Transition, state: State) -> Acted:
+    moved = apply(session, [transition])
+    if not moved:
+        # Asked again: the state may be another one by now, and that is what stood in the way.
+        return Acted(_state(session, actor, transition.event_id) or state)
+    note(session, actor, action, event_id=transition.event_id, detail={"from_state": state})
+    return Acted(moved[0].state, moved[0])
+
+
+def _copy(
+    session: Session, actor: Actor, event_id: UUID, request: str, grace_seconds: float, data_json: str | None
+) -> Acted:
+    recorded = record_copy(session, event_id, request=request, grace_seconds=grace_seconds, data_json=data_json)
+    update = recorded.update
+    if not (recorded.is_duplicate or recorded.is_conflict):
+        detail = {
+            "from_state": State.PROCESSED,
+            "new_event_id": str(update.event_id),
+            "is_edited": data_json is not None,
+        }
+        note(session, actor, "replay", event_id=event_id, detail=detail)
+    return Acted(
+        update.state, update, is_repeated=recorded.is_duplicate, is_conflict=recorded.is_conflict
+    )  # fmt: skip
+
+
+def _state(session: Session, actor: Actor, event_id: UUID) -> State | None:
+    found = session.scalar(_STATE, {"event_id": event_id, "tenant": actor.tenant})
+    return None if found is None else State(found)

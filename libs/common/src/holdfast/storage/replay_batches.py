@@ -1,0 +1,128 @@
+"""Working off the items of replays, a batch in a transaction.
+
+Whoever has a job's row locked takes its next items; others skip it. The items are marked in the transaction that replays
+their events, so after a crash exactly the rest is left to do: none is replayed twice, none is forgotten.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from holdfast.domain.state import State
+from holdfast.domain.transitions import replay
+from holdfast.domain.update import Update
+from holdfast.storage.copies import record_copies
+from holdfast.storage.lifecycle import apply
+
+__all__ = ["Batch", "due_replays", "replay_batch"]
+
+_DUE = text("""
+SELECT id FROM replay_job WHERE state = 'running' AND next_at <= now() ORDER BY next_at LIMIT :limit
+""")
+
+_TAKE = text("""
+-- due: how many events the rate allows by now. The first is due at next_at, then one every 1 / rate_per_s.
+SELECT id, filter->>'state' AS from_state, rate_per_s,
+       CAST(least(floor(least(extract(epoch FROM now() - next_at), :burst_seconds) * rate_per_s) + 1, :limit) AS int) AS due
+FROM replay_job WHERE id = :id AND state = 'running' AND next_at <= now()
+FOR NO KEY UPDATE SKIP LOCKED
+""")
+
+_ITEMS = text("""
+SELECT event_id, version FROM replay_item WHERE job_id = :id AND done_at IS NULL ORDER BY event_id LIMIT :due
+""")
+
+_UNCHANGED = text("""
+SELECT s.event_id FROM processing_state s
+JOIN jsonb_to_recordset(CAST(:items AS jsonb)) AS i(event_id uuid, version int) USING (event_id, version)
+WHERE s.state = :from_state
+""")
+
+_DONE = text("""
+UPDATE replay_item SET outcome = d.outcome, new_event_id = d.new_event_id, done_at = now()
+FROM jsonb_to_recordset(CAST(:done AS jsonb)) AS d(event_id uuid, outcome text, new_event_id uuid)
+WHERE replay_item.job_id = :id AND replay_item.event_id = d.event_id
+""")
+
+_ADVANCE = text("""
+-- Time that nobody used is worth :burst_seconds at most: a replay that stood still does not come back as a flood.
+UPDATE replay_job SET
+    replayed = replayed + :replayed,
+    skipped = skipped + :skipped,
+    next_at = greatest(next_at, now() - make_interval(secs => :burst_seconds))
+              + make_interval(secs => (:replayed + :skipped) / rate_per_s),
+    state = CASE WHEN pending.is_left THEN 'running' ELSE 'done' END,
+    finished_at = CASE WHEN pending.is_left THEN NULL ELSE now() END
+FROM (SELECT EXISTS (SELECT 1 FROM replay_item WHERE job_id = :id AND done_at IS NULL) AS is_left) pending
+WHERE id = :id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one turn did for a replay: the updates to tell and to ring for, and how many events had moved on."""
+
+    updates: Sequence[Update] = ()
+    skipped: int = 0
+
+    @property
+    def items(self) -> int:
+        """Items done."""
+        return len(self.updates) + self.skipped
+
+
+def due_replays(session: Session, *, limit: int) -> list[UUID]:
+    """Running replays whose rate allows another event by now, the longest waiting first."""
+    return list(session.scalars(_DUE, {"limit": limit}))
+
+
+def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds: float, grace_seconds: float) -> Batch:
+    """Replay as many events as the rate allows by now, ``limit`` at most; nothing for a replay that another process has.
+
+    ``burst_seconds``: the longest standstill that is caught up with. ``grace_seconds`` as for ``events.record``.
+    """
+    pace = {"id": replay_id, "limit": limit, "burst_seconds": burst_seconds}
+    job = session.execute(_TAKE, pace).one_or_none()
+    if job is None:
+        return Batch()
+    items = session.execute(_ITEMS, {"id": job.id, "due": job.due}).all()
+    moved = (
+        _repeat(session, job, items, grace_seconds) if job.from_state == State.PROCESSED else _requeue(session, items)
+    )
+    batch = Batch(list(moved.values()), len(items) - len(moved))
+    _finish(session, job, items, moved)
+    counts = {"replayed": len(batch.updates), "skipped": batch.skipped}
+    session.execute(_ADVANCE, {"id": job.id, "burst_seconds": burst_seconds, **counts})
+    return batch
+
+
+def _requeue(session: Session, items: Iterable[Row[Any]]) -> dict[UUID, Update]:
+    """Dead and discarded events are queued again, if they are at the version that was frozen."""
+    moved = apply(session, [replace(replay(item.event_id), version=item.version) for item in items])
+    return {update.event_id: update for update in moved}
+
+
+def _repeat(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_seconds: float) -> dict[UUID, Update]:
+    """Processed events are recorded again as new ones; by the original's id."""
+    listed = [{"event_id": str(item.event_id), "version": item.version} for item in items]
+    unchanged = session.scalars(_UNCHANGED, {"items": json.dumps(listed), "from_state": job.from_state}).all()
+    recorded = record_copies(session, unchanged, request=str(job.id), grace_seconds=grace_seconds)
+    return {event_id: each.update for event_id, each in recorded.items()}
+
+
+def _finish(session: Session, job: Row[Any], items: Iterable[Row[Any]], moved: dict[UUID, Update]) -> None:
+    done = [_outcome(item.event_id, moved.get(item.event_id)) for item in items]
+    if done:
+        session.execute(_DONE, {"id": job.id, "done": json.dumps(done)})
+
+
+def _outcome(event_id: UUID, update: Update | None) -> dict[str, str | None]:
+    if update is None:
+        return {"event_id": str(event_id), "outcome": "skipped"}
+    new_event_id = None if update.event_id == event_id else str(update.event_id)
+    return {"event_id": str(event_id), "outcome": "replayed", "new_event_id": new_event_id}

@@ -1,0 +1,158 @@
+"""Replays by filter: a set of events, frozen when it is asked for and sent round again at a bounded rate.
+
+The set is kept as items, each with the version that its event had then. The version is the fence: an event that somebody
+has moved since is skipped, so none goes round twice however often it is asked for. Here sets are made, shown and stopped;
+``storage.replay_batches`` works them off.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Row, func, insert, literal, select, text
+from sqlalchemy.orm import Session
+
+from holdfast.runtime.ids import uuid7
+from holdfast.storage.audit import Actor, note
+from holdfast.storage.filters import EventFilter, conditions
+from holdfast.storage.operate import REPLAYABLE
+from holdfast.storage.tables import Event, ProcessingState, ReplayItem
+
+__all__ = ["MAX_ITEMS", "JobState", "Replay", "cancel", "count_matching", "find_replay", "start_replay"]
+
+MAX_ITEMS = 100_000
+"""Events in one replay. Freezing them is one statement within a request, and so many take it about a second."""
+
+_BEGIN = text("""
+INSERT INTO replay_job (id, tenant, idempotency_key, created_by, filter, rate_per_s, total, state)
+VALUES (:id, :tenant, :request, :actor, CAST(:filter AS jsonb), :rate_per_s, 0, 'running')
+ON CONFLICT ON CONSTRAINT uq_replay_job_request DO NOTHING
+RETURNING id
+""")
+
+_SET_TOTAL = text("""
+UPDATE replay_job SET total = :total, state = CASE WHEN :total = 0 THEN 'done' ELSE 'running' END,
+                      finished_at = CASE WHEN :total = 0 THEN now() END
+WHERE id = :id
+RETURNING *
+""")
+
+_REPEATED = text("SELECT * FROM replay_job WHERE tenant = :tenant AND idempotency_key = :request")
+
+_FIND = text("SELECT * FROM replay_job WHERE tenant = :tenant AND id = :id")
+
+_CANCEL = text("""
+-- Waits for a batch under way: once this is committed no further event is replayed.
+UPDATE replay_job SET state = 'cancelled', finished_at = now()
+WHERE tenant = :tenant AND id = :id AND state = 'running'
+RETURNING *
+""")
+
+
+class JobState(StrEnum):
+    """Where a replay stands. Stored as its text value."""
+
+    RUNNING = "running"
+    """Maintenance takes its items, at the rate that was asked for."""
+
+    DONE = "done"
+    """Every item was replayed or skipped."""
+
+    CANCELLED = "cancelled"
+    """An operator stopped it. What was replayed by then stays so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Replay:
+    """A replay by filter, and how far it is. ``skipped``: events that had moved on since the set was frozen."""
+
+    id: UUID
+    created_by: str
+    created_at: datetime
+    filter: dict[str, Any]
+    rate_per_s: float
+    total: int
+    replayed: int
+    skipped: int
+    state: JobState
+    finished_at: datetime | None
+
+
+def count_matching(session: Session, wanted: EventFilter, *, tenant: str) -> int:
+    """How many events a replay that was started now would have."""
+    statement = select(func.count()).select_from(Event).join(ProcessingState, ProcessingState.event_id == Event.id)
+    return session.scalar(statement.where(*conditions(wanted, tenant=tenant))) or 0
+
+
+def start_replay(
+    session: Session,
+    actor: Actor,
+    wanted: EventFilter,
+    *,
+    rate_per_s: float,
+    request: str,
+    max_items: int = MAX_ITEMS,
+) -> Replay | None:
+    """Freeze the set and let it run; ``None``: it has more than ``max_items`` events, so roll back.
+
+    ``request`` names the wish: the same one again answers with the replay that it began the first time.
+
+    Raises:
+        ValueError: a filter without a state, or with one that is not replayable.
+    """
+    if wanted.state not in REPLAYABLE:
+        raise ValueError(f"a replay takes events of one state: {', '.join(sorted(REPLAYABLE))}")
+    keys = {"tenant": actor.tenant, "request": request}
+    given = _given(wanted)
+    begun = {"id": uuid7(), "actor": actor.key_id, "filter": json.dumps(given), "rate_per_s": rate_per_s, **keys}
+    job_id = session.scalar(_BEGIN, begun)
+    if job_id is None:
+        return _replay(session.execute(_REPEATED, keys).one())
+    total = _freeze(session, job_id, wanted, actor.tenant, max_items + 1)
+    if total > max_items:
+        return None
+    note(session, actor, "start_replay", replay_id=job_id, detail={"filter": given, "total": total})
+    return _replay(session.execute(_SET_TOTAL, {"id": job_id, "total": total}).one())
+
+
+def find_replay(session: Session, replay_id: UUID, *, tenant: str) -> Replay | None:
+    """One replay of this tenant, or ``None``."""
+    row = session.execute(_FIND, {"tenant": tenant, "id": replay_id}).one_or_none()
+    return None if row is None else _replay(row)
+
+
+def cancel(session: Session, actor: Actor, replay_id: UUID) -> Replay | None:
+    """Stop a running replay and return it; one that is over stays as it is. ``None``: there is no such replay."""
+    row = session.execute(_CANCEL, {"tenant": actor.tenant, "id": replay_id}).one_or_none()
+    if row is None:
+        return find_replay(session, replay_id, tenant=actor.tenant)
+    note(session, actor, "cancel_replay", replay_id=replay_id, detail={"replayed": row.replayed, "total": row.total})
+    return _replay(row)
+
+
+def _freeze(session: Session, job_id: UUID, wanted: EventFilter, tenant: str, limit: int) -> int:
+    """Write up to ``limit`` items; returns how many."""
+    chosen = (
+        select(literal(job_id), Event.id, ProcessingState.version)
+        .join(ProcessingState, ProcessingState.event_id == Event.id)
+        .where(*conditions(wanted, tenant=tenant))
+        .limit(limit)
+    )
+    columns = [ReplayItem.job_id, ReplayItem.event_id, ReplayItem.version]
+    frozen: Any = session.execute(insert(ReplayItem).from_select(columns, chosen))
+    return int(frozen.rowcount)
+
+
+def _given(wanted: EventFilter) -> dict[str, Any]:
+    """The filter as it is shown again: what was given, times as text."""
+    named = ((field.name, getattr(wanted, field.name)) for field in fields(wanted))
+    given = {name: value for name, value in named if value is not None}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}
+
+
+def _replay(row: Row[Any]) -> Replay:
+    named = {field.name: getattr(row, field.name) for field in fields(Replay)}
+    return Replay(**named | {"state": JobState(row.state)})

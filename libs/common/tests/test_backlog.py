@@ -1,0 +1,52 @@
+"""What counts as backlog."""
+
+from collections.abc import Iterator
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from holdfast.domain.event import NewEvent
+from holdfast.runtime.ids import uuid7
+from holdfast.storage.backlog import oldest_due_age_seconds
+from holdfast.storage.database import Database
+from holdfast.storage.events import record
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    made = Database(database_url, application_name="test", pool_size=1)
+    yield made
+    made.close()
+
+
+def put(database: Database, due_for_seconds: float, *, subject: str | None = None) -> UUID:
+    event = NewEvent(id=uuid7(), tenant="t", source="/s", ce_id=uuid4().hex, type="x", subject=subject)
+    with database.transaction() as session:
+        record(session, [event], grace_seconds=0)
+        moved = "UPDATE processing_state SET available_at = now() - make_interval(secs => :s) WHERE event_id = :id"
+        session.execute(text(moved), {"s": due_for_seconds, "id": event.id})
+    return event.id
+
+
+def age(database: Database) -> float:
+    with database.transaction() as session:
+        return oldest_due_age_seconds(session)
+
+
+def test_the_oldest_due_event_counts_and_one_that_is_not_due_does_not(database: Database) -> None:
+    assert age(database) == 0
+    put(database, -600)
+    assert age(database) == 0
+    put(database, 600)
+    put(database, 1200, subject="s")
+
+    assert age(database) == pytest.approx(1200, abs=60)
+
+
+def test_waiting_for_a_predecessor_is_no_backlog(database: Database) -> None:
+    put(database, -3600, subject="tried again in an hour")
+    put(database, 1200, subject="tried again in an hour")
+    put(database, 30, subject="another")
+
+    assert age(database) == pytest.approx(30, abs=20)
