@@ -9,9 +9,12 @@ from flask import Flask, Response, g, request
 from redis import Redis
 
 from holdfast.ingest import VERSION, problems
+from holdfast.ingest.announce import Announcer
 from holdfast.ingest.auth import Authenticator
+from holdfast.ingest.backpressure import Backpressure
+from holdfast.ingest.operate import Operator
 from holdfast.ingest.record import Recorder
-from holdfast.ingest.routes import events, health, tokens
+from holdfast.ingest.routes import events, health, lists, operate, replays, tokens
 from holdfast.messaging.broker import redis_broker, redis_client
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
@@ -19,6 +22,7 @@ from holdfast.runtime.background import Batcher
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
 from holdfast.storage.schema import check_revision
 from holdfast.storage.updates import UpdateKey, mark_published
@@ -37,6 +41,8 @@ class Parts:
     settings: IngestSettings
     database: Database
     recorder: Recorder
+    operator: Operator
+    backpressure: Backpressure
     authenticator: Authenticator
     published: Batcher[UpdateKey]
     checks: dict[str, Check]
@@ -66,7 +72,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     app.before_request(_begin)
     app.after_request(_finish)
     problems.install(app)
-    for module in (events, tokens, health):
+    for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
     parts.published.start()
     serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
@@ -86,10 +92,13 @@ def _parts(settings: IngestSettings) -> Parts:
         live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
     )  # fmt: skip
     published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(database, keys))
+    announcer, grace = Announcer(publisher, broker, published), settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
         database=database,
-        recorder=Recorder(database, publisher, broker, published, grace_seconds=settings.redispatch_grace_seconds),
+        recorder=Recorder(database, announcer, grace_seconds=grace),
+        operator=Operator(database, announcer, grace_seconds=grace),
+        backpressure=Backpressure(lambda: _oldest_due(database), limit_seconds=settings.backlog_limit_seconds),
         authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds),
         published=published,
         checks={
@@ -104,6 +113,11 @@ def _parts(settings: IngestSettings) -> Parts:
 def _mark(database: Database, keys: list[UpdateKey]) -> None:
     with database.transaction() as session:
         mark_published(session, keys)
+
+
+def _oldest_due(database: Database) -> float:
+    with database.transaction() as session:
+        return oldest_due_age_seconds(session)
 
 
 def _check_schema(database: Database) -> None:

@@ -1,0 +1,150 @@
+"""Backpressure: when events are turned away, and when again accepted."""
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import text
+
+from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.ingest.backpressure import Backpressure, is_shut
+from holdfast.ingest.problems import Problem
+from holdfast.local.fixtures import Eventually, clone_template
+from holdfast.local.servers import Postgres, Valkey
+
+LIMIT_SECONDS = 900
+
+
+@pytest.mark.parametrize(
+    ("was_shut", "age_seconds", "shut"),
+    [
+        (False, 0, False), (False, 900, False), (False, 900.1, True), (True, 900, True), (True, 450, True),
+        (True, 449.9, False), (True, 0, False),
+    ],
+)  # fmt: skip
+def test_the_gate_shuts_above_the_limit_and_opens_below_half(was_shut: bool, age_seconds: float, shut: bool) -> None:
+    assert is_shut(was_shut, age_seconds=age_seconds, limit_seconds=LIMIT_SECONDS) is shut
+
+
+def test_an_age_that_swings_around_the_limit_moves_the_gate_once() -> None:
+    ages = iter([899, 901, 899, 901, 898, 905, 451, 899, 449, 899, 451, 900])
+    gate = Backpressure(lambda: next(ages), limit_seconds=LIMIT_SECONDS, cache_seconds=0)
+
+    passed = [is_open(gate) for _ in range(12)]
+
+    assert passed == [True] + [False] * 7 + [True] * 4
+
+
+def is_open(gate: Backpressure) -> bool:
+    try:
+        gate.check()
+    except Problem:
+        return False
+    return True
+
+
+def test_a_limit_of_zero_asks_nobody_and_lets_everything_through() -> None:
+    def measure() -> float:
+        raise AssertionError("asked")
+
+    gate = Backpressure(measure, limit_seconds=0)
+
+    assert is_open(gate)
+
+
+def test_one_request_measures_and_the_others_do_not_wait_for_it() -> None:
+    asked, release = threading.Event(), threading.Event()
+    calls: list[int] = []
+
+    def measure() -> float:
+        calls.append(1)
+        asked.set()
+        assert release.wait(30)
+        return 1000
+
+    gate = Backpressure(measure, limit_seconds=LIMIT_SECONDS, cache_seconds=60)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(is_open, gate)
+        assert asked.wait(30)
+        meanwhile = [is_open(gate) for _ in range(50)]
+        release.set()
+        assert first.result(30) is False
+
+    assert meanwhile == [True] * 50, "they went by the last answer"
+    assert [is_open(gate) for _ in range(50)] == [False] * 50
+    assert len(calls) == 1, "an answer serves for as long as it is fresh"
+
+
+def test_a_database_that_does_not_answer_leaves_the_gate_as_it_is() -> None:
+    answers: list[float | None] = [1000, None, None, 100]
+
+    def measure() -> float:
+        answer = answers.pop(0)
+        if answer is None:
+            raise DatabaseUnavailable("away")
+        return answer
+
+    gate = Backpressure(measure, limit_seconds=LIMIT_SECONDS, cache_seconds=0)
+
+    assert [is_open(gate) for _ in range(4)] == [False, False, False, True]
+
+
+def test_retry_after_is_jittered() -> None:
+    gate = Backpressure(lambda: 1000, limit_seconds=LIMIT_SECONDS)
+    waits = set()
+    for _ in range(200):
+        with pytest.raises(Problem) as caught:
+            gate.check()
+        waits.add(int(caught.value.headers["Retry-After"]))
+
+    assert min(waits) >= 1
+    assert len(waits) > 3
+    assert (caught.value.status, caught.value.code) == (503, "backlog")
+
+
+@pytest.fixture(scope="module")
+def limited(postgres: Postgres, valkey: Valkey, start_ingest: Any, eventually: Eventually) -> Iterator[Any]:
+    name = clone_template(postgres)
+    made = start_ingest(postgres, valkey, database=name, HOLDFAST_BACKLOG_LIMIT_SECONDS="100")
+    eventually(made.is_ready, timeout_seconds=30)
+    yield made
+    made.stop()
+    postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+
+
+def test_events_are_turned_away_while_the_backlog_is_too_old_and_nothing_else_is(
+    limited: Any, post_to: Callable[..., httpx.Response], eventually: Eventually
+) -> None:
+    key = limited.key()
+    accepted = post_to(limited, key)
+    headers = {"Authorization": f"Bearer {key}"}
+
+    def age(seconds: int) -> None:
+        with limited.database.transaction() as session:
+            session.execute(
+                text("UPDATE processing_state SET available_at = now() - make_interval(secs => :s)"), {"s": seconds}
+            )
+
+    def stored() -> Any:
+        with limited.database.transaction() as session:
+            return session.scalar(text("SELECT count(*) FROM event"))
+
+    age(150)
+    eventually(lambda: post_to(limited, key).status_code == 503, message="the gate shuts")
+    before = stored()
+    refused = post_to(limited, key)
+    looked_at = httpx.get(f"{limited.url}{accepted.headers['Location']}", headers=headers).status_code
+    listed = httpx.get(f"{limited.url}/v1/events", headers=headers).status_code
+
+    assert (refused.json()["code"], refused.headers["Content-Type"]) == ("backlog", "application/problem+json")
+    assert 1 <= int(refused.headers["Retry-After"]) <= 30
+    assert (looked_at, listed, limited.is_ready()) == (200, 200, True)
+    assert stored() == before
+    assert post_to(limited, "hf_none").status_code == 401
+    age(10)
+    eventually(lambda: post_to(limited, key).status_code == 202, message="the gate opens")
+    told = [line["message"] for line in limited.lines() if "backlog" in line["message"]]
+    assert told == ["backlog too old; events are turned away", "backlog worked off; events are accepted again"]

@@ -1,0 +1,362 @@
+"""What an operator may do over HTTP, and every refusal with its status and code."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+import redis
+from sqlalchemy import text
+
+from holdfast.domain.transitions import AttemptError, Completion, bury, settle
+from holdfast.messaging.live import topic_keys
+from holdfast.storage import lifecycle
+
+Post = Callable[..., httpx.Response]
+MakeEvent = Callable[..., dict[str, Any]]
+NOBODY = "01a20ce1-a999-7253-85bb-3c3e269307a2"
+
+
+@pytest.fixture(scope="module")
+def operator_key(ingest: Any) -> str:
+    return str(ingest.key("operate", "events:read"))
+
+
+@pytest.fixture
+def api(ingest: Any, operator_key: str) -> Iterator[Callable[..., httpx.Response]]:
+    """A request as the operator, or with another key."""
+    with httpx.Client(base_url=ingest.url, timeout=10) as client:
+
+        def ask(method: str, path: str, *, key: str = operator_key, **options: Any) -> httpx.Response:
+            headers = {"Authorization": f"Bearer {key}"} | options.pop("headers", {})
+            return client.request(method, path, headers=headers, **options)
+
+        yield ask
+
+
+Api = Callable[..., httpx.Response]
+
+
+@pytest.fixture
+def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
+    """Record an event and bring it into a state; returns its id."""
+
+    def make(state: str = "queued", *, error: str = "KeyError", **attributes: Any) -> str:
+        event_id: str = post(make_event(**attributes)).json()["event_id"]
+        if state == "queued":
+            return event_id
+        with ingest.database.transaction() as session:
+            [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
+            died = AttemptError(error, "no such key", handler="h", traceback="Traceback …", fingerprint="f")
+            ends = {
+                "dead": [bury(lease.event.id, lease.token, died)],
+                "processed": [settle(lease.event.id, lease.token, Completion("h", None, 7))],
+            }
+            lifecycle.apply(session, ends.get(state, []), worker="w-1")
+        return event_id
+
+    return make
+
+
+Put = Callable[..., str]
+
+
+def code(answer: httpx.Response) -> tuple[int, str]:
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.text
+    return answer.status_code, answer.json()["code"]
+
+
+def audited(ingest: Any, event_id: str) -> list[tuple[str, str]]:
+    with ingest.database.transaction() as session:
+        rows = session.execute(
+            text("SELECT actor, action FROM audit_log WHERE event_id = :id ORDER BY id"), {"id": event_id}
+        )
+        return [(row.actor, row.action) for row in rows]
+
+
+def test_a_list_has_pages_that_follow_each_other(api: Api, put: Put) -> None:
+    source = f"/pages/{uuid4().hex}"
+    made = [put(source=source) for _ in range(5)]
+
+    seen, cursor, pages = [], None, 0
+    while pages == 0 or cursor:
+        page = api("GET", "/v1/events", params={"source": source, "limit": 2, "cursor": cursor or ""}).json()
+        seen += [item["event_id"] for item in page["items"]]
+        cursor, pages = page["next_cursor"], pages + 1
+
+    assert seen == made[::-1]
+    assert pages == 3
+
+
+def test_a_list_takes_every_filter(api: Api, put: Put) -> None:
+    unique = uuid4().hex
+    event_id = put("dead", source="/f", id=unique, type="test.filtered", subject="s", audience="a", error=f"E{unique}")
+    put("dead", error=f"E{unique}")
+    wanted = {
+        "source": "/f", "id": unique, "type": "test.filtered", "state": "dead", "subject": "s", "audience": "a",
+        "error_type": f"E{unique}", "handler": "h", "fingerprint": "f", "received_after": "2026-01-01T00:00:00Z",
+        "received_before": "2999-01-01T00:00:00+01:00",
+    }  # fmt: skip
+
+    [item] = api("GET", "/v1/events", params=wanted).json()["items"]
+
+    assert (item["event_id"], item["state"], item["event"]["id"]) == (event_id, "dead", unique)
+    assert "data" not in item["event"]
+    assert len(api("GET", "/v1/events", params={"error_type": f"E{unique}"}).json()["items"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("query", "parameter"),
+    [
+        ("sate=dead", "sate"), ("state=dying", "state"), ("state=dead&state=queued", "state"), ("limit=0", "limit"),
+        ("limit=201", "limit"), ("limit=x", "limit"), ("cursor=x", "cursor"), ("received_after=yesterday", "received_after"),
+        ("received_after=2026-01-01T00:00:00", "received_after"), ("type=%00", "type"), ("type=" + "x" * 2000, "type"),
+    ],
+)  # fmt: skip
+def test_a_filter_that_can_not_be_is_named(api: Api, query: str, parameter: str) -> None:
+    answer = api("GET", f"/v1/events?{query}")
+
+    assert code(answer) == (400, "invalid_request")
+    assert [fault["parameter"] for fault in answer.json()["errors"]] == [parameter]
+
+
+def test_attempts_come_alone_or_with_the_event(api: Api, put: Put) -> None:
+    event_id = put("dead", traceparent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+
+    [attempt] = api("GET", f"/v1/events/{event_id}/attempts").json()["items"]
+
+    assert attempt | {"at": ""} == {
+        "attempt": 1, "outcome": "failed", "handler": "h", "worker": "w-1", "duration_ms": None, "at": "",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "error": {"type": "KeyError", "message": "no such key", "fingerprint": "f", "traceback": "Traceback …"},
+    }  # fmt: skip
+    view = api("GET", f"/v1/events/{event_id}?include=attempts,data,timeline").json()
+    assert (view["attempts"], len(view["timeline"]), view["event"]["data"]) == ([attempt], 3, {"n": 1})
+
+
+def test_a_traceback_is_for_operators(ingest: Any, api: Api, put: Put) -> None:
+    event_id = put("dead")
+
+    [attempt] = api("GET", f"/v1/events/{event_id}/attempts", key=ingest.key("events:read")).json()["items"]
+
+    assert (attempt["error"]["traceback"], attempt["error"]["type"]) == (None, "KeyError")
+
+
+def test_a_replayed_dead_event_is_queued_told_rung_and_noted(
+    ingest: Any, api: Api, put: Put, live: "redis.Redis", operator_key: str
+) -> None:
+    event_id = put("dead")
+
+    answer = api("POST", f"/v1/events/{event_id}/replay")
+
+    body = answer.json()
+    assert (answer.status_code, answer.headers["Location"]) == (202, f"/v1/events/{event_id}")
+    assert (body["event_id"], body["state"], body["version"], body["enqueued"]) == (event_id, "queued", 4, True)
+    view = api("GET", f"/v1/events/{event_id}?include=timeline,attempts").json()
+    assert [entry["state"] for entry in view["timeline"]] == ["queued", "processing", "dead", "queued"]
+    assert len(view["attempts"]) == 1, "what happened before is kept"
+    with redis.Redis.from_url(ingest.broker_url) as broker:
+        assert any(f'"{event_id}",4'.encode() in body for body in broker.hvals("dramatiq:events.msgs"))
+    entries: Any = live.xrange(topic_keys("acme", f"event:{event_id}").stream)
+    assert b'"version":4' in entries[-1][1][b"u"]
+    assert audited(ingest, event_id) == [(operator_key.split("_")[1], "replay")]
+
+
+def test_a_replayed_processed_event_is_a_new_one(ingest: Any, api: Api, put: Put) -> None:
+    event_id = put("processed", subject="s", audience="a", data=None)
+
+    answer = api("POST", f"/v1/events/{event_id}/replay")
+
+    new_id = answer.json()["event_id"]
+    assert (answer.status_code, new_id != event_id) == (202, True)
+    new, old = (api("GET", f"/v1/events/{each}?include=data").json() for each in (new_id, event_id))
+    assert (new["replay_of"], old["replay_of"]) == (event_id, None)
+    assert (new["state"], old["state"]) == ("queued", "processed")
+    assert new["event"] == old["event"] | {"id": new["event"]["id"]}
+    assert [action for _, action in audited(ingest, event_id)] == ["replay"]
+
+
+@pytest.mark.parametrize("data", [{"n": 2}, None, [], "ü"])
+def test_a_copy_may_have_other_data(api: Api, put: Put, data: Any) -> None:
+    event_id = put("processed")
+
+    new_id = api("POST", f"/v1/events/{event_id}/replay", json={"data": data}).json()["event_id"]
+
+    assert api("GET", f"/v1/events/{new_id}?include=data").json()["event"]["data"] == data
+    assert api("GET", f"/v1/events/{event_id}?include=data").json()["event"]["data"] == {"n": 1}
+
+
+def test_a_request_with_a_key_is_carried_out_once(ingest: Any, api: Api, put: Put) -> None:
+    event_id = put("processed")
+    path, headers = f"/v1/events/{event_id}/replay", {"Idempotency-Key": uuid4().hex}
+
+    first, again = (api("POST", path, headers=headers).json() for _ in range(2))
+
+    assert again == first | {"duplicate": True, "enqueued": False}
+    assert code(api("POST", path, headers=headers, json={"data": "other"})) == (422, "id_conflict")
+    assert len(audited(ingest, event_id)) == 1
+
+
+@pytest.mark.parametrize("state", ["queued", "dead"])
+def test_a_discarded_event_can_be_replayed_and_no_more(ingest: Any, api: Api, put: Put, state: str) -> None:
+    event_id = put(state)
+
+    discarded = api("POST", f"/v1/events/{event_id}/discard")
+
+    assert (discarded.status_code, discarded.json()["state"], discarded.json()["enqueued"]) == (202, "discarded", False)
+    assert code(api("POST", f"/v1/events/{event_id}/discard")) == (409, "event_discarded")
+    assert api("POST", f"/v1/events/{event_id}/replay").json()["state"] == "queued"
+    assert [action for _, action in audited(ingest, event_id)] == ["discard", "replay"]
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "refusal"),
+    [
+        ("processing", "replay", "event_processing"), ("processing", "discard", "event_processing"),
+        ("queued", "replay", "event_queued"), ("processed", "discard", "event_processed"),
+    ],
+)  # fmt: skip
+def test_what_a_state_does_not_allow_is_409_and_changes_nothing(
+    ingest: Any, api: Api, put: Put, state: str, action: str, refusal: str
+) -> None:
+    event_id = put(state)
+    before = api("GET", f"/v1/events/{event_id}?include=timeline").json()
+
+    assert code(api("POST", f"/v1/events/{event_id}/{action}")) == (409, refusal)
+
+    assert api("GET", f"/v1/events/{event_id}?include=timeline").json() == before
+    assert audited(ingest, event_id) == []
+
+
+@pytest.mark.parametrize(
+    ("body", "refusal"),
+    [
+        (b'{"data": 1', (400, "invalid_json")), (b'{"date": 1}', (400, "invalid_request")), (b"[]", (400, "invalid_request")),
+        (b'{"data": 1, "data": 2}', (400, "duplicate_name")), (b'{"data": "\\u0000"}', (400, "invalid_text")),
+        (b'{"data": "' + b"x" * 20_000 + b'"}', (413, "too_large")),
+    ],
+)  # fmt: skip
+def test_other_data_is_checked_as_an_events_data_is(api: Api, put: Put, body: bytes, refusal: tuple[int, str]) -> None:
+    assert code(api("POST", f"/v1/events/{put('processed')}/replay", content=body)) == refusal
+
+
+def test_a_dead_event_is_replayed_as_it_was_sent_or_not_at_all(api: Api, put: Put) -> None:
+    event_id = put("dead")
+
+    assert code(api("POST", f"/v1/events/{event_id}/replay", json={"data": 1})) == (422, "not_editable")
+
+    assert api("GET", f"/v1/events/{event_id}").json()["state"] == "dead"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/events/{}/replay"), ("POST", "/v1/events/{}/discard"), ("GET", "/v1/events/{}/attempts"),
+        ("GET", "/v1/replays/{}"), ("DELETE", "/v1/replays/{}"),
+    ],
+)  # fmt: skip
+def test_what_is_another_tenants_or_nobodys_is_not_there(
+    ingest: Any, api: Api, put: Put, method: str, path: str
+) -> None:
+    event_id = put("dead")
+    replay_id = api("POST", "/v1/replays", json={"filter": {"error_type": "none"}}).json()["replay_id"]
+    stranger = ingest.key("operate", "events:read", tenant="stranger")
+    theirs = replay_id if "replays" in path else event_id
+
+    for name, key in ((theirs, stranger), (NOBODY, stranger), ("no-uuid", stranger)):
+        assert code(api(method, path.format(name), key=key)) == (404, "not_found")
+
+    assert api("GET", f"/v1/events/{event_id}").json()["state"] == "dead"
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", f"/v1/events/{NOBODY}/replay"), ("POST", f"/v1/events/{NOBODY}/discard"), ("POST", "/v1/replays"),
+        ("GET", f"/v1/replays/{NOBODY}"), ("DELETE", f"/v1/replays/{NOBODY}"),
+    ],
+)  # fmt: skip
+def test_acting_takes_the_scope_operate(ingest: Any, api: Api, method: str, path: str) -> None:
+    assert code(api(method, path, key=ingest.key("events:write", "events:read"))) == (403, "forbidden")
+    assert code(api(method, path, key="hf_none")) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize("path", ["/v1/events", "/v1/dead-letters", f"/v1/events/{NOBODY}/attempts"])
+def test_looking_takes_the_scope_events_read(ingest: Any, api: Api, path: str) -> None:
+    assert code(api("GET", path, key=ingest.key("events:write"))) == (403, "forbidden")
+
+
+def test_dead_letters_are_grouped_and_each_group_says_how_to_replay_it(ingest: Any, api: Api, put: Put) -> None:
+    key = ingest.key("operate", "events:read", "events:write", tenant="graves")
+
+    def bury_one(error: str) -> str:
+        return put("dead", error=error)
+
+    error = f"E{uuid4().hex}"
+    newest = [bury_one(error) for _ in range(3)][-1]
+
+    groups = {
+        group["error_type"]: group for group in api("GET", "/v1/dead-letters", params={"limit": 200}).json()["items"]
+    }
+
+    group = groups[error]
+    assert (group["handler"], group["fingerprint"], group["count"]) == ("h", "f", 3)
+    assert group["sample"] == {"event_id": newest, "type": "test.done", "message": "no such key"}
+    dry = api("POST", "/v1/replays", json={"filter": group["filter"], "dry_run": True})
+    assert (dry.status_code, dry.json()) == (200, {"count": 3})
+    assert api("GET", "/v1/dead-letters", key=key).json() == {"items": []}
+
+
+def test_a_replay_is_begun_shown_and_cancelled(api: Api, put: Put, operator_key: str) -> None:
+    error = f"E{uuid4().hex}"
+    event_ids = [put("dead", error=error) for _ in range(3)]
+    wanted = {"filter": {"error_type": error}, "rate_per_s": 0.5}
+    count = api("POST", "/v1/replays", json=wanted | {"dry_run": True}).json()["count"]
+
+    begun = api("POST", "/v1/replays", json=wanted)
+
+    body = begun.json()
+    assert (begun.status_code, begun.headers["Location"]) == (202, f"/v1/replays/{body['replay_id']}")
+    assert (body["state"], body["total"], body["remaining"], body["created_by"]) == (
+        "running", count, 3, operator_key.split("_")[1],
+    )  # fmt: skip
+    assert body["filter"] == {"state": "dead", "error_type": error}
+    assert api("GET", begun.headers["Location"]).json() == body
+    cancelled = [api("DELETE", begun.headers["Location"]) for _ in range(2)]
+    assert [(each.status_code, each.json()["state"]) for each in cancelled] == [(200, "cancelled")] * 2
+    assert {api("GET", f"/v1/events/{each}").json()["state"] for each in event_ids} == {"dead"}
+
+
+def test_a_replay_that_is_done_can_not_be_cancelled(api: Api) -> None:
+    done = api("POST", "/v1/replays", json={"filter": {"error_type": "none"}}).json()
+
+    assert (done["state"], done["total"]) == ("done", 0)
+    assert code(api("DELETE", done["links"]["self"])) == (409, "replay_done")
+
+
+def test_a_replay_asked_for_twice_with_one_key_is_one(api: Api) -> None:
+    headers = {"Idempotency-Key": uuid4().hex}
+
+    ids = {api("POST", "/v1/replays", json={"filter": {}}, headers=headers).json()["replay_id"] for _ in range(2)}
+
+    assert len(ids) == 1
+    wrong = api("POST", "/v1/replays", json={"filter": {}}, headers={"Idempotency-Key": "no spaces"})
+    assert code(wrong) == (400, "invalid_idempotency_key")
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        (b"{", ""), (b"{}", "/filter"), (b'{"filter": {"state": "queued"}}', "/filter/state"),
+        (b'{"filter": {"sate": "dead"}}', "/filter/sate"), (b'{"filter": {}, "rate_per_s": 0}', "/rate_per_s"),
+        (b'{"filter": {}, "rate_per_s": 1001}', "/rate_per_s"), (b'{"filter": {}, "rate_per_s": NaN}', "/rate_per_s"),
+        (b'{"filter": {"type": "\\u0000"}}', "/filter/type"), (b'{"filter": {}, "dry_run": "perhaps"}', "/dry_run"),
+    ],
+)  # fmt: skip
+def test_a_replay_that_can_not_be_says_where_and_what_to_send(api: Api, body: bytes, pointer: str) -> None:
+    answer = api("POST", "/v1/replays", content=body)
+
+    assert code(answer) == (400, "invalid_request")
+    assert [fault["pointer"] for fault in answer.json()["errors"]] == [pointer]
+    assert '"rate_per_s": 10' in answer.json()["detail"]
