@@ -18,6 +18,8 @@ import redis
 from sqlalchemy import Row, text
 
 from holdfast.domain.event import Lease, NewEvent
+from holdfast.domain.state import State
+from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment
@@ -25,9 +27,12 @@ from holdfast.messaging.broker import DoorbellBroker, redis_broker, redis_client
 from holdfast.messaging.doorbell import QUEUE, SUSPECT_QUEUE
 from holdfast.messaging.live import Publisher, topic_keys
 from holdfast.runtime.ids import uuid7
+from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
-from holdfast.storage.lifecycle import claim_events
+from holdfast.storage.filters import EventFilter
+from holdfast.storage.lifecycle import apply, claim_events
+from holdfast.storage.replays import Replay, start_replay
 
 TENANT = "acme"
 
@@ -62,6 +67,31 @@ class Events:
             self.claim(event_id)
             self.expire(event_id)
         return event_ids
+
+    def finished(self, count: int = 1, *, is_dead: bool = True) -> list[UUID]:
+        """Dead letters, or processed events."""
+        event_ids = self.record(count)
+        leases = [self.claim(event_id) for event_id in event_ids]
+        error, completion = AttemptError("KeyError", "no"), Completion("h", None, 1)
+        with self._database.transaction() as session:
+            apply(
+                session,
+                [
+                    bury(lease.event.id, lease.token, error) if is_dead
+                    else settle(lease.event.id, lease.token, completion)
+                    for lease in leases
+                ],
+            )  # fmt: skip
+        return event_ids
+
+    def begin_replay(self, state: State = State.DEAD, *, rate: float = 1000) -> Replay:
+        """A replay of all events in a state."""
+        with self._database.transaction() as session:
+            begun = start_replay(
+                session, Actor(TENANT, "abcdefghijkl"), EventFilter(state=state), rate_per_s=rate, request=uuid4().hex
+            )  # fmt: skip
+        assert begun is not None
+        return begun
 
     def expire(self, event_id: UUID) -> None:
         self.execute(

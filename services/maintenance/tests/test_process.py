@@ -84,12 +84,15 @@ def test_a_tick_of_the_scheduler_does_the_duty_without_the_timers(
     worker = start(**RARELY)
     [lost] = events.lost()
     [waiting] = events.record()
+    [dead] = events.finished()
+    events.begin_replay()
 
     start("scheduler")
 
     # periodiq sends its first tick at once, in the last five seconds of a minute at the next one.
     eventually(lambda: events.row(lost).state == "queued", timeout_seconds=20, message="recovered by a tick")
     eventually(lambda: (waiting, 1) in in_redis.doorbells(), message="rung for by a tick")
+    eventually(lambda: events.row(dead).state == "queued", message="replayed by a tick")
     assert any("Processing" in line["message"] and line["logger"] == "periodiq" for line in worker.lines())
 
 

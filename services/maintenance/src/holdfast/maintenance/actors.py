@@ -51,6 +51,7 @@ class Process(Middleware):
                 "recover": (duties.recover, every),
                 "redispatch": (duties.redispatch, every),
                 "relay": (duties.relay, every),
+                "replay": (duties.replay, every),
                 "measure": (duties.measure, every * GAUGES_EVERY),
             }
         )
@@ -125,3 +126,10 @@ def relay() -> None:
     """Publish what is left in the outbox."""
     if process.duties is not None:
         process.duties.relay()
+
+
+@dramatiq.actor(queue_name=QUEUE, periodic=cron(EVERY_MINUTE))
+def replay() -> None:
+    """Work off replays by filter."""
+    if process.duties is not None:
+        process.duties.replay()

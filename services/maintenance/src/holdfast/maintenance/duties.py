@@ -9,6 +9,7 @@ from holdfast.maintenance.gauges import measure
 from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay
+from holdfast.maintenance.replay import replay
 from holdfast.messaging.broker import DoorbellBroker, redis_client
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
@@ -24,12 +25,15 @@ log = logging.get(__name__)
 
 REDIS_TIMEOUT_SECONDS = 2.0
 
+REPLAY_GRACE_SECONDS = 5.0
+"""How long the doorbell of a new event that repeats another has before redispatch rings for it, as in ingest."""
+
 MAX_ROUNDS = 20
 """Full batches that one turn of a duty takes on: a bound, so that a turn ends and the thread can stop."""
 
 
 class Duties:
-    """Recover, redispatch, relay and the gauges. Any number of processes may run them: locked rows are skipped.
+    """Recover, redispatch, relay, replay and the gauges. Any number of processes may run them: locked rows are skipped.
 
     A duty does not raise for an outage: it logs the first turn that meets it, and the next turn tries again.
     """
@@ -60,6 +64,15 @@ class Duties:
         return self._turn(
             "relay", lambda limit: relay(self._database, self._publisher, older_than_seconds=age, limit=limit)
         )  # fmt: skip
+
+    def replay(self) -> int:
+        """See ``maintenance.replay``. Returns how many."""
+        # Two turns' worth: one that comes a little late loses nothing of the rate.
+        burst = 2 * max(1.0, self._settings.sweep_seconds)
+        return self._turn("replay", lambda limit: replay(
+            self._database, self._publisher, self._broker, limit=limit, burst_seconds=burst,
+            grace_seconds=REPLAY_GRACE_SECONDS,
+        ))  # fmt: skip
 
     def measure(self) -> int:
         """See ``maintenance.gauges``. Returns how many events are open."""
