@@ -33,8 +33,12 @@ class Script:
             def do_GET(self) -> None:
                 self.answer(None)
 
+            def do_DELETE(self) -> None:
+                self.answer(None)
+
             def do_POST(self) -> None:
-                self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                self.answer(json.loads(body) if body else None)
 
             def answer(self, sent: Any) -> None:
                 script.requests.append((self.path, dict(self.headers), sent))

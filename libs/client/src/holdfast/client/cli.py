@@ -6,37 +6,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.text import Text
 
-from holdfast.client import VERSION, Client, ClientError
-from holdfast.client.cli_output import Output, explain, out, print_json, say
+from holdfast.client import VERSION, ClientError, cli_events, cli_operate
+from holdfast.client.cli_options import WHERE, Format, Key, LiveUrl, Url, connect
+from holdfast.client.cli_output import Output, explain, say
 from holdfast.client.cli_send import print_sent, read_data, send_file
 from holdfast.client.cli_watch import Follower, grants_for, printer, topics_of
-from holdfast.client.connection import Address, find_address
-from holdfast.client.render import one_line, update_line
+from holdfast.client.connection import find_address
 
 __all__ = ["app", "main"]
-
-WHERE = (
-    "Where Holdfast is: options, else HOLDFAST_URL, HOLDFAST_API_KEY and HOLDFAST_LIVE_URL, "
-    "else .holdfast/stack.json of a local stack ('make up') in this folder or above."
-)
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, epilog=WHERE, rich_markup_mode="rich",
     help="Send events to Holdfast and watch what becomes of them.",
 )  # fmt: skip
-events = typer.Typer(no_args_is_help=True, help="Look at events.")
 keys = typer.Typer(no_args_is_help=True, help="Create and revoke API keys; needs the database (HOLDFAST_DATABASE_URL).")
-app.add_typer(events, name="events")
-app.add_typer(keys, name="keys")
-
-Url = Annotated[str | None, typer.Option("--url", envvar="HOLDFAST_URL", help="Address of ingest.")]
-Key = Annotated[str | None, typer.Option("--api-key", envvar="HOLDFAST_API_KEY", help="An API key, hf_….")]
-LiveUrl = Annotated[
-    str | None, typer.Option("--live-url", envvar="HOLDFAST_LIVE_URL", help="Address of the gateway, ws://…/v1/live.")
-]
-Format = Annotated[Output, typer.Option("-o", "--output", help="For people, or JSON lines for programs.")]
 
 
 @app.callback(invoke_without_command=True)
@@ -86,7 +70,7 @@ def send(
         raise typer.BadParameter("give either --type (one event) or --file (many)")
     if file is not None and (one or data is not None):
         raise typer.BadParameter("the events in a --file have attributes and data of their own; give it alone")
-    with _client(find_address(url, api_key)) as client:
+    with connect(find_address(url, api_key)) as client:
         if file is not None:
             raise typer.Exit(1 if send_file(client, file, output).rejected else 0)
         if data is not None:
@@ -126,7 +110,7 @@ def watch_command(
             "name at least one topic: audience:<value>, tenant:<your tenant>, or --event <event id>"
         )
     address = find_address(url, api_key, live_url)
-    with _client(address) as client:
+    with connect(address) as client:
         token = client.token(grants_for(wanted))
         where = address.live_url or token.live_url
         if where is None:
@@ -135,25 +119,12 @@ def watch_command(
         asyncio.run(follower.follow(where, lambda: client.token(grants_for(wanted)).token, wanted))
 
 
-@events.command(epilog=WHERE)
-def show(
-    event_id: Annotated[str, typer.Argument(help="The event_id that 'holdfast send' prints.")],
-    url: Url = None,
-    api_key: Key = None,
-    output: Format = Output.table,
-) -> None:
-    """Show one event with its timeline and data.
-
-    [bold]Example[/]
-
-    holdfast events show 01a20ce1-a999-7253-85bb-3c3e269307a2
-    """
-    with _client(find_address(url, api_key)) as client:
-        view = client.get(event_id, include=["data", "timeline"])
-    if output is Output.json:
-        print_json(view)
-    else:
-        _print_view(view)
+app.command(epilog=WHERE)(cli_operate.replay)
+app.command(epilog=WHERE)(cli_operate.discard)
+app.add_typer(cli_events.events, name="events")
+app.add_typer(cli_events.dead, name="dead")
+app.add_typer(cli_operate.replays, name="replays")
+app.add_typer(keys, name="keys")
 
 
 @keys.command()
@@ -193,27 +164,6 @@ def main(arguments: list[str] | None = None) -> None:
     except ClientError as exc:
         say(explain(exc), "red")
         sys.exit(1)
-
-
-def _client(address: Address) -> Client:
-    if address.url is None or address.api_key is None:
-        needed = {"--url (HOLDFAST_URL)": address.url, "--api-key (HOLDFAST_API_KEY)": address.api_key}
-        missing = " and ".join(name for name, value in needed.items() if value is None)
-        raise typer.BadParameter(f"give {missing}, or start a local stack with 'make up'")
-    return Client(address.url, address.api_key)
-
-
-def _print_view(view: dict[str, Any]) -> None:
-    event = view["event"]
-    out.print(Text.assemble((one_line(event["type"]), "bold"), f"  {view['event_id']}"))
-    for name in ("source", "id", "subject", "audience", "time"):
-        if name in event:
-            out.print(Text(f"{name:<10}{one_line(event[name])}"))
-    out.print(Text(f"{'state':<10}{view['state']} (version {view['version']}, attempt {view['attempt']})"))
-    for entry in view["timeline"]:
-        out.print(update_line({"type": event["type"], "id": view["event_id"], **entry}))
-    if "data" in event:
-        out.print_json(data=event["data"])
 
 
 def _admin(arguments: list[str]) -> None:

@@ -39,6 +39,6 @@ def explain(error: ClientError) -> str:
     lines = [one_line(str(error))]
     if isinstance(error, ApiProblem):
         for fault in error.errors:
-            where = fault.get("pointer") or fault.get("header") or "the whole"
+            where = fault.get("pointer") or fault.get("header") or fault.get("parameter") or "the whole"
             lines.append(one_line(f"  {where}: {fault.get('detail')}"))
     return "\n".join(lines)

@@ -3,21 +3,21 @@
 import json
 import random
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
-from holdfast.client.errors import ApiProblem, Unreachable, WaitTimedOut
+from holdfast.client.answers import problem, read
+from holdfast.client.errors import Unreachable, WaitTimedOut
+from holdfast.client.operations import Operations
 from holdfast.client.retry import ATTEMPTS, LONGEST_ASKED_SECONDS, backoff_seconds, retry_after_seconds
 
 __all__ = ["Client", "LiveToken", "Sent"]
-
-Value = TypeVar("Value")
 
 OPEN_STATES = frozenset({"queued", "processing", "failed"})
 POLL_SECONDS = (0.05, 1.0)
@@ -44,11 +44,12 @@ class LiveToken:
     live_url: str | None
 
 
-class Client:
+class Client(Operations):
     """A connection to ingest. Safe to share between threads; close it, or use it in a ``with`` block.
 
     Requests are repeated up to four times, with growing jittered pauses, when nobody answers or the answer is 429, 502, 503
-    or 504, never before the ``Retry-After`` of such an answer. All of them are safe to repeat: events have an identity.
+    or 504, never before the ``Retry-After`` of such an answer. All of them are safe to repeat: events have an identity, and
+    requests that act on them a key.
 
     Args:
         base_url: such as ``https://events.example.com``.
@@ -80,17 +81,17 @@ class Client:
             **{name: value for name, value in event.items() if value is not None or name == "data"},
         }
         answer = self._request("POST", "/v1/events", body=filled, content_type="application/cloudevents+json")
-        return _read(answer, _sent)
+        return read(answer, _sent)
 
     def get(self, event_id: str, include: Iterable[str] = ()) -> dict[str, Any]:
-        """An event and where it stands; ``include`` may name ``data`` and ``timeline``.
+        """An event and where it stands; ``include`` may name ``data``, ``attempts`` and ``timeline``.
 
         Raises:
             ApiProblem: 404 for an event that is not there, or not this tenant's.
             Unreachable: no answer.
         """
         path = f"/v1/events/{quote(event_id, safe='')}"
-        return _read(self._request("GET", path, params={"include": ",".join(include)}), _view)
+        return read(self._request("GET", path, params={"include": ",".join(include)}), _view)
 
     def wait(self, event_id: str, timeout_seconds: float) -> dict[str, Any]:
         """Ask until the event is processed, dead or discarded; the answer is that of :meth:`get`.
@@ -119,7 +120,7 @@ class Client:
         wanted = {"topics": list(topics), "sub": sub, "ttl_seconds": ttl_seconds}
         body = {name: value for name, value in wanted.items() if value is not None}
         answer = self._request("POST", "/v1/tokens", body=body, content_type="application/json")
-        return _read(answer, _live_token)
+        return read(answer, _live_token)
 
     def close(self) -> None:
         """Close the connections."""
@@ -132,25 +133,32 @@ class Client:
         self.close()
 
     def _request(
-        self, method: str, path: str, *, body: Any = None, params: Any = None, content_type: str | None = None
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        params: Any = None,
+        content_type: str | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
         content = None if body is None else _json(body)
-        headers = {"Content-Type": content_type} if content_type else None
+        sent = {**(headers or {}), **({"Content-Type": content_type} if content_type and body is not None else {})}
         for attempt in range(1, ATTEMPTS + 1):
             is_last = attempt == ATTEMPTS
             asked_seconds = 0.0
             try:
-                answer = self._http.request(method, path, content=content, params=params, headers=headers)
+                answer = self._http.request(method, path, content=content, params=params, headers=sent)
             except httpx.RequestError as exc:
                 if is_last or not isinstance(exc, httpx.TransportError):
                     raise Unreachable(f"no answer from {self._base_url} ({_cause(exc)}); is it running?") from exc
             else:
                 if answer.is_success:
                     return answer
-                problem = _problem(answer)
+                refusal = problem(answer)
                 asked_seconds = retry_after_seconds(answer.headers)
-                if is_last or not problem.is_temporary or asked_seconds > LONGEST_ASKED_SECONDS:
-                    raise problem
+                if is_last or not refusal.is_temporary or asked_seconds > LONGEST_ASKED_SECONDS:
+                    raise refusal
             time.sleep(asked_seconds + backoff_seconds(attempt, random.random()))  # noqa: S311 (jitter)
         raise AssertionError("the last attempt returns or raises")
 
@@ -181,14 +189,6 @@ def _json(body: Any) -> bytes:
         return json.dumps(body, allow_nan=False, separators=(",", ":")).encode()
 
 
-def _read(answer: httpx.Response, read: Callable[[Any], Value]) -> Value:
-    """The value in a successful answer, if it is Holdfast's."""
-    try:
-        return read(answer.json())
-    except (ValueError, LookupError, TypeError, AttributeError) as exc:
-        raise _stranger(answer) from exc
-
-
 def _sent(body: Any) -> Sent:
     return Sent(body["event_id"], body["state"], body["version"], body["duplicate"], body["enqueued"])
 
@@ -203,20 +203,3 @@ def _live_token(body: Any) -> LiveToken:
 
 def _cause(exc: httpx.RequestError) -> str:
     return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__
-
-
-def _problem(answer: httpx.Response) -> ApiProblem:
-    try:
-        body = answer.json()
-    except ValueError:
-        body = None
-    if isinstance(body, dict) and "code" in body:
-        return ApiProblem(answer.status_code, body)
-    return _stranger(answer)
-
-
-def _stranger(answer: httpx.Response) -> ApiProblem:
-    """Not what Holdfast answers: a proxy in front of it, or another server."""
-    moved = f", which redirects to {answer.headers['Location']}" if "Location" in answer.headers else ""
-    detail = f"this is no answer of Holdfast; check the address {answer.request.url}{moved}"
-    return ApiProblem(answer.status_code, {"code": "not_holdfast", "detail": detail})

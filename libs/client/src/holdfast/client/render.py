@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-__all__ = ["one_line", "update_line"]
+__all__ = ["event_line", "group_line", "one_line", "update_line"]
 
 STYLES = {
     "queued": "cyan",
@@ -28,6 +28,32 @@ def update_line(event: dict[str, Any]) -> Text:
     line.append(event["id"][-12:], "dim")
     if note := _note(event["detail"]):
         line.append(f"  {one_line(note)}")
+    return line
+
+
+def event_line(view: dict[str, Any]) -> Text:
+    """One event of a list: when it came, its state, attempt, type, id, and its last error."""
+    state, error = view["state"], view.get("last_error")
+    line = Text()
+    line.append(f"{view['received_at'][:19]}  ", "dim")
+    line.append(f"{state:<11}", STYLES.get(state, ""))
+    line.append(f"{view['event_id']}  {one_line(view['event']['type'])}")
+    if error:
+        line.append(f"  {one_line(str(error['type']))}: {one_line(str(error['message']))}", "red")
+    return line
+
+
+def group_line(group: dict[str, Any]) -> Text:
+    """Dead letters of one cause: how many, what, where, the last time and one of them."""
+    sample = group["sample"]
+    line = Text()
+    line.append(f"{group['count']:>7}  ", "bold")
+    line.append(f"{one_line(str(group['error_type']))}", "bold red")
+    line.append(f"  in {one_line(group['handler'])}" if group["handler"] else "  before any handler")
+    line.append(f"  last {group['last_at'][:19]}", "dim")
+    line.append(f"  {sample['event_id']}: {one_line(str(sample['message']))}")
+    if group["fingerprint"]:
+        line.append(f"  --fingerprint {one_line(group['fingerprint'])}", "dim")
     return line
 
 

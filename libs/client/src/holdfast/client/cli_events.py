@@ -1,0 +1,188 @@
+"""``holdfast events`` and ``holdfast dead``: look at events."""
+
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
+from holdfast.client.cli_output import Output, out, print_json
+from holdfast.client.connection import find_address
+from holdfast.client.render import event_line, group_line, one_line, update_line
+
+__all__ = ["dead", "events"]
+
+events = typer.Typer(no_args_is_help=True, help="Look at events.")
+dead = typer.Typer(no_args_is_help=True, help="Look at dead letters: events that need an operator.")
+
+Source = Annotated[str | None, typer.Option(help="Who it came from.")]
+Type = Annotated[str | None, typer.Option("--type", "-t", help="Event type.")]
+ErrorType = Annotated[str | None, typer.Option(help="Type of the last error, such as KeyError.")]
+After = Annotated[
+    str | None, typer.Option("--after", metavar="TIME", help="Received at or after it: 2026-11-24T09:30:00Z.")
+]
+Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before.")]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")]
+EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", help="The event_id that 'holdfast send' prints.")]
+
+
+@events.command("ls", epilog=WHERE)
+def list_events(
+    source: Source = None,
+    id_: Annotated[str | None, typer.Option("--id", help="The sender's id; with --source, one event.")] = None,
+    type_: Type = None,
+    state: Annotated[
+        str | None, typer.Option("--state", "-s", help="queued, processing, failed, processed, dead or discarded.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="What it is about.")] = None,
+    audience: Annotated[str | None, typer.Option(help="Who sees it live.")] = None,
+    error_type: ErrorType = None,
+    after: After = None,
+    before: Before = None,
+    limit: Limit = 50,
+    url: Url = None,
+    api_key: Key = None,
+    output: Format = Output.table,
+) -> None:
+    """List events, newest first.
+
+    [bold]Examples[/]
+
+    holdfast events ls --state failed
+
+    holdfast events ls --audience user-42 --after 2026-11-24T00:00:00Z -o json | jq -r .event_id
+    """
+    filters = {
+        "source": source, "id": id_, "type": type_, "state": state, "subject": subject, "audience": audience,
+        "error_type": error_type, "received_after": after, "received_before": before,
+    }  # fmt: skip
+    _print_events(url, api_key, output, limit, filters)
+
+
+@events.command(epilog=WHERE)
+def show(
+    event_id: EventId,
+    attempts: Annotated[bool, typer.Option("--attempts", help="With the tracebacks of failed attempts.")] = False,
+    url: Url = None,
+    api_key: Key = None,
+    output: Format = Output.table,
+) -> None:
+    """Show one event with its timeline and data.
+
+    [bold]Example[/]
+
+    holdfast events show 01a20ce1-a999-7253-85bb-3c3e269307a2 --attempts
+    """
+    with connect(find_address(url, api_key)) as client:
+        view = client.get(event_id, include=["data", *(["attempts"] if attempts else []), "timeline"])
+    if output is Output.json:
+        print_json(view)
+    else:
+        _print_view(view)
+
+
+@events.command(epilog=WHERE)
+def wait(
+    event_id: EventId,
+    timeout_seconds: Annotated[float, typer.Option("--timeout", min=0, help="Longest wait, in seconds.")] = 60.0,
+    url: Url = None,
+    api_key: Key = None,
+    output: Format = Output.table,
+) -> None:
+    """Wait until an event is processed, dead or discarded. Exit status 1 unless it was processed.
+
+    [bold]Example[/]
+
+    holdfast events wait "$(holdfast send -t com.acme.order.placed -o json | jq -r .event_id)"
+    """
+    with connect(find_address(url, api_key)) as client:
+        view = client.wait(event_id, timeout_seconds)
+    if output is Output.json:
+        print_json(view)
+    else:
+        out.print(event_line(view))
+    raise typer.Exit(0 if view["state"] == "processed" else 1)
+
+
+@dead.command("ls", epilog=WHERE)
+def list_dead(
+    source: Source = None,
+    type_: Type = None,
+    error_type: ErrorType = None,
+    after: After = None,
+    before: Before = None,
+    limit: Limit = 50,
+    url: Url = None,
+    api_key: Key = None,
+    output: Format = Output.table,
+) -> None:
+    """List dead letters, newest first.
+
+    [bold]Example[/]
+
+    holdfast dead ls --error-type KeyError
+    """
+    filters = {
+        "state": "dead", "source": source, "type": type_, "error_type": error_type, "received_after": after,
+        "received_before": before,
+    }  # fmt: skip
+    _print_events(url, api_key, output, limit, filters)
+
+
+@dead.command(epilog=WHERE)
+def groups(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="How many, the largest first.")] = 50,
+    url: Url = None,
+    api_key: Key = None,
+    output: Format = Output.table,
+) -> None:
+    """Show what kills events: dead letters by handler, error type and fingerprint.
+
+    [bold]Example[/]
+
+    holdfast dead groups
+    """
+    with connect(find_address(url, api_key)) as client:
+        found = client.dead_letters(limit=limit)
+    for group in found:
+        if output is Output.json:
+            print_json(group)
+        else:
+            out.print(group_line(group))
+
+
+def _print_events(
+    url: str | None, api_key: str | None, output: Output, limit: int, filters: dict[str, str | None]
+) -> None:
+    with connect(find_address(url, api_key)) as client:
+        for view in client.events(limit=limit, **filters):
+            if output is Output.json:
+                print_json(view)
+            else:
+                out.print(event_line(view))
+
+
+def _print_view(view: dict[str, Any]) -> None:
+    event = view["event"]
+    out.print(Text.assemble((one_line(event["type"]), "bold"), f"  {view['event_id']}"))
+    for name in ("source", "id", "subject", "audience", "time"):
+        if name in event:
+            out.print(Text(f"{name:<10}{one_line(event[name])}"))
+    if view.get("replay_of"):
+        out.print(Text(f"replay of {view['replay_of']}"))
+    out.print(Text(f"{'state':<10}{view['state']} (version {view['version']}, attempt {view['attempt']})"))
+    for entry in view["timeline"]:
+        out.print(update_line({"type": event["type"], "id": view["event_id"], **entry}))
+    for attempt in view.get("attempts", []):
+        _print_attempt(attempt)
+    if "data" in event:
+        out.print_json(data=event["data"])
+
+
+def _print_attempt(attempt: dict[str, Any]) -> None:
+    error = attempt["error"]
+    what = f"{error['type']}: {error['message']}" if error else "processed"
+    out.print(Text(f"attempt {attempt['attempt']} by {attempt['handler']}: {one_line(what)}", "bold"))
+    # Line by line: a traceback has lines, and nothing else that may move the cursor.
+    for line in ((error or {}).get("traceback") or "").splitlines():
+        out.print(Text(f"    {one_line(line)}", "dim"))

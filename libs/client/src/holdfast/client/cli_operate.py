@@ -1,0 +1,149 @@
+"""``holdfast replay``, ``discard`` and ``replays``: act on events."""
+
+from typing import Annotated, Any
+
+import typer
+
+from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
+from holdfast.client.cli_output import Output, explain, print_json, say
+from holdfast.client.cli_send import read_data
+from holdfast.client.connection import find_address
+from holdfast.client.errors import ApiProblem
+from holdfast.client.http import Client
+
+__all__ = ["discard", "replay", "replays"]
+
+replays = typer.Typer(no_args_is_help=True, help="See how far a replay of many events is, or stop it.")
+
+EventIds = Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID", help="One event or several.")]
+ReplayId = Annotated[str, typer.Argument(metavar="REPLAY_ID", help="The id that 'holdfast replay' prints.")]
+
+
+def replay(
+    event_ids: EventIds = None,
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", help="Of one processed event: other data (JSON, @file or -).")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All events in that state, without a narrower filter.")] = False,
+    state: Annotated[str | None, typer.Option("--state", "-s", help="dead (default), discarded or processed.")] = None,
+    type_: Annotated[str | None, typer.Option("--type", "-t", help="Event type.")] = None,
+    source: Annotated[str | None, typer.Option(help="Who it came from.")] = None,
+    error_type: Annotated[str | None, typer.Option(help="Type of the last error.")] = None,
+    handler: Annotated[str | None, typer.Option(help="Handler that failed.")] = None,
+    fingerprint: Annotated[str | None, typer.Option(help="Fingerprint of a group of dead letters.")] = None,
+    after: Annotated[str | None, typer.Option("--after", metavar="TIME", help="Received at or after.")] = None,
+    before: Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before.")] = None,
+    rate: Annotated[float, typer.Option("--rate", help="Events a second.")] = 10.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many events it would be.")] = False,
+    url: Url = None,
+    api_key: Key = None,
+    output: Format = Output.table,
+) -> None:
+    """Send events round again: those named, or, at a bounded rate, all that a filter matches.
+
+    A dead or discarded event is queued again, with all its attempts. Of a processed event a new one is made.
+
+    [bold]Examples[/]
+
+    holdfast replay 01a20ce1-a999-7253-85bb-3c3e269307a2
+
+    holdfast replay --error-type KeyError --dry-run
+
+    holdfast replay --error-type KeyError --rate 5
+    """
+    filters = {
+        "state": state, "type": type_, "source": source, "error_type": error_type, "handler": handler,
+        "fingerprint": fingerprint, "received_after": after, "received_before": before,
+    }  # fmt: skip
+    given = {name: value for name, value in filters.items() if value is not None}
+    is_many = all_ or bool(given.keys() - {"state"})
+    if bool(event_ids) == is_many or (event_ids and given):
+        raise typer.BadParameter("give either event ids or a filter (--error-type …, or --all for all in that state)")
+    if data is not None and (is_many or len(event_ids or []) != 1):
+        raise typer.BadParameter("--data goes with one event id")
+    if dry_run and not is_many:
+        raise typer.BadParameter("--dry-run goes with a filter")
+    edit = None if data is None else {"data": read_data(data)}
+    with connect(find_address(url, api_key)) as client:
+        if is_many:
+            _replay_many(client, given, rate, dry_run, output)
+        else:
+            _each(event_ids or [], lambda event_id: client.replay(event_id, edit=edit), output)
+
+
+def discard(event_ids: EventIds = None, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
+    """Give up events that are queued, failed or dead. A discarded event can still be replayed.
+
+    [bold]Example[/]
+
+    holdfast discard 01a20ce1-a999-7253-85bb-3c3e269307a2
+    """
+    if not event_ids:
+        raise typer.BadParameter("give at least one event id; 'holdfast dead ls' lists dead letters")
+    with connect(find_address(url, api_key)) as client:
+        _each(event_ids, client.discard, output)
+
+
+@replays.command(epilog=WHERE)
+def show(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
+    """Show how far a replay is.
+
+    [bold]Example[/]
+
+    holdfast replays show 01a20ce1-a999-7253-85bb-3c3e269307a2
+    """
+    with connect(find_address(url, api_key)) as client:
+        _print_replay(client.replay_progress(replay_id), output)
+
+
+@replays.command(epilog=WHERE)
+def cancel(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
+    """Stop a replay. What it has replayed stays so.
+
+    [bold]Example[/]
+
+    holdfast replays cancel 01a20ce1-a999-7253-85bb-3c3e269307a2
+    """
+    with connect(find_address(url, api_key)) as client:
+        _print_replay(client.cancel_replay(replay_id), output)
+
+
+def _replay_many(client: Client, given: dict[str, str], rate: float, dry_run: bool, output: Output) -> None:
+    if not dry_run:
+        _print_replay(client.start_replay(given, rate_per_s=rate), output)
+        return
+    count = client.count_replay(given)
+    if output is Output.json:
+        print_json({"count": count})
+    else:
+        print(f"{count} events would be replayed")
+
+
+def _each(event_ids: list[str], act: Any, output: Output) -> None:
+    """Act on every event; one that is refused is explained on stderr and does not hold up the others."""
+    refused = 0
+    for event_id in event_ids:
+        try:
+            done = act(event_id)
+        except ApiProblem as exc:
+            if exc.is_temporary or exc.status in (401, 403):
+                raise
+            refused += 1
+            say(f"{event_id}: {explain(exc)}")
+            continue
+        if output is Output.json:
+            print_json(done)
+        else:
+            new = f"  (a new event for {event_id})" if done["event_id"] != event_id.lower() else ""
+            print(f"{done['event_id']}  {done['state']}{new}")
+    raise typer.Exit(1 if refused else 0)
+
+
+def _print_replay(progress: dict[str, Any], output: Output) -> None:
+    if output is Output.json:
+        print_json(progress)
+        return
+    counts = ", ".join(f"{name} {progress[name]}" for name in ("replayed", "skipped", "remaining"))
+    print(
+        f"{progress['replay_id']}  {progress['state']}  {counts} of {progress['total']} at {progress['rate_per_s']:g}/s"
+    )

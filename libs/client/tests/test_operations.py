@@ -1,0 +1,210 @@
+"""Looking after events that exist: the client and its commands against a real server that answers from a script."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from holdfast.client import Client
+
+Cli = Callable[..., Any]
+
+EVENT_ID = "01a20ce1-a999-7253-85bb-3c3e269307a2"
+OTHER_ID = "01a20ce1-a999-7253-85bb-3c3e269307a3"
+
+
+def view(event_id: str = EVENT_ID, state: str = "dead") -> dict[str, Any]:
+    error = {"type": "KeyError", "message": "\x1b[2Jno key", "handler": "h"} if state == "dead" else None
+    return {
+        "event_id": event_id, "event": {"id": "1", "source": "/s", "type": "com.[red]acme"}, "state": state, "version": 3,
+        "attempt": 1, "received_at": "2026-11-24T09:30:00.1Z", "last_error": error, "timeline": [],
+    }  # fmt: skip
+
+
+def progress(state: str = "running", **changes: Any) -> dict[str, Any]:
+    counts = {"total": 5, "replayed": 2, "skipped": 1, "remaining": 2, "rate_per_s": 10.0}
+    return {"replay_id": OTHER_ID, "state": state, **counts, **changes}
+
+
+def moved(event_id: str = EVENT_ID, state: str = "queued") -> tuple[int, dict[str, Any], dict[str, str]]:
+    return 202, {"event_id": event_id, "state": state, "version": 4, "duplicate": False, "enqueued": True}, {}
+
+
+def refused(status: int, code: str) -> tuple[int, dict[str, Any], dict[str, str]]:
+    return status, {"code": code, "detail": "because"}, {}
+
+
+@pytest.fixture
+def client(script: Any) -> Iterator[Client]:
+    with Client(script.url, "hf_key") as client:
+        yield client
+
+
+def test_pages_are_read_as_they_are_asked_for_and_to_their_end(script: Any, client: Client) -> None:
+    script.answers = [
+        (200, {"items": [view(), view()], "next_cursor": "c1"}, {}),
+        (200, {"items": [view(OTHER_ID)], "next_cursor": None}, {}),
+    ]
+    listed = client.events(state="dead", type=None)
+
+    first = next(listed)
+
+    assert (first["event_id"], len(script.requests)) == (EVENT_ID, 1)
+    assert [each["event_id"] for each in listed] == [EVENT_ID, OTHER_ID]
+    queries = [parse_qs(urlsplit(path).query) for path, _, _ in script.requests]
+    assert queries == [{"state": ["dead"], "limit": ["200"]}, {"state": ["dead"], "limit": ["200"], "cursor": ["c1"]}]
+
+
+def test_no_more_events_are_asked_for_than_wanted(script: Any, client: Client) -> None:
+    script.answers = [(200, {"items": [view()] * 3, "next_cursor": "c1"}, {})]
+
+    assert len(list(client.events(limit=3))) == 3
+
+    assert [parse_qs(urlsplit(path).query) for path, _, _ in script.requests] == [{"limit": ["3"]}]
+
+
+def test_an_action_that_is_repeated_has_one_key(script: Any, client: Client) -> None:
+    script.answers = [(503, {}, {"Retry-After": "0"}), moved(OTHER_ID)]
+
+    assert client.replay(EVENT_ID, edit={"data": None})["event_id"] == OTHER_ID
+
+    assert [(path, body) for path, _, body in script.requests] == [
+        (f"/v1/events/{EVENT_ID}/replay", {"data": None})
+    ] * 2
+    assert len({headers["Idempotency-Key"] for _, headers, _ in script.requests}) == 1
+
+
+def test_events_are_listed_for_people_and_for_programs(cli: Cli, script: Any) -> None:
+    script.answers = [(200, {"items": [view(), view(OTHER_ID, "processed")], "next_cursor": None}, {})]
+
+    shown = cli("events", "ls", "--state", "dead", "--after", "2026-11-24T00:00:00Z", "-n", "2")
+    lines = cli("dead", "ls", "-o", "json").stdout.splitlines()
+
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert f"dead       {EVENT_ID}  com.[red]acme  KeyError:  [2Jno key" in shown.stdout
+    assert [json.loads(line)["event_id"] for line in lines] == [EVENT_ID, OTHER_ID]
+    queries = [parse_qs(urlsplit(path).query) for path, _, _ in script.requests]
+    assert queries == [
+        {"state": ["dead"], "received_after": ["2026-11-24T00:00:00Z"], "limit": ["2"]},
+        {"state": ["dead"], "limit": ["50"]},
+    ]
+
+
+def test_groups_say_what_kills_events_and_how_to_name_them(cli: Cli, script: Any) -> None:
+    sample = {"event_id": EVENT_ID, "type": "t", "message": "no key"}
+    group = {"handler": "h", "error_type": "KeyError", "fingerprint": "f1", "count": 12, "sample": sample, "filter": {}}
+    group |= {"first_at": "2026-11-24T09:30:00Z", "last_at": "2026-11-24T09:31:00Z"}
+    script.answers = [(200, {"items": [group, group | {"handler": None, "fingerprint": None}]}, {})]
+
+    shown = cli("dead", "groups").stdout
+
+    assert "12  KeyError  in h" in shown
+    assert "--fingerprint f1" in shown
+    assert "before any handler" in shown
+    assert json.loads(cli("dead", "groups", "-o", "json").stdout.splitlines()[0]) == group
+
+
+def test_tracebacks_are_shown_on_request_and_move_no_cursor(cli: Cli, script: Any) -> None:
+    error = {"type": "KeyError", "message": "no", "traceback": "Traceback:\n  File \x1b[2J"}
+    attempt = {"attempt": 1, "handler": "h", "error": error}
+    script.answers = [(200, view() | {"attempts": [attempt]}, {})]
+
+    shown = cli("events", "show", EVENT_ID, "--attempts")
+
+    assert script.requests[0][0].endswith("?include=data%2Cattempts%2Ctimeline")
+    assert "attempt 1 by h: KeyError: no\n    Traceback:\n      File  [2J" in shown.stdout
+
+
+@pytest.mark.parametrize(("state", "status"), [("processed", 0), ("dead", 1), ("discarded", 1)])
+def test_waiting_ends_with_a_status_that_scripts_can_use(cli: Cli, script: Any, state: str, status: int) -> None:
+    script.answers = [(200, view(state="queued"), {}), (200, view(state=state), {})]
+
+    done = cli("events", "wait", EVENT_ID, "--timeout", "30")
+
+    assert (done.returncode, state in done.stdout) == (status, True)
+
+
+def test_waiting_in_vain_is_said(cli: Cli, script: Any) -> None:
+    script.answers = [(200, view(state="queued"), {})]
+
+    done = cli("events", "wait", EVENT_ID, "--timeout", "0.1")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "still queued after 0.1 s" in done.stderr
+
+
+def test_each_event_is_acted_on_whatever_becomes_of_the_others(cli: Cli, script: Any) -> None:
+    script.answers = [refused(409, "event_processing"), moved(OTHER_ID), moved("new")]
+
+    done = cli("replay", EVENT_ID, OTHER_ID, EVENT_ID)
+
+    assert done.returncode == 1
+    assert done.stdout.splitlines() == [f"{OTHER_ID}  queued", f"new  queued  (a new event for {EVENT_ID})"]
+    assert done.stderr == f"{EVENT_ID}: 409 event_processing: because\n"
+
+
+@pytest.mark.parametrize("refusal", [(401, "unauthorized"), (403, "forbidden")])
+def test_a_key_that_may_not_ends_it_at_once(cli: Cli, script: Any, refusal: tuple[int, str]) -> None:
+    script.answers = [refused(*refusal)]
+
+    done = cli("discard", EVENT_ID, OTHER_ID)
+
+    assert (done.returncode, len(script.requests)) == (1, 1)
+    assert refusal[1] in done.stderr
+
+
+def test_other_data_goes_with_one_event(cli: Cli, script: Any) -> None:
+    script.answers = [moved(OTHER_ID)]
+
+    done = cli("replay", EVENT_ID, "--data", '{"n": 2}', "-o", "json")
+
+    assert json.loads(done.stdout)["event_id"] == OTHER_ID
+    assert script.requests[0][2] == {"data": {"n": 2}}
+
+
+def test_many_are_counted_replayed_watched_and_stopped(cli: Cli, script: Any) -> None:
+    script.answers = [
+        (200, {"count": 5}, {}), (202, progress(), {}), (200, progress(), {}), (200, progress("cancelled"), {}),
+    ]  # fmt: skip
+
+    counted = cli("replay", "--error-type", "KeyError", "--dry-run")
+    begun = cli("replay", "--error-type", "KeyError", "--rate", "2.5")
+    shown = cli("replays", "show", OTHER_ID, "-o", "json")
+    stopped = cli("replays", "cancel", OTHER_ID)
+
+    assert counted.stdout == "5 events would be replayed\n"
+    assert begun.stdout == f"{OTHER_ID}  running  replayed 2, skipped 1, remaining 2 of 5 at 10/s\n"
+    assert json.loads(shown.stdout) == progress()
+    assert "cancelled" in stopped.stdout
+    assert [(path, body) for path, _, body in script.requests] == [
+        ("/v1/replays", {"filter": {"error_type": "KeyError"}, "dry_run": True}),
+        ("/v1/replays", {"filter": {"error_type": "KeyError"}, "rate_per_s": 2.5}),
+        (f"/v1/replays/{OTHER_ID}", None),
+        (f"/v1/replays/{OTHER_ID}", None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["replay"], "either event ids or a filter"),
+        (["replay", "--state", "processed"], "--all for all in that state"),
+        (["replay", EVENT_ID, "--error-type", "E"], "either event ids or a filter"),
+        (["replay", EVENT_ID, "--all"], "either event ids or a filter"),
+        (["replay", EVENT_ID, OTHER_ID, "--data", "1"], "one event id"),
+        (["replay", "--all", "--data", "1"], "one event id"),
+        (["replay", EVENT_ID, "--dry-run"], "goes with a filter"),
+        (["replay", EVENT_ID, "--data", "{"], "not JSON"),
+        (["discard"], "holdfast dead ls"),
+        (["dead", "groups", "-n", "0"], "greater than or equal to 1"),
+    ],
+)
+def test_what_does_not_go_together_is_said_before_anything_is_asked(
+    cli: Cli, script: Any, arguments: list[str], said: str
+) -> None:
+    done = cli(*arguments)
+
+    assert (done.returncode, done.stdout, script.requests) == (2, "", [])
+    assert said in " ".join(done.stderr.replace("│", " ").split())
