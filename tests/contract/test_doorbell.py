@@ -20,10 +20,14 @@ pytestmark = pytest.mark.xdist_group("contract")
 Golden = Callable[[str], dict[str, Any]]
 
 ANSWER = """
-import base64, inspect, json, dramatiq
+import base64, inspect, json
 from dramatiq import Message
-import holdfast.processor.actors
-broker = dramatiq.get_broker()
+from holdfast.processor.discovery import discover
+from holdfast.processor.process import WorkerProcess
+from holdfast.processor.roles import roles
+from holdfast.runtime.settings import ProcessorSettings, load
+settings = load(ProcessorSettings)
+broker = WorkerProcess(settings, roles(settings)[-1], discover(settings.handlers)).broker
 message = Message.decode(base64.b64decode({body!r}))
 actor = broker.get_actor(message.actor_name)
 bound = inspect.signature(actor.fn).bind(*message.args, **message.kwargs)

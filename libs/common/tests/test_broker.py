@@ -40,6 +40,7 @@ class Listener:
     def __init__(self, broker: DoorbellBroker, *, threads: int = 4) -> None:
         self.heard: list[tuple[UUID, int]] = []
         self.heard_at: list[float] = []
+        self.finished = 0
         self.gate = threading.Event()
         self.gate.set()
         dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=QUEUE)(self._hear)
@@ -50,6 +51,7 @@ class Listener:
         self.heard_at.append(time.monotonic())
         self.heard.append((UUID(event_id), version))
         self.gate.wait(20)
+        self.finished += 1
 
 
 @pytest.fixture
@@ -162,6 +164,23 @@ def test_a_worker_that_stops_gives_back_what_it_has_not_begun(
     other = listen()
     eventually(lambda: len(set(listener.heard + other.heard)) == 6)
     eventually(lambda: waiting(broker) == 0)
+
+
+def test_an_actor_at_work_is_not_interrupted_by_the_stop(
+    make_broker: MakeBroker, listen: Callable[..., Listener], eventually: Eventually
+) -> None:
+    listener = listen(threads=1)
+    listener.gate.clear()
+    ring(make_broker(), doorbells(1))
+    eventually(lambda: listener.heard)
+
+    stopping = threading.Thread(target=listener.worker.stop, kwargs={"timeout": 5000})
+    stopping.start()
+    eventually(lambda: not listener.worker.workers[0].running, message="the stop has begun")
+    listener.gate.set()
+    stopping.join(10)
+
+    assert listener.finished == 1
 
 
 def test_two_workers_share_the_doorbells(

@@ -54,6 +54,26 @@ class Events:
             record(session, [event], grace_seconds=3600)
         return event.id
 
+    def record_many(self, type_: str, count: int, data: Any = None) -> None:
+        """New events, due for an hour, that no doorbell was rung for."""
+        new = [
+            NewEvent(
+                id=uuid7(), tenant=TENANT, source="/test", ce_id=uuid4().hex, type=type_, data_json=canonical_json(data)
+            )
+            for _ in range(count)
+        ]  # fmt: skip
+        with self.database.transaction() as session:
+            record(session, new, grace_seconds=3600)
+        self.run("UPDATE processing_state SET available_at = now() - interval '1 h' WHERE state = 'queued'")
+
+    def count(self, state: str, type_: str = "%") -> int:
+        """Events of a type in a state."""
+        statement = (
+            "SELECT count(*) FROM processing_state JOIN event ON id = event_id WHERE state = :s AND type LIKE :t"
+        )
+        with self.database.transaction() as session:
+            return int(session.scalar(text(statement), {"s": state, "t": type_}) or 0)
+
     def row(self, event_id: UUID) -> Row[Any]:
         """The ``processing_state``, with ``due_in`` seconds."""
         return self.rows(
@@ -176,19 +196,27 @@ class Worker:
     def has_logged(self, message: str) -> bool:
         return any(line["message"] == message for line in self.lines())
 
+    def is_stopping(self) -> bool:
+        """Whether the process that executes has begun to stop."""
+        return any(line["message"] == "stopping" and line["worker"] != "suspects" for line in self.lines())
+
     def lines(self) -> list[dict[str, Any]]:
         """The log. A line that is not JSON fails the test."""
         return [json.loads(line) for line in self.log.read_text().splitlines()]
 
-    def pid_of_worker(self) -> int:
-        """The process that executes, a child of Dramatiq's master."""
-        children = subprocess.run(
-            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=True
+    def children(self) -> list[int]:
+        """The processes for suspects and for all others, in the order of their start."""
+        listed = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(self.process.pid)], capture_output=True, text=True, check=False
         )
-        return int(children.stdout.split()[0])
+        return [int(pid) for pid in listed.stdout.split()]
+
+    def pid_of_worker(self) -> int:
+        """The process that executes."""
+        return self.children()[-1]
 
     def kill(self) -> None:
-        """With its children: a killed Dramatiq master leaves its workers running."""
+        """With its children."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)

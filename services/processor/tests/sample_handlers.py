@@ -3,9 +3,12 @@
 Their table ``effect`` has no constraint that could hide a doublet.
 """
 
+import os
+import threading
 import time
 from typing import Any
 
+from dramatiq.threading import raise_thread_exception
 from pydantic import BaseModel
 from sqlalchemy import text
 
@@ -69,3 +72,40 @@ def later(data: Any, ctx: Context) -> None:  # noqa: ARG001
 def rejected(data: Any, ctx: Context) -> None:  # noqa: ARG001
     leave_effect(ctx)
     raise Reject("never", code="no_such_account")
+
+
+@handlers.on("test.fatal", name="fatal")
+def fatal(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    """Takes its process along, as a fault in a C library or the OOM killer would."""
+    leave_effect(ctx)
+    os._exit(3)
+
+
+@handlers.on("test.deadly", name="deadly")
+def deadly(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    """Ends the thread that it ran on, a little later."""
+    thread = threading.get_ident()
+    threading.Timer(0.3, raise_thread_exception, (thread, SystemExit)).start()
+
+
+_entering = threading.Lock()
+_inside = 0
+
+
+@handlers.on("test.crowded", name="crowded")
+def crowded(data: Any, ctx: Context) -> dict[str, int]:  # noqa: ARG001
+    """Returns how many of its kind ran at once in this process."""
+    global _inside
+    with _entering:
+        _inside += 1
+        seen = _inside
+    time.sleep(0.02)
+    with _entering:
+        _inside -= 1
+    return {"at_once": seen}
+
+
+@handlers.on("test.slow", name="slow")
+def slow(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    leave_effect(ctx)
+    time.sleep(0.3)

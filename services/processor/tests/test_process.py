@@ -137,7 +137,8 @@ def test_a_thousand_copies_of_a_doorbell_on_two_replicas_have_one_effect(
 
     live.ring(*[(event_id, 1)] * 1000)
 
-    eventually(lambda: sum(stale_doorbells(worker) for worker in workers) == 999, timeout_seconds=60)
+    # One of them finds it, or a poll has been faster.
+    eventually(lambda: sum(stale_doorbells(worker) for worker in workers) >= 999, timeout_seconds=60)
     assert (stored.state(event_id), stored.effects(event_id)) == ("processed", 1)
 
 
@@ -172,11 +173,10 @@ def test_a_worker_killed_within_a_handler_leaves_its_lease_and_no_effect(
         os.kill(worker.pid_of_worker(), signal.SIGKILL)
         eventually(lambda: is_waiting(stored, 0), message="the server has noticed")
 
-    assert worker.process.wait(30) != 0, "a supervisor is to start it again"
+    eventually(lambda: worker.has_logged("worker process ended; starting it again"))
     assert (stored.row(event_id).state, stored.effects(event_id)) == ("processing", 0)
     assert stored.row(event_id).lease_token is not None
 
-    start()
     stored.recover()
     live.ring((event_id, 3))
     row = settle(stored, event_id, eventually)
@@ -217,12 +217,12 @@ def test_sigterm_lets_the_handler_at_work_finish(
         live.ring((event_id, 1))
         eventually(lambda: is_waiting(stored), message="the handler is at work")
         worker.process.send_signal(signal.SIGTERM)
-        eventually(lambda: worker.has_logged("stopping"))
+        eventually(lambda: worker.is_stopping())
 
     assert worker.process.wait(30) == 0
     row = stored.row(event_id)
     assert (row.state, row.attempt, row.crashes, stored.effects(event_id)) == ("processed", 1, 0, 1)
-    messages = [line["message"] for line in worker.lines()]
+    messages = [line["message"] for line in worker.lines() if line.get("worker") != "suspects"]
     assert messages.index("stopping") < messages.index("event processed") < messages.index("stopped")
 
 
@@ -255,7 +255,7 @@ def test_doorbells_fetched_and_not_begun_at_sigterm_are_left_for_others(
         waiting = [stored.record("test.order", {"order_id": "1", "amount": 1}) for _ in range(3)]
         live.ring(*((event_id, 1) for event_id in waiting))
         worker.process.send_signal(signal.SIGTERM)
-        eventually(lambda: worker.has_logged("stopping"))
+        eventually(lambda: worker.is_stopping())
     assert worker.process.wait(30) == 0
     assert {stored.row(event_id).version for event_id in waiting} == {1}
 

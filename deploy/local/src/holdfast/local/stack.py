@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from holdfast.local.process import Guarded, StartFailed, children_by_parent, wait_until
-from holdfast.local.restarts import Restarts
 from holdfast.local.servers import Postgres, Server, Valkey, claim, free_port
 from holdfast.local.services import SERVICES, Service, environment, is_ready
+from holdfast.runtime.restarts import Restarts
 from holdfast.storage.database import Database
 from holdfast.storage.keys import SCOPES, create_key
 from holdfast.storage.migrate import upgrade

@@ -2,7 +2,8 @@
 
 Retries, delays and dead letters live in PostgreSQL. The middleware is therefore an explicit list without Retries (it loses
 a message when Redis is down at the wrong moment, and the message is acknowledged all the same), AgeLimit, TimeLimit (it
-raises into threads and can end them for good), Callbacks, Pipelines and Prometheus.
+raises into threads and can end them for good), ShutdownNotifications (it interrupts actors as soon as the grace begins),
+Callbacks, Pipelines and Prometheus.
 
 :class:`DoorbellBroker` keeps Dramatiq's keys and worker and changes how they are waited for. Its consumer sleeps in Redis
 on a bell instead of polling with a backoff, and acknowledges in the call that fetches. With prototypes of the two, an idle
@@ -23,7 +24,7 @@ from dramatiq import Message
 from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
-from dramatiq.middleware import Middleware, ShutdownNotifications
+from dramatiq.middleware import Middleware
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -68,7 +69,7 @@ def redis_broker(
     return DoorbellBroker(
         url,
         timeout_seconds=timeout_seconds,
-        middleware=[*middleware, *([ShutdownNotifications(notify_shutdown=True)] if is_consumer else [])],
+        middleware=middleware,
         maintenance_chance=50_000 if is_consumer else 0,
     )
 

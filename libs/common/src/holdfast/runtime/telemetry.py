@@ -44,6 +44,14 @@ class Log:
     CANCELLED: Final = "handler told to stop"
     HANDLER_STUCK: Final = "handler hangs beyond its timeout; the process has to be replaced"
     PROGRESS_NOT_TOLD: Final = "progress not told; this attempt tells no more of it"
+    BROKER_LOST: Final = "broker does not answer; due events are polled for"
+    BROKER_BACK: Final = "broker answers again"
+    POLL_FAILED: Final = "poll failed; the next one follows after a wait"
+    EXECUTION_BROKE: Final = "execution broke off; the event comes back when its lease ends"
+    WORKER_ENDED: Final = "worker process ended; starting it again"
+    WORKER_KILLED: Final = "worker process outlived the grace and was killed"
+    WORKER_BROKEN: Final = "a thread of the worker process has ended or hangs, so the process ends too"
+    ORPHANED: Final = "the first process is gone, so this worker stops"
     # maintenance
     RECOVERED: Final = "events recovered"
     REDISPATCHED: Final = "events redispatched"
@@ -76,6 +84,7 @@ class Metrics:
         "holdfast_end_to_end_seconds", "From received to processed", buckets=(*_FAST, 60, 300)
     )
     stale_doorbells = Counter("holdfast_stale_doorbells", "Doorbells that found nothing to claim")
+    polled = Counter("holdfast_events_polled", "Events that a processor found by itself, without a doorbell")
     lost_leases = Counter("holdfast_lost_leases", "Attempts whose event had been given to another worker")
     cancelled = Counter("holdfast_handlers_cancelled", "Handlers told to stop: out of time, or without a lease")
     retries = Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])

@@ -1,12 +1,12 @@
 """Telling the rest of the world what was committed: updates and doorbells, neither of which can hold up an answer."""
 
 from holdfast.domain.update import Update
-from holdfast.ingest.breaker import Breaker
 from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.doorbell import ring
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher
+from holdfast.runtime.breaker import Breaker
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.updates import UpdateKey
 

@@ -248,7 +248,10 @@ class Executor:
                 if self._is_ending.wait(GIVE_BACK_SECONDS * (0.5 + self._draw())):
                     return
             else:
-                log.info(Log.GIVEN_BACK, to_state=transition.to_state, is_held=bool(updates))
+                if not updates:
+                    self._lost(log)
+                    return
+                log.info(Log.GIVEN_BACK, to_state=transition.to_state)
                 self._publish(updates)
                 return
 

@@ -27,12 +27,19 @@ class Interruptions:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._threads: set[int] = set()
+        self._is_over = False
 
     @contextmanager
     def allowed(self) -> Iterator[None]:
-        """The block may be interrupted."""
+        """The block may be interrupted; once the others have been it does not begin.
+
+        Raises:
+            Interrupted: instead of beginning, or within the block.
+        """
         thread = threading.get_ident()
         with self._lock:
+            if self._is_over:
+                raise Interrupted
             self._threads.add(thread)
         try:
             yield
@@ -43,6 +50,7 @@ class Interruptions:
     def interrupt(self) -> None:
         """Raise :class:`Interrupted` in every such block. A thread in a system call notices when that returns."""
         with self._lock:
+            self._is_over = True
             for thread in self._threads:
                 raise_thread_exception(thread, Interrupted)  # type: ignore[no-untyped-call]
 

@@ -7,8 +7,8 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeout
 
-from holdfast.ingest.breaker import Breaker
 from holdfast.local.fixtures import Eventually
+from holdfast.runtime.breaker import Breaker
 
 
 class Server:

@@ -1,6 +1,6 @@
 """When what died is started again."""
 
-from holdfast.local.restarts import Restarts
+from holdfast.runtime.restarts import Restarts
 
 
 def test_a_death_is_told_once_and_due_after_its_wait() -> None:

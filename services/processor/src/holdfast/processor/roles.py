@@ -1,0 +1,34 @@
+"""Which worker processes the service consists of."""
+
+from dataclasses import dataclass
+
+from holdfast.messaging import doorbell
+from holdfast.runtime.settings import ProcessorSettings
+
+__all__ = ["Role", "roles"]
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a worker process is for. It serves health and metrics unless ``metrics_port`` is 0."""
+
+    name: str
+    queue: str
+    threads: int
+    is_suspect: bool
+    metrics_port: int
+
+
+def roles(settings: ProcessorSettings) -> list[Role]:
+    """One worker with one thread for events that were with a lost worker before: whatever ran beside them would be lost with
+    them. And as many as are wanted for all others, the first of which serves health and metrics.
+    """
+    suspects = Role("suspects", doorbell.SUSPECT_QUEUE, threads=1, is_suspect=True, metrics_port=0)
+    workers = [
+        Role(
+            f"worker-{number}", doorbell.QUEUE, threads=settings.processor_threads, is_suspect=False,
+            metrics_port=settings.metrics_port if number == 0 else 0,
+        )
+        for number in range(settings.processor_processes)
+    ]  # fmt: skip
+    return [suspects, *workers]

@@ -1,0 +1,149 @@
+"""What becomes of the worker processes when one of them, a thread in one, or the first process is gone."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from holdfast.local.fixtures import Eventually
+from holdfast.processor.interruption import Interrupted, Interruptions
+
+Start = Callable[..., Any]
+
+ORDER = {"order_id": "1", "amount": 1}
+
+ENDED = "worker process ended; starting it again"
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not ended; one that nobody waits for stays listed."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_orphans_stop_by_themselves_and_give_back_what_they_run(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    worker = start(SHUTDOWN_SECONDS="600")
+    event_id = stored.record("test.endless")
+    live.ring((event_id, 1))
+    eventually(lambda: worker.has_logged("at work"))
+    orphans = worker.children()
+
+    worker.process.kill()
+
+    assert len(orphans) == 2
+    eventually(lambda: not any(map(is_running, orphans)), message="the orphans have stopped")
+    row = stored.row(event_id)
+    assert (row.state, row.attempt, row.crashes) == ("queued", 0, 0)
+
+
+def test_a_worker_thread_that_has_ended_fails_liveness(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    worker = start(PROCESSOR_THREADS="2")
+    event_id = stored.record("test.deadly")
+    assert worker.get("/livez")[0] == 200
+
+    live.ring((event_id, 1))
+
+    eventually(lambda: worker.get("/livez")[0] == 503)
+    assert "holdfast_events_polled_total 0.0" in worker.get("/metrics")[1], "it was one of Dramatiq's"
+
+
+def test_a_thread_of_the_poller_that_has_ended_fails_liveness(
+    start: Start, stored: Any, closed_url: str, eventually: Eventually
+) -> None:
+    worker = start(PROCESSOR_THREADS="2", BROKER_URL=closed_url, REDIS_URL=closed_url)
+    assert worker.get("/livez")[0] == 200
+
+    stored.record("test.deadly")
+
+    def is_dead() -> bool:
+        stored.record("test.order", ORDER)  # a thread that waits for an event ends with the next one
+        return bool(worker.get("/livez")[0] == 503)
+
+    eventually(is_dead)
+
+
+def test_the_process_for_suspects_is_started_again_and_the_others_do_not_notice(
+    start: Start, stored: Any, eventually: Eventually
+) -> None:
+    worker = start()
+    suspects, others = worker.children()
+
+    os.kill(suspects, signal.SIGKILL)
+
+    eventually(lambda: worker.has_logged(ENDED))
+    eventually(lambda: len(worker.children()) == 2)
+    assert others in worker.children()
+    assert worker.process.poll() is None
+    crashed = stored.record("test.order", ORDER)
+    stored.run("UPDATE processing_state SET crashes = 1, available_at = now() - interval '1 h'")
+    eventually(lambda: stored.state(crashed) == "processed")
+    assert "holdfast_events_polled_total 0.0" in worker.get("/metrics")[1], "by the new process for suspects"
+
+
+def test_an_event_that_kills_its_worker_is_dead_and_its_neighbours_are_processed(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    worker = start(LEASE_SECONDS="1")
+    good = [stored.record("test.order", ORDER) for _ in range(200)]
+    fatal = stored.record("test.fatal")
+    live.ring(*((event_id, 1) for event_id in [*good[:100], fatal, *good[100:]]))
+
+    eventually(lambda: stored.state(fatal) == "dead", timeout_seconds=90)
+
+    eventually(lambda: stored.count("processed") == 200, timeout_seconds=60)
+    assert stored.scalar("SELECT count(*) FROM effect") == 200
+    assert stored.row(fatal).crashes == 3
+    ended = [line["worker"] for line in worker.lines() if line["message"] == ENDED]
+    assert sorted(ended) == ["suspects", "suspects", "worker-0"], "once among others, then alone"
+
+
+def test_sigterm_under_load_lets_polled_and_rung_events_finish(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    worker = start(PROCESSOR_THREADS="4")
+    rung = [stored.record("test.slow") for _ in range(50)]
+    stored.record_many("test.slow", 50)
+    live.ring(*((event_id, 1) for event_id in rung))
+    eventually(lambda: stored.count("processed") >= 4 and stored.count("processing") >= 2)
+
+    worker.process.send_signal(signal.SIGTERM)
+
+    assert worker.process.wait(25) == 0
+    assert stored.count("processing") == 0
+    assert stored.scalar("SELECT sum(crashes) FROM processing_state") == 0
+    assert stored.scalar("SELECT sum(attempt) FROM processing_state") == stored.count("processed")
+    assert stored.count("queued") > 0, "it was under load"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_idle_service_stops_at_once(start: Start, number: int) -> None:
+    worker = start()
+
+    worker.process.send_signal(number)
+
+    assert worker.process.wait(20) == 0
+
+
+def test_a_service_stops_in_time_though_redis_is_down(start: Start, closed_url: str) -> None:
+    worker = start(BROKER_URL=closed_url, REDIS_URL=closed_url)
+
+    worker.process.send_signal(signal.SIGTERM)
+
+    assert worker.process.wait(20) == 0
+
+
+def test_a_handler_that_begins_after_the_interruption_does_not_begin() -> None:
+    interruptions = Interruptions()
+    interruptions.interrupt()
+
+    with pytest.raises(Interrupted), interruptions.allowed():
+        pytest.fail("it began, and nobody would interrupt it")
