@@ -117,11 +117,25 @@ def test_sigterm_under_load_lets_polled_and_rung_events_finish(
 
     worker.process.send_signal(signal.SIGTERM)
 
-    assert worker.process.wait(25) == 0
+    assert worker.process.wait(60) == 0
     assert stored.count("processing") == 0
     assert stored.scalar("SELECT sum(crashes) FROM processing_state") == 0
     assert stored.scalar("SELECT sum(attempt) FROM processing_state") == stored.count("processed")
     assert stored.count("queued") > 0, "it was under load"
+
+
+def test_a_polled_event_that_outlives_the_grace_is_given_back(
+    start: Start, stored: Any, closed_url: str, eventually: Eventually
+) -> None:
+    worker = start(BROKER_URL=closed_url, REDIS_URL=closed_url, SHUTDOWN_SECONDS="5")
+    event_id = stored.record("test.endless")
+    eventually(lambda: worker.has_logged("at work"))
+
+    worker.process.send_signal(signal.SIGTERM)
+
+    assert worker.process.wait(60) == 0
+    row = stored.row(event_id)
+    assert (row.state, row.attempt, row.crashes, stored.effects(event_id)) == ("queued", 0, 0, 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -130,7 +144,7 @@ def test_an_idle_service_stops_at_once(start: Start, number: int) -> None:
 
     worker.process.send_signal(number)
 
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(60) == 0
 
 
 def test_a_service_stops_in_time_though_redis_is_down(start: Start, closed_url: str) -> None:
@@ -138,7 +152,7 @@ def test_a_service_stops_in_time_though_redis_is_down(start: Start, closed_url: 
 
     worker.process.send_signal(signal.SIGTERM)
 
-    assert worker.process.wait(20) == 0
+    assert worker.process.wait(60) == 0
 
 
 def test_a_handler_that_begins_after_the_interruption_does_not_begin() -> None:
@@ -147,3 +161,19 @@ def test_a_handler_that_begins_after_the_interruption_does_not_begin() -> None:
 
     with pytest.raises(Interrupted), interruptions.allowed():
         pytest.fail("it began, and nobody would interrupt it")
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"HANDLERS": "sample_handlers:nothing"}, "HOLDFAST_HANDLERS=sample_handlers:nothing"),
+        ({"HANDLERS": "raising_handlers:handlers"}, "ZeroDivisionError"),
+        ({"PROCESSOR_THREADS": "none"}, "HOLDFAST_PROCESSOR_THREADS"),
+    ],
+)
+def test_a_service_that_can_not_start_says_why_and_fails(launch: Start, settings: dict[str, str], told: str) -> None:
+    worker = launch(**settings)
+
+    assert worker.process.wait(60) == 1
+    assert told in worker.log.read_text()
+    assert ENDED not in worker.log.read_text(), "starting it again is of no use"
