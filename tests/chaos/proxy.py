@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 from typing import NamedTuple, Self
 
-__all__ = ["REPLY", "REQUEST", "Proxy", "Step", "Trap"]
+__all__ = ["REPLY", "REQUEST", "Direction", "Proxy", "Step", "Trap"]
 
 CHUNK_BYTES = 65_536
 

@@ -8,7 +8,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg2
 
@@ -17,11 +17,24 @@ from holdfast.local.process import Guarded, wait_until
 from holdfast.local.servers import free_port
 from holdfast.local.services import SERVICES, environment, is_ready
 from holdfast.local.stack import TENANT, Stack
+from holdfast.messaging.broker import redis_broker
+from holdfast.messaging.doorbell import doorbell
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
 
-__all__ = ["LEASE_SECONDS", "Replica", "Rows", "chaos_stack", "fill", "held_lock", "replica", "through"]
+__all__ = [
+    "LEASE_SECONDS",
+    "Replica",
+    "Rows",
+    "chaos_stack",
+    "fill",
+    "held_lock",
+    "metric",
+    "replica",
+    "ring",
+    "through",
+]
 
 HERE = str(Path(__file__).parent)
 
@@ -121,6 +134,15 @@ def fill(database_url: str, count: int, type_: str, data: Any = None, *, grace_s
     finally:
         database.close()
     return ids
+
+
+def ring(stack: Stack, event_ids: Sequence[str], *, version: int = 1, copies: int = 1) -> None:
+    """Put doorbells into the broker, all in one call."""
+    broker = redis_broker(stack.redis.url(0), timeout_seconds=10, is_consumer=False)
+    try:
+        broker.enqueue_many([doorbell(UUID(each), version) for each in event_ids for _ in range(copies)])
+    finally:
+        broker.client.close()
 
 
 def _new_event(type_: str, data: Any) -> NewEvent:
