@@ -26,8 +26,8 @@ def test_r04_one_identity_sent_fifty_times_at_once_is_one_event(
     assert {answer.status for answer in answers} == {202}
     assert sorted(answer.body["duplicate"] for answer in answers) == [False] + [True] * 49
     [event_id] = {answer.event_id for answer in answers}
-    assert (changed.status, changed.body["code"]) == (422, "id_conflict")
-    eventually(lambda: rows.state(event_id) == "processed")
+    assert (changed.status, changed.body.get("code")) == (422, "id_conflict")
+    eventually(lambda: rows.state(event_id) == "processed", message="it is processed")
     assert rows.effects([event_id]) == 1
     assert_invariant()
 
@@ -42,7 +42,7 @@ def test_r09_a_thousand_copies_of_one_doorbell_have_one_effect(
     ring(stack, [event_id], copies=1000)
 
     eventually(lambda: metric(processor, STALE) - before >= 999, message="every copy is answered")
-    eventually(lambda: rows.state(event_id) == "processed")
+    eventually(lambda: rows.state(event_id) == "processed", message="it is processed")
     assert metric(processor, STALE) - before == 999
     assert rows.standing(event_id) == ("processed", 1, 0)
     assert rows.effects([event_id]) == 1
@@ -67,7 +67,7 @@ def test_r11_doorbells_lost_on_their_way_to_a_worker_are_made_good_without_a_res
     ring(stack, ids)
 
     eventually(lambda: lost.is_sprung, message="a reply with doorbells is lost")
-    eventually(lambda: rows.count("processed", ids) == 5, timeout_seconds=20)
+    eventually(lambda: rows.count("processed", ids) == 5, timeout_seconds=20, message="all are processed")
     assert processor.worker == worker
     assert rows.effects(ids) == 5
     assert_invariant()

@@ -49,7 +49,7 @@ def test_r01_ingest_killed_between_commit_and_enqueue_loses_nothing(
 
     assert answer.result().status == 0, "the producer was told nothing"
     [(event_id,)] = rows.query("SELECT id::text FROM event WHERE ce_id = %s", sent["id"])
-    eventually(lambda: rows.state(event_id) == "processed", timeout_seconds=20)
+    eventually(lambda: rows.state(event_id) == "processed", timeout_seconds=20, message="it is found")
     again = producers.post(sent)
     assert (again.event_id, again.body["duplicate"]) == (event_id, True)
     assert rows.effects([event_id]) == 1
@@ -83,21 +83,22 @@ def test_r05_a_processor_killed_at_five_places_leaves_one_set_of_effects_each(
 
     with held_lock(stack, LOCK):
         ring(stack, everything)
-        eventually(lambda: all(trap.is_sprung for trap in traps) and rows.waiting(LOCK) == 1)
+        eventually(lambda: all(trap.is_sprung for trap in traps), message="four events have come to their places")
+        eventually(lambda: rows.waiting(LOCK) == 1, message="the fifth waits in its handler")
         broker.half_open(REQUEST)  # from here on no acknowledgement reaches Redis
-    eventually(lambda: rows.state(before_ack) == "processed")
+    eventually(lambda: rows.state(before_ack) == "processed", message="the fifth is processed")
     reached = {name: rows.state(name) for name in everything}
     processor.kill()
     ring(stack, everything)  # what Redis does, much later, with messages that were not acknowledged
     stack.resume("processor")
 
-    eventually(lambda: rows.count("processed", everything) == 5)
+    eventually(lambda: rows.count("processed", everything) == 5, message="all are processed in the end")
     unfinished = [claimed, inside, before_commit]
+    assert [rows.effects([name]) for name in everything] == [1] * 5
     assert [reached[name] for name in everything] == ["processing"] * 3 + ["processed"] * 2
     assert [rows.standing(name) for name in unfinished] == [("processed", 2, 1)] * 3
     assert max(seconds_to_recovery(rows, name) for name in unfinished) < LEASE_SECONDS + 5
     assert [rows.standing(name) for name in (after_commit, before_ack)] == [("processed", 1, 0)] * 2
-    assert [rows.effects([name]) for name in everything] == [1] * 5
     assert_invariant()
 
 
