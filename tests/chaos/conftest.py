@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests.chaos.distant import Distant, distant_processor, pause, wake
 from tests.chaos.invariant import violations
 from tests.chaos.producers import Producers
 from tests.chaos.proxy import Proxy
@@ -50,6 +51,38 @@ def no_processor(stack: Stack) -> Iterator[None]:
     stack.hold("processor")
     yield
     stack.resume("processor")
+
+
+@pytest.fixture
+def paused_processor(stack: Stack) -> Iterator[None]:
+    """The stack's own processor is paused until the test wakes it."""
+    pause(stack.services["processor"])
+    yield
+    wake(stack.services["processor"])
+
+
+@pytest.fixture(scope="session")
+def distant_processors(stack: Stack) -> Iterator[Callable[[], Distant]]:
+    """The distant processor; another one when that was killed."""
+    with contextlib.ExitStack() as running:
+        started: list[Distant] = []
+
+        def current() -> Distant:
+            if not started or not started[-1].is_running:
+                started.append(running.enter_context(distant_processor(stack)))
+            return started[-1]
+
+        yield current
+
+
+@pytest.fixture
+def distant(distant_processors: Callable[[], Distant], paused_processor: None) -> Iterator[Distant]:  # noqa: ARG001
+    """The distant processor, alone until the test wakes the stack's own one."""
+    distant = distant_processors()
+    distant.wake()
+    yield distant
+    distant.reconnect()
+    distant.pause()
 
 
 @pytest.fixture

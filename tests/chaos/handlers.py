@@ -1,5 +1,8 @@
 """Handlers for the fault tests. Their table ``effect`` has no constraint that could hide a doublet."""
 
+import json
+import time
+import urllib.request
 from typing import Any
 
 from sqlalchemy import text
@@ -31,6 +34,23 @@ def failing_once(data: dict[str, Any], ctx: Context) -> None:
     wait_for_lock(data["lock"], ctx)
     if ctx.attempt == 1:
         raise Retry("the other side is away", after=data["after"])
+
+
+@handlers.on("chaos.outside", name="outside", transactional=False, retry=AT_ONCE)
+def outside(data: dict[str, Any], ctx: Context) -> None:
+    """Asks the service at ``data["url"]``, again and again, until it has done its work or this attempt is to stop."""
+    while not ask(data["url"], "do", ctx):
+        if ctx.cancelled:
+            ask(data["url"], "stopped", ctx)
+            return
+        time.sleep(0.05)
+
+
+def ask(url: str, what: str, ctx: Context) -> bool:
+    """Tell the outside service the attempt and its idempotency key; whether its work is done."""
+    body = json.dumps({"what": what, "attempt": ctx.attempt, "key": ctx.idempotency_key})
+    with urllib.request.urlopen(url, data=body.encode(), timeout=10) as answer:  # noqa: S310 (the test's own)
+        return bool(json.load(answer))
 
 
 def leave_effect(ctx: Context) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 
 import pytest
+from tests.chaos.distant import Distant
 from tests.chaos.producers import Producers, event
-from tests.chaos.proxy import REPLY, Proxy, Step
-from tests.chaos.stacks import Replica, Rows, fill, metric, ring, through
+from tests.chaos.proxy import REPLY, Step
+from tests.chaos.stacks import Rows, fill, metric, ring
 
 from holdfast.local.fixtures import Eventually
 from holdfast.local.stack import Stack
@@ -49,25 +50,17 @@ def test_r09_a_thousand_copies_of_one_doorbell_have_one_effect(
     assert_invariant()
 
 
-@pytest.mark.usefixtures("no_processor")
 def test_r11_doorbells_lost_on_their_way_to_a_worker_are_made_good_without_a_restart(
-    stack: Stack,
-    rows: Rows,
-    launch: Callable[..., Replica],
-    proxy: Callable[[int], Proxy],
-    eventually: Eventually,
-    assert_invariant: Callable[[], None],
+    stack: Stack, rows: Rows, distant: Distant, eventually: Eventually, assert_invariant: Callable[[], None]
 ) -> None:
-    broker = proxy(stack.redis.port)
-    processor = launch("processor", BROKER_URL=through(stack.redis.url(0), broker.port))
-    worker = processor.worker
+    worker = distant.processor.worker
     ids = fill(stack.database_url, 5, "chaos.plain", grace_seconds=3)
-    lost = broker.drop_reply(Step(REPLY, ids[0].encode()))
+    lost = distant.broker.drop_reply(Step(REPLY, ids[0].encode()))
 
     ring(stack, ids)
 
     eventually(lambda: lost.is_sprung, message="a reply with doorbells is lost")
     eventually(lambda: rows.count("processed", ids) == 5, timeout_seconds=20, message="all are processed")
-    assert processor.worker == worker
+    assert distant.processor.worker == worker
     assert rows.effects(ids) == 5
     assert_invariant()

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import pytest
+from tests.chaos.distant import wake
 from tests.chaos.producers import Producers, event
 from tests.chaos.stacks import Rows, fill, held_lock, ring
 
@@ -42,7 +43,7 @@ def test_r02_a_thousand_events_are_accepted_and_processed_while_redis_is_down(
     assert_invariant()
 
 
-@pytest.mark.usefixtures("no_processor")
+@pytest.mark.usefixtures("paused_processor")
 @pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.soak)])
 def test_r03_redis_flushed_with_everything_queued_loses_nothing(
     stack: Stack,
@@ -56,7 +57,7 @@ def test_r03_redis_flushed_with_everything_queued_loses_nothing(
     queued = stack.redis.execute("LLEN", "dramatiq:events")
 
     stack.redis.execute("FLUSHALL")
-    stack.resume("processor")
+    wake(stack.services["processor"])
 
     assert queued >= count
     eventually(

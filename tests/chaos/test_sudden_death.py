@@ -4,6 +4,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from tests.chaos.distant import Distant, wake
 from tests.chaos.producers import Producers, event
 from tests.chaos.proxy import REPLY, REQUEST, Proxy, Step
 from tests.chaos.stacks import LEASE_SECONDS, Replica, Rows, fill, held_lock, ring, through
@@ -56,21 +57,10 @@ def test_r01_ingest_killed_between_commit_and_enqueue_loses_nothing(
     assert_invariant()
 
 
-@pytest.mark.usefixtures("no_processor")
 def test_r05_a_processor_killed_at_five_places_leaves_one_set_of_effects_each(
-    stack: Stack,
-    rows: Rows,
-    launch: Launch,
-    proxy: Callable[[int], Proxy],
-    eventually: Eventually,
-    assert_invariant: Callable[[], None],
+    stack: Stack, rows: Rows, distant: Distant, eventually: Eventually, assert_invariant: Callable[[], None]
 ) -> None:
-    database, broker = proxy(stack.postgres.port), proxy(stack.redis.port)
-    processor = launch(
-        "processor",
-        DATABASE_URL=through(stack.database_url, database.port),
-        BROKER_URL=through(stack.redis.url(0), broker.port),
-    )
+    database = distant.database
     claimed, inside, before_commit, after_commit = fill(stack.database_url, 4, "chaos.plain")
     [before_ack] = fill(stack.database_url, 1, "chaos.blocked", {"lock": LOCK})
     traps = [
@@ -85,12 +75,12 @@ def test_r05_a_processor_killed_at_five_places_leaves_one_set_of_effects_each(
         ring(stack, everything)
         eventually(lambda: all(trap.is_sprung for trap in traps), message="four events have come to their places")
         eventually(lambda: rows.waiting(LOCK) == 1, message="the fifth waits in its handler")
-        broker.half_open(REQUEST)  # from here on no acknowledgement reaches Redis
+        distant.broker.half_open(REQUEST)  # from here on no acknowledgement reaches Redis
     eventually(lambda: rows.state(before_ack) == "processed", message="the fifth is processed")
     reached = {name: rows.state(name) for name in everything}
-    processor.kill()
+    distant.processor.kill()
     ring(stack, everything)  # what Redis does, much later, with messages that were not acknowledged
-    stack.resume("processor")
+    wake(stack.services["processor"])
 
     eventually(lambda: rows.count("processed", everything) == 5, message="all are processed in the end")
     unfinished = [claimed, inside, before_commit]
