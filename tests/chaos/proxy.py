@@ -49,9 +49,7 @@ class Trap:
         return self._sprung.is_set()
 
     def spring(self) -> bool:
-        """Whether this time is the one; only one connection is ever told so."""
-        if self.is_sprung:
-            return False
+        """Whether this time is the one. Not to be asked again then: one connection is told so."""
         self._left -= 1
         if self._left < 0:
             self._sprung.set()
@@ -139,12 +137,12 @@ class Proxy:
                 return
             is_new_reply = connection.note(direction)
             for trap in self._traps:
-                is_match = connection.advance(trap, direction, data, is_new_reply=is_new_reply)
-                if is_match and trap.spring():
+                if trap.is_sprung or not connection.advance(trap, direction, data, is_new_reply=is_new_reply):
+                    continue
+                if trap.spring():
                     connection.punish(trap, direction)
-        connection.forward(
-            direction, data
-        )  # outside the lock: a peer that does not read holds up its own connection only
+        # Outside the lock: a peer that does not read holds up its own connection only.
+        connection.forward(direction, data)
 
     def forget(self, connection: "_Connection") -> None:
         """It has ended."""
