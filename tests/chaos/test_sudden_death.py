@@ -1,12 +1,12 @@
 """A process killed at an exact place: its connections lead through a proxy that stops there, then comes SIGKILL."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.chaos.distant import Distant, wake
 from tests.chaos.producers import Producers, event
-from tests.chaos.proxy import REPLY, REQUEST, Proxy, Step
+from tests.chaos.proxy import REPLY, REQUEST, Direction, Proxy, Step
 from tests.chaos.stacks import LEASE_SECONDS, Replica, Rows, fill, held_lock, ring, through
 
 from holdfast.local.fixtures import Eventually
@@ -19,12 +19,22 @@ Launch = Callable[..., Replica]
 RING = b"dramatiq:events.bell"
 """In the call that enqueues a doorbell."""
 
-COMMIT = b"COMMIT\0"
+COMMIT = "COMMIT\0"
 """The statement and, on the way back, what PostgreSQL calls its success."""
 
-INSERTED = b"INSERT 0 1\0"
+INSERTED = "INSERT 0 1\0"
 
 LOCK = 5
+
+EFFECT = "INSERT INTO effect VALUES ('{event_id}'"
+
+Place = Sequence[tuple[Direction, str]]
+"""Steps that lead there, with ``{event_id}`` where it belongs."""
+
+AFTER_THE_CLAIM: Place = [(REPLY, "{event_id}"), (REPLY, COMMIT)]
+INSIDE_THE_HANDLER: Place = [(REQUEST, EFFECT), (REPLY, INSERTED)]
+BEFORE_THE_COMMIT: Place = [(REQUEST, EFFECT), (REQUEST, COMMIT)]
+AFTER_THE_COMMIT: Place = [(REQUEST, EFFECT), (REPLY, COMMIT)]
 
 
 def test_r01_ingest_killed_between_commit_and_enqueue_loses_nothing(
@@ -60,41 +70,40 @@ def test_r01_ingest_killed_between_commit_and_enqueue_loses_nothing(
 def test_r05_a_processor_killed_at_five_places_leaves_one_set_of_effects_each(
     stack: Stack, rows: Rows, distant: Distant, eventually: Eventually, assert_invariant: Callable[[], None]
 ) -> None:
-    database = distant.database
-    claimed, inside, before_commit, after_commit = fill(stack.database_url, 4, "chaos.plain")
-    [before_ack] = fill(stack.database_url, 1, "chaos.blocked", {"lock": LOCK})
-    traps = [
-        database.stall_at(Step(REPLY, claimed.encode()), Step(REPLY, COMMIT)),
-        database.stall_at(effect_of(inside), Step(REPLY, INSERTED)),
-        database.stall_at(effect_of(before_commit), Step(REQUEST, COMMIT)),
-        database.stall_at(effect_of(after_commit), Step(REPLY, COMMIT)),
-    ]
-    everything = [claimed, inside, before_commit, after_commit, before_ack]
-
     with held_lock(stack, LOCK):
-        ring(stack, everything)
-        eventually(lambda: all(trap.is_sprung for trap in traps), message="four events have come to their places")
-        eventually(lambda: rows.waiting(LOCK) == 1, message="the fifth waits in its handler")
+        [before_ack] = fill(stack.database_url, 1, "chaos.blocked", {"lock": LOCK})
+        ring(stack, [before_ack])
+        eventually(lambda: rows.waiting(LOCK) == 1, message="one event waits in its handler")
+        inside = stop_at(INSIDE_THE_HANDLER, stack, distant, eventually)
+        before_commit = stop_at(BEFORE_THE_COMMIT, stack, distant, eventually)
+        after_commit = stop_at(AFTER_THE_COMMIT, stack, distant, eventually)
+        claimed = stop_at(AFTER_THE_CLAIM, stack, distant, eventually)
         distant.broker.half_open(REQUEST)  # from here on no acknowledgement reaches Redis
-    eventually(lambda: rows.state(before_ack) == "processed", message="the fifth is processed")
-    reached = {name: rows.state(name) for name in everything}
+    eventually(lambda: rows.state(before_ack) == "processed", message="that event is processed")
+    unfinished, finished = [claimed, inside, before_commit], [after_commit, before_ack]
+    everything = unfinished + finished
+    reached = [rows.state(each) for each in everything]
+
     distant.processor.kill()
     ring(stack, everything)  # what Redis does, much later, with messages that were not acknowledged
     wake(stack.services["processor"])
 
     eventually(lambda: rows.count("processed", everything) == 5, message="all are processed in the end")
-    unfinished = [claimed, inside, before_commit]
-    assert [rows.effects([name]) for name in everything] == [1] * 5
-    assert [reached[name] for name in everything] == ["processing"] * 3 + ["processed"] * 2
-    assert [rows.standing(name) for name in unfinished] == [("processed", 2, 1)] * 3
-    assert max(seconds_to_recovery(rows, name) for name in unfinished) < LEASE_SECONDS + 5
-    assert [rows.standing(name) for name in (after_commit, before_ack)] == [("processed", 1, 0)] * 2
+    assert [rows.effects([each]) for each in everything] == [1] * 5
+    assert reached == ["processing"] * 3 + ["processed"] * 2
+    assert max(seconds_to_recovery(rows, each) for each in unfinished) < LEASE_SECONDS + 5
+    assert [rows.standing(each) for each in finished] == [("processed", 1, 0)] * 2
     assert_invariant()
 
 
-def effect_of(event_id: str) -> Step:
-    """The handler's statement."""
-    return Step(REQUEST, f"INSERT INTO effect VALUES ('{event_id}'".encode())  # noqa: S608 (nobody runs it)
+def stop_at(place: Place, stack: Stack, distant: Distant, eventually: Eventually) -> str:
+    """Send an event and stop its worker at a place. One at a time: events that are due together may be claimed together."""
+    [event_id] = fill(stack.database_url, 1, "chaos.plain")
+    steps = [Step(direction, pattern.format(event_id=event_id).encode()) for direction, pattern in place]
+    trap = distant.database.stall_at(*steps)
+    ring(stack, [event_id])
+    eventually(lambda: trap.is_sprung, message="an event has come to its place")
+    return event_id
 
 
 def seconds_to_recovery(rows: Rows, event_id: str) -> float:
