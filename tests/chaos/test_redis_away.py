@@ -16,8 +16,8 @@ LOCK = 10
 
 RETRY_SECONDS = 2
 
-LATE_SECONDS = 8
-"""A worker looks for Redis again after 3 s and maintenance rings within a second; the rest is for a busy machine."""
+LATE_SECONDS = 5
+"""A processor without Redis looks for due events about once a second; the rest is for a busy machine."""
 
 
 def test_r02_a_thousand_events_are_accepted_and_processed_while_redis_is_down(
@@ -67,7 +67,7 @@ def test_r03_redis_flushed_with_everything_queued_loses_nothing(
     assert_invariant()
 
 
-def test_r10_redis_stopped_while_a_handler_fails_does_not_lose_its_retry(
+def test_r10_redis_stopped_while_a_handler_fails_does_not_hold_its_retry_up(
     stack: Stack,
     producers: Producers,
     rows: Rows,
@@ -80,11 +80,10 @@ def test_r10_redis_stopped_while_a_handler_fails_does_not_lose_its_retry(
         eventually(lambda: rows.waiting(LOCK) == 1, message="the handler is about to fail")
         stack.redis.stop()
     try:
-        eventually(lambda: rows.state(event_id) == "failed", message="the attempt fails")
+        eventually(lambda: rows.state(event_id) == "processed", message="the next attempt succeeds, without Redis")
     finally:
         stack.redis.start()
 
-    eventually(lambda: rows.state(event_id) == "processed", message="the next attempt succeeds")
     states, moments = zip(*rows.history(event_id), strict=True)
     assert states == ("queued", "processing", "failed", "processing", "processed")
     assert RETRY_SECONDS <= moments[3] - moments[2] < RETRY_SECONDS + LATE_SECONDS
