@@ -46,7 +46,7 @@ EFFECT = "CREATE TABLE effect (event_id uuid, attempt int)"
 @contextlib.contextmanager
 def chaos_stack(folder: Path, **settings: str) -> Iterator[Stack]:
     """A stack with short leases and the handlers of this folder. Settings as keywords, ``HOLDFAST_`` included."""
-    defaults = {"HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS), "HOLDFAST_HANDLERS": "handlers:handlers"}
+    defaults = {"HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS), "HOLDFAST_HANDLERS": "handlers_late:handlers"}
     stack = Stack(folder / uuid4().hex, settings=defaults | settings, python_path=HERE)
     try:
         stack.start()
