@@ -24,8 +24,9 @@ def stack(server_folder: Path) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def rows(stack: Stack) -> Rows:
-    return Rows(stack.database_url)
+def rows(stack: Stack) -> Iterator[Rows]:
+    with contextlib.closing(Rows(stack.database_url)) as rows:
+        yield rows
 
 
 @pytest.fixture

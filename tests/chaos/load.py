@@ -11,7 +11,7 @@ from holdfast.client import ApiProblem, Client, Unreachable
 __all__ = ["Load", "send"]
 
 THREADS = 2
-PAUSE_SECONDS = 0.02
+PAUSE_SECONDS = 0.04
 
 
 def send(producers: Producers, type_: str, count: int = 1, **data: object) -> list[str]:

@@ -152,20 +152,35 @@ def _new_event(type_: str, data: Any) -> NewEvent:
 
 
 class Rows:
-    """What is in a stack's database."""
+    """What is in a stack's database. Looked at often while a test waits, so over one connection: to make one costs both sides
+    more than any of these questions.
+    """
 
     def __init__(self, database_url: str) -> None:
         self._url = database_url
+        self._connection: Any = None
 
     def query(self, statement: str, *parameters: Any) -> list[tuple[Any, ...]]:
-        """Rows of one statement, on a connection of its own: the server may have been restarted since the last one."""
-        connection = psycopg2.connect(self._url)
+        """Rows of one statement, in a transaction of its own. The server may have been restarted since the last one."""
         try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(statement, parameters)
-                return cursor.fetchall()
-        finally:
-            connection.close()
+            return self._query(statement, parameters)
+        except (psycopg2.OperationalError, psycopg2.InterfaceError):
+            self.close()
+            return self._query(statement, parameters)
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _query(self, statement: str, parameters: Sequence[Any]) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            self._connection = psycopg2.connect(self._url)
+            self._connection.autocommit = True
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, parameters)
+            return list(cursor.fetchall())
 
     def state(self, event_id: str) -> str:
         """Where an event stands."""

@@ -18,6 +18,11 @@ FROM processing_state s LEFT JOIN processed_event_log l USING (event_id)
 WHERE s.event_id = ANY (%s::uuid[])
 """
 
+_OPEN = """
+SELECT count(*), min(event_id::text) FROM processing_state
+WHERE event_id = ANY (%s::uuid[]) AND state IN ('queued', 'processing', 'failed')
+"""
+
 _HISTORY = """
 SELECT state, attempt, extract(epoch FROM at)::float8, detail FROM event_update WHERE event_id = %s ORDER BY version
 """
@@ -72,8 +77,8 @@ def settle(rows: Rows, event_ids: Sequence[str], eventually: Eventually, *, seco
     """Wait until all these events are settled; where they stand then."""
 
     def are_settled() -> bool:
-        still_open = [row for row in standing(rows, event_ids) if row.state not in ("processed", "dead", "discarded")]
-        assert not still_open, f"{len(still_open)} of {len(event_ids)} events are open, such as {still_open[0]}"
+        [(count, example)] = rows.query(_OPEN, list(event_ids))
+        assert count == 0, f"{count} of {len(event_ids)} events are open, such as {standing(rows, [example])}"
         return True
 
     eventually(are_settled, timeout_seconds=seconds)

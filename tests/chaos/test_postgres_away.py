@@ -20,7 +20,7 @@ TERMINATE = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE applic
 def test_r12_postgres_stopped_at_once_under_load_loses_and_doubles_nothing(
     stack: Stack, rows: Rows, producers: Producers, assert_invariant: Callable[[], None], eventually: Eventually
 ) -> None:
-    with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.02) as load:
+    with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.05) as load:
         eventually(lambda: len(load.accepted) > 50, message="there is load")
 
         stack.postgres.crash()
@@ -41,7 +41,7 @@ def test_r13_connections_killed_every_second_lose_and_double_nothing(
 ) -> None:  # fmt: skip
     killed = 0
     tick = threading.Event()
-    with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.02) as load:
+    with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.05) as load:
         for _ in range(seconds):
             killed += len(rows.query(TERMINATE))
             tick.wait(1)

@@ -118,7 +118,7 @@ def test_r20_sigterm_under_load_lets_handlers_finish_and_counts_no_crash(
     processor = stack.services["processor"]
     stopping = threading.Thread(target=stack.hold, args=["processor"])
     try:
-        with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.02) as load:
+        with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.05) as load:
             with held_lock(stack, LOCKS["r20"]):
                 at_work = send(producers, "chaos.blocked", 4, lock=LOCKS["r20"])
                 eventually(lambda: rows.waiting(LOCKS["r20"]) == 4, message="four handlers are at work")
@@ -145,7 +145,7 @@ def test_r21_workers_whose_master_was_killed_stop_by_themselves(
     with unguarded(stack) as processor:
         eventually(processor.is_ready, timeout_seconds=60, message="the processor is ready")
         orphans = processor.workers()
-        with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.02) as load:
+        with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.05) as load:
             eventually(lambda: len(load.accepted) > 20, message="there is load")
 
             processor.master.kill()
