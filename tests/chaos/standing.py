@@ -82,4 +82,6 @@ def settle(rows: Rows, event_ids: Sequence[str], eventually: Eventually, *, seco
         return True
 
     eventually(are_settled, timeout_seconds=seconds)
-    return standing(rows, event_ids)
+    settled = standing(rows, event_ids)
+    assert len(settled) == len(event_ids), "every accepted event is there"
+    return settled
