@@ -1,0 +1,149 @@
+"""Strikes a plan's faults at a running stack."""
+
+import contextlib
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from redis.exceptions import RedisError
+
+from holdfast.local.process import Guarded, StartFailed
+from holdfast.local.stack import Stack
+
+from .history import Recorder
+from .plan import Fault, Kind
+
+__all__ = ["strike"]
+
+REQUEUED = 5
+"""Events that one REQUEUE puts back."""
+
+REQUEUE = """
+WITH chosen AS (
+    SELECT event_id FROM processing_state WHERE state = 'processed' ORDER BY finished_at DESC LIMIT {limit}
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE processing_state s SET state = 'queued', version = version + 1, attempt = 0, crashes = 0,
+    finished_at = NULL, available_at = now(), next_dispatch_at = now()
+FROM chosen WHERE s.event_id = chosen.event_id RETURNING s.event_id
+"""
+
+
+def strike(stack: Stack, plan: Sequence[Fault], recorder: Recorder, *, until_seconds: float) -> None:
+    """Strike every fault at its time; return after ``until_seconds``, when all are over and the servers run."""
+    striking = _Striking(stack, recorder)
+    began = time.monotonic()
+    with ThreadPoolExecutor(max_workers=16, thread_name_prefix="fault") as pool:
+        struck = []
+        for fault in plan:
+            _wait(began + fault.at - time.monotonic())
+            struck.append(pool.submit(striking.strike, fault))
+        _wait(began + until_seconds - time.monotonic())
+    for each in struck:
+        each.result()
+
+
+class _Striking:
+    def __init__(self, stack: Stack, recorder: Recorder) -> None:
+        self._stack = stack
+        self._recorder = recorder
+        self._kinds: dict[Kind, Callable[[Fault], object]] = {
+            Kind.KILL: lambda fault: self._signal(fault, signal.SIGKILL),
+            Kind.TERMINATE: lambda fault: stack.services[fault.target].send(signal.SIGTERM),
+            Kind.PAUSE: self._pause,
+            Kind.KILL_BACKEND: self._kill_backend,
+            Kind.CRASH_POSTGRES: self._crash_postgres,
+            Kind.KILL_REDIS: self._kill_redis,
+            Kind.EMPTY_REDIS: self._empty_redis,
+            Kind.HANG_REDIS: self._hang_redis,
+            Kind.FLUSH_REDIS: lambda _: self._flush_redis(),
+            Kind.REQUEUE: lambda _: self._requeue(),
+        }
+
+    def strike(self, fault: Fault) -> None:
+        """Strike, and record what was hit and until when."""
+        at = time.time()
+        hit = self._kinds[fault.kind](fault)
+        record = {"kind": fault.kind, "target": fault.target, "at": at, "ended": time.time(), "hit": hit}
+        self._recorder.add("faults", record)
+
+    def _chosen(self, fault: Fault) -> tuple[Guarded, int] | None:
+        """The process that the fault's choice falls on; ``None`` while the service is down."""
+        process = self._stack.services[fault.target]
+        pids = process.pids()
+        return (process, pids[int(fault.choice * len(pids))]) if pids else None
+
+    def _signal(self, fault: Fault, signal_number: int) -> int | None:
+        if (chosen := self._chosen(fault)) is None:
+            return None
+        process, pid = chosen
+        process.send(signal_number, pid=pid)
+        return pid
+
+    def _pause(self, fault: Fault) -> int | None:
+        """Pause one of the processes below the first: that one has nothing but children to look after."""
+        process = self._stack.services[fault.target]
+        pids = process.pids()
+        if not pids:
+            return None
+        chosen = (pids[1:] or pids)[int(fault.choice * len(pids[1:] or pids))]
+        process.send(signal.SIGSTOP, pid=chosen)
+        _wait(fault.seconds)
+        process.send(signal.SIGCONT, pid=chosen)
+        return chosen
+
+    def _kill_backend(self, fault: Fault) -> int | None:
+        server = self._stack.postgres.process
+        backends = server.pids()[1:]
+        if not backends:
+            return None
+        pid = backends[int(fault.choice * len(backends))]
+        server.send(signal.SIGKILL, pid=pid)
+        return pid
+
+    def _crash_postgres(self, fault: Fault) -> None:
+        self._stack.postgres.crash()
+        _wait(fault.seconds)
+        _start(self._stack.postgres.start)
+
+    def _kill_redis(self, fault: Fault) -> None:
+        self._stack.redis.kill()
+        _wait(fault.seconds)
+        _start(self._stack.redis.start)
+
+    def _empty_redis(self, fault: Fault) -> None:
+        self._stack.redis.kill()
+        shutil.rmtree(self._stack.redis.folder / "appendonlydir", ignore_errors=True)
+        _wait(fault.seconds)
+        _start(self._stack.redis.start)
+
+    def _hang_redis(self, fault: Fault) -> None:
+        self._stack.redis.send(signal.SIGSTOP)
+        _wait(fault.seconds)
+        self._stack.redis.send(signal.SIGCONT)
+
+    def _flush_redis(self) -> None:
+        with contextlib.suppress(RedisError):
+            self._stack.redis.execute("FLUSHALL")
+
+    def _requeue(self) -> list[str]:
+        try:
+            rows = self._stack.postgres.execute(REQUEUE.format(limit=REQUEUED), database="holdfast")
+        except RuntimeError:  # it is down, or recovering
+            return []
+        return rows.split()
+
+
+def _start(start: Callable[[], None]) -> None:
+    """Start a server; on a loaded machine it may not come up within its time, so more than once."""
+    for _ in range(2):
+        with contextlib.suppress(StartFailed):
+            return start()
+    return start()
+
+
+def _wait(seconds: float) -> None:
+    threading.Event().wait(max(0.0, seconds))

@@ -1,0 +1,56 @@
+"""What the events of a soak do. The table ``effect`` has no constraint that could hide a doublet.
+
+Each handler returns its attempt, so that the processed-event log tells whose result was settled. Retries are quick and many:
+attempts that end with PostgreSQL's crash count, and hundreds of crashes must not use an event's attempts up.
+"""
+
+import time
+from typing import Any
+
+from sqlalchemy import text
+
+from holdfast.processor import Backoff, Context, Handlers, Reject
+
+handlers = Handlers()
+
+QUICK = Backoff(first=0.3, factor=2, cap=2, attempts=50)
+
+
+@handlers.on("soak.plain", name="plain", retry=QUICK)
+def plain(data: dict[str, Any], ctx: Context) -> dict[str, Any]:  # noqa: ARG001
+    """Leaves an effect."""
+    return _effect(ctx)
+
+
+@handlers.on("soak.slow", name="slow", retry=QUICK)
+def slow(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Leaves an effect, and takes ``seconds`` over it, telling its progress."""
+    result = _effect(ctx)
+    for step in range(1, 4):
+        time.sleep(data["seconds"] / 3)
+        ctx.progress(step / 3)
+    return result
+
+
+@handlers.on("soak.flaky", name="flaky", retry=QUICK)
+def flaky(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Leaves an effect and fails after it, ``fails`` times; then works."""
+    result = _effect(ctx)
+    if ctx.attempt <= data["fails"]:
+        raise RuntimeError("not yet")
+    return result
+
+
+@handlers.on("soak.poison", name="poison", retry=QUICK)
+def poison(data: dict[str, Any], ctx: Context) -> None:  # noqa: ARG001
+    """Leaves an effect and rejects the event after it."""
+    _effect(ctx)
+    raise Reject("this event can not be processed", code="poison")
+
+
+def _effect(ctx: Context) -> dict[str, Any]:
+    ctx.session.execute(
+        text("INSERT INTO effect (event_id, attempt) VALUES (:event_id, :attempt)"),
+        {"event_id": str(ctx.event.id), "attempt": ctx.attempt},
+    )
+    return {"attempt": ctx.attempt}

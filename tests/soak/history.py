@@ -1,0 +1,119 @@
+"""The history of a run: everything that was answered, done, stored and received, as JSON lines in a folder.
+
+Times are seconds since 1970, of this machine's clock, which PostgreSQL shares.
+"""
+
+import json
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+from psycopg2.extras import RealDictCursor
+
+__all__ = ["DATABASE", "History", "Record", "Recorder", "dump_database", "load_history"]
+
+Record = dict[str, Any]
+
+DATABASE = {
+    "states": """
+        SELECT s.event_id::text AS event, e.tenant, e.audience, e.type, e.source, e.ce_id, s.state, s.version, s.attempt,
+               s.crashes, s.last_error->>'type' AS error, extract(epoch FROM e.received_at)::float8 AS received_at,
+               extract(epoch FROM s.lease_expires_at)::float8 AS lease_expires_at
+        FROM processing_state s JOIN event e ON e.id = s.event_id""",
+    "updates": """
+        SELECT event_id::text AS event, version, state, attempt, extract(epoch FROM at)::float8 AS at,
+               detail->>'reason' AS reason, published_at IS NOT NULL AS is_published
+        FROM event_update ORDER BY event_id, version""",
+    "log": """
+        SELECT event_id::text AS event, handler, attempt, result, extract(epoch FROM processed_at)::float8 AS at
+        FROM processed_event_log""",
+    "effects": "SELECT event_id::text AS event, attempt, extract(epoch FROM at)::float8 AS at FROM effect",
+}
+"""What is read from the database at the end: file → query."""
+
+
+@dataclass
+class History:
+    """One run.
+
+    Attributes:
+        run: seed, times and settings: ``lease_seconds``, ``began``, ``faults_ended``, ``calm_since`` (every service was
+            ready again), ``ended``.
+        accepted: one for each 202: tenant, source, ce_id, event, is_duplicate, at.
+        refused: answers that no valid event may get: tenant, source, ce_id, status, at; status 0: no answer in time.
+        faults: strikes as they happened: kind, target, pid, at, ended.
+        frames: what live clients received, in order, per client: see ``live.py``.
+        clients: client → tenant, topics.
+        states, updates, log, effects: see :data:`DATABASE`.
+    """
+
+    run: Record = field(default_factory=dict)
+    accepted: list[Record] = field(default_factory=list)
+    refused: list[Record] = field(default_factory=list)
+    faults: list[Record] = field(default_factory=list)
+    frames: list[Record] = field(default_factory=list)
+    clients: list[Record] = field(default_factory=list)
+    states: list[Record] = field(default_factory=list)
+    updates: list[Record] = field(default_factory=list)
+    log: list[Record] = field(default_factory=list)
+    effects: list[Record] = field(default_factory=list)
+
+
+FILES = ("accepted", "refused", "faults", "frames", "clients", *DATABASE)
+
+
+class Recorder:
+    """Appends records to the files of a history, from any thread."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._files = {name: (folder / f"{name}.jsonl").open("w") for name in FILES}
+
+    def add(self, name: str, record: Record) -> None:
+        """Append one record."""
+        line = json.dumps(record, separators=(",", ":"), default=str) + "\n"
+        with self._lock:
+            self._files[name].write(line)
+
+    def close(self, run: Record) -> None:
+        """Write what concerns the whole run, and close the files."""
+        (self.folder / "run.json").write_text(json.dumps(run, indent=1) + "\n")
+        for file in self._files.values():
+            file.close()
+
+
+def dump_database(recorder: Recorder, url: str) -> None:
+    """Add the database's part of the history, as of one moment."""
+    with psycopg2.connect(url) as connection, connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+        for name, query in DATABASE.items():
+            cursor.execute(query)
+            for row in cursor:
+                recorder.add(name, dict(row))
+    connection.close()
+
+
+def load_history(folder: Path) -> History:
+    """Read a history back."""
+    lists = {name: list(_lines(folder / f"{name}.jsonl")) for name in FILES}
+    return History(run=json.loads((folder / "run.json").read_text()), **lists)
+
+
+def _lines(file: Path) -> Iterator[Record]:
+    with file.open() as lines:
+        for line in lines:
+            yield json.loads(line)
+
+
+def by_event(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Records grouped by their event, in their order."""
+    grouped: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        grouped[record["event"]].append(record)
+    return grouped

@@ -1,0 +1,154 @@
+"""The plan of a run: which fault strikes what and when. Drawn from a seed, so that a run can be repeated."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+__all__ = ["CONTROL_PLANS", "KILLS", "Fault", "Kind", "Mix", "RANDOM", "draw_plan", "load_plan", "save_plan"]
+
+
+class Kind(StrEnum):
+    """What a fault does. ``seconds`` of a fault is how long it lasts, where it lasts."""
+
+    KILL = "kill"
+    """SIGKILL one process of a service: the first one, or any of its workers."""
+    TERMINATE = "terminate"
+    """SIGTERM a service, as a deployment does."""
+    PAUSE = "pause"
+    """SIGSTOP one process of a service, SIGCONT after ``seconds``: longer than a lease, so that a zombie comes back."""
+    KILL_BACKEND = "kill-backend"
+    """SIGKILL one process of PostgreSQL: it ends all sessions and recovers by itself."""
+    CRASH_POSTGRES = "crash-postgres"
+    """PostgreSQL stops without a checkpoint and is away for ``seconds``."""
+    KILL_REDIS = "kill-redis"
+    """SIGKILL Redis; it comes back with its data after ``seconds``."""
+    EMPTY_REDIS = "empty-redis"
+    """The same, but it comes back with nothing."""
+    HANG_REDIS = "hang-redis"
+    """SIGSTOP Redis for ``seconds``: connections stay and nobody answers."""
+    FLUSH_REDIS = "flush-redis"
+    """FLUSHALL."""
+    REQUEUE = "requeue"
+    """Processed events are put back in the queue behind Holdfast's back, as a wrong UPDATE of an operator does. Only the
+    processed-event log knows then that their effects are there."""
+
+
+KILLS = frozenset({Kind.KILL, Kind.KILL_BACKEND, Kind.CRASH_POSTGRES, Kind.KILL_REDIS, Kind.EMPTY_REDIS})
+"""What counts as a kill."""
+
+_SERVERS = {
+    Kind.KILL_BACKEND: "postgres", Kind.CRASH_POSTGRES: "postgres", Kind.REQUEUE: "postgres", Kind.KILL_REDIS: "redis",
+    Kind.EMPTY_REDIS: "redis", Kind.HANG_REDIS: "redis", Kind.FLUSH_REDIS: "redis",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One strike.
+
+    Attributes:
+        at: seconds after the start of the faults.
+        target: a service, ``postgres`` or ``redis``.
+        choice: from 0 to 1; which of the target's processes.
+    """
+
+    at: float
+    kind: Kind
+    target: str
+    choice: float = 0.0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """What is drawn, and how often.
+
+    Attributes:
+        per_second: strikes a second, on average.
+        weights: how often each pair of kind and target is drawn, relative to the others.
+        lasting: shortest and longest duration of each kind that lasts, in seconds.
+    """
+
+    per_second: float
+    weights: dict[tuple[Kind, str], float]
+    lasting: dict[Kind, tuple[float, float]]
+
+
+RANDOM = Mix(
+    per_second=0.8,
+    weights={
+        (Kind.KILL, "ingest"): 16,
+        (Kind.KILL, "processor"): 16,
+        (Kind.KILL, "maintenance"): 8,
+        (Kind.KILL, "scheduler"): 4,
+        (Kind.KILL, "ws-gateway"): 10,
+        (Kind.TERMINATE, "ingest"): 2,
+        (Kind.TERMINATE, "processor"): 3,
+        (Kind.TERMINATE, "maintenance"): 2,
+        (Kind.TERMINATE, "ws-gateway"): 2,
+        (Kind.PAUSE, "processor"): 4,
+        (Kind.PAUSE, "maintenance"): 2,
+        (Kind.PAUSE, "ws-gateway"): 1,
+        (Kind.KILL_BACKEND, "postgres"): 2,
+        (Kind.CRASH_POSTGRES, "postgres"): 3,
+        (Kind.KILL_REDIS, "redis"): 3,
+        (Kind.EMPTY_REDIS, "redis"): 2,
+        (Kind.HANG_REDIS, "redis"): 2,
+        (Kind.FLUSH_REDIS, "redis"): 2,
+        (Kind.REQUEUE, "postgres"): 2,
+    },
+    lasting={
+        Kind.PAUSE: (4.0, 8.0),
+        Kind.CRASH_POSTGRES: (0.2, 3.0),
+        Kind.KILL_REDIS: (0.1, 4.0),
+        Kind.EMPTY_REDIS: (0.1, 4.0),
+        Kind.HANG_REDIS: (1.0, 6.0),
+    },
+)
+"""The mix of the real run: about three of four strikes are kills."""
+
+CONTROL_PLANS = {
+    "fence": Mix(0.3, {(Kind.PAUSE, "processor"): 1}, {Kind.PAUSE: (4.5, 7.0)}),
+    "log-uniqueness": Mix(0.5, {(Kind.REQUEUE, "postgres"): 1}, {}),
+    "sweep": Mix(0.2, {(Kind.KILL, "processor"): 1}, {}),
+}
+"""For each negative control the faults that the removed part is there for."""
+
+
+def draw_plan(seed: int, seconds: float, mix: Mix = RANDOM) -> list[Fault]:
+    """Faults for that many seconds, in order; equal for equal arguments.
+
+    Two faults of PostgreSQL, or of Redis, do not overlap, and all are over when the time is.
+    """
+    draw = random.Random(seed)
+    choices, weights = list(mix.weights), list(mix.weights.values())
+    busy_until: dict[str, float] = {}
+    plan = []
+    at = draw.expovariate(mix.per_second)
+    while at < seconds:
+        kind, target = draw.choices(choices, weights)[0]
+        lasts = draw.uniform(*mix.lasting[kind]) if kind in mix.lasting else 0.0
+        fault = Fault(round(at, 3), kind, target, round(draw.random(), 6), round(lasts, 3))
+        if at + lasts < seconds and at >= busy_until.get(_SERVERS.get(kind, ""), 0.0):
+            plan.append(fault)
+            if kind in _SERVERS:
+                busy_until[_SERVERS[kind]] = at + lasts + RECOVERY_SECONDS
+        at += draw.expovariate(mix.per_second)
+    return plan
+
+
+RECOVERY_SECONDS = 2.0
+"""After a server's fault before its next one: time to start."""
+
+
+def save_plan(file: Path, plan: Sequence[Fault]) -> None:
+    """Write a plan as JSON."""
+    file.write_text(json.dumps([asdict(fault) for fault in plan], indent=1) + "\n")
+
+
+def load_plan(file: Path) -> list[Fault]:
+    """Read what :func:`save_plan` wrote."""
+    return [Fault(**{**each, "kind": Kind(each["kind"])}) for each in json.loads(file.read_text())]

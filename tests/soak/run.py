@@ -1,0 +1,190 @@
+"""One run: start a stack, load it, strike, let it settle, write the history, judge it."""
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+
+from holdfast.local.services import SERVICES, is_ready
+from holdfast.local.stack import TENANT, Stack
+
+from . import faults
+from .figures import figures
+from .history import Recorder, dump_database, load_history
+from .live import LiveClients
+from .load import Load, Tenant
+from .plan import Fault, save_plan
+from .rules import Violation, check
+
+__all__ = ["Soak", "Verdict"]
+
+HERE = str(Path(__file__).parent)
+
+LEASE_SECONDS = 3.0
+SETTLE_SECONDS = 60.0
+"""After the faults, until everything must be settled and told."""
+
+SETTINGS = {
+    "HOLDFAST_HANDLERS": "handlers:handlers",
+    "HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS),
+    "HOLDFAST_PROCESSOR_PROCESSES": "2",
+    "HOLDFAST_PROCESSOR_THREADS": "4",
+    "HOLDFAST_INGEST_THREADS": "8",
+}
+
+EFFECT = "CREATE TABLE effect (event_id uuid, attempt int, at timestamptz DEFAULT clock_timestamp())"
+
+OPEN = "SELECT count(*) FROM processing_state WHERE state IN ('queued', 'processing', 'failed')"
+IN_OUTBOX = "SELECT count(*) FROM event_update WHERE published_at IS NULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What came out of a run."""
+
+    figures: dict[str, Any]
+    violations: list[Violation]
+    folder: Path
+
+
+@dataclass
+class Soak:
+    """One run.
+
+    Attributes:
+        plan: what strikes; its faults are over after ``seconds``.
+        folder: where the history goes.
+        python_path: where services look for modules first; a negative control puts broken ones there.
+        sabotage: SQL that breaks the database before the load, for the negative controls.
+        say: told in a line what happens.
+    """
+
+    seed: int
+    seconds: float
+    plan: Sequence[Fault]
+    folder: Path
+    per_second: float = 15.0
+    settle_seconds: float = SETTLE_SECONDS
+    python_path: str = ""
+    sabotage: str = ""
+    say: Callable[[str], None] = lambda _: None
+    _run: dict[str, Any] = field(default_factory=dict)
+
+    def run(self) -> Verdict:
+        """Run it; takes ``seconds``, at most ``settle_seconds``, and some for starting and stopping."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        save_plan(self.folder / "plan.json", self.plan)
+        recorder = Recorder(self.folder)
+        with tempfile.TemporaryDirectory(prefix="holdfast-soak-", ignore_cleanup_errors=True) as data:
+            path = ":".join(filter(None, [self.python_path, HERE]))
+            # Without fsync: processes die here and the machine does not, so what PostgreSQL wrote stays written. With it
+            # each crash is followed by a sync of the whole data folder, for seconds that no fault asked for.
+            stack = Stack(Path(data), settings=SETTINGS, python_path=path, is_durable=False)
+            try:
+                stack.start()
+                self._under_load(stack, recorder)
+            finally:
+                stack.stop()
+                recorder.close(self._run)
+                _keep_logs(stack, self.folder / "logs")
+        return self._judge()
+
+    def _under_load(self, stack: Stack, recorder: Recorder) -> None:
+        stack.postgres.execute(EFFECT, database="holdfast")
+        if self.sabotage:
+            stack.postgres.execute(self.sabotage, database="holdfast")
+        tenants = [
+            Tenant(TENANT, stack.api_key),
+            *(Tenant(name, stack.create_key(name)) for name in ("acme", "zenith")),
+        ]
+        clients = LiveClients(
+            tenants, recorder, seed=self.seed, live_url=stack.live_url, ingest_url=stack.ingest_url,
+            database_url=stack.database_url,
+        )  # fmt: skip
+        load = Load(stack.ingest_url, tenants, recorder, seed=self.seed, per_second=self.per_second)
+        clients.start()
+        _wait(clients.are_subscribed, 30)
+        load.start()
+        self._strike(stack, recorder)
+        self._settle(stack, load, clients)
+        clients.stop()
+        dump_database(recorder, stack.database_url)
+
+    def _strike(self, stack: Stack, recorder: Recorder) -> None:
+        self.say(f"seed {self.seed}: {len(self.plan)} faults in {self.seconds:.0f} s; history in {self.folder}")
+        self._run |= {"seed": self.seed, "lease_seconds": LEASE_SECONDS, "began": time.time()}
+        faults.strike(stack, self.plan, recorder, until_seconds=self.seconds)
+        self._run["faults_ended"] = time.time()
+
+    def _settle(self, stack: Stack, load: Load, clients: LiveClients) -> None:
+        """Wait until all is settled and told, or the time is up: what is then still open is stuck."""
+        self.say("the faults are over; waiting for everything to settle")
+        deadline = time.monotonic() + self.settle_seconds
+        _wait(lambda: _are_ready(stack), self.settle_seconds)
+        self._run["calm_since"] = time.time()
+        load.finish(deadline - time.monotonic())
+        _wait(lambda: _is_settled(stack), deadline - time.monotonic())
+        _wait(lambda: clients.know(_States(stack.database_url)), deadline - time.monotonic())
+        self._run["ended"] = time.time()
+
+    def _judge(self) -> Verdict:
+        history = load_history(self.folder)
+        violations = check(history)
+        counted = figures(history, violations)
+        (self.folder / "figures.json").write_text(json.dumps(counted, indent=1) + "\n")
+        return Verdict(counted, violations, self.folder)
+
+
+def _keep_logs(stack: Stack, folder: Path) -> None:
+    """Copy what the services and servers wrote: a violation is explained there."""
+    shutil.copytree(stack.logs, folder, dirs_exist_ok=True)
+    for server in (stack.postgres, stack.redis):
+        shutil.copy(server.process.log, folder)
+
+
+class _States:
+    """What the database says of each event that topics show; read once."""
+
+    def __init__(self, url: str) -> None:
+        connection = psycopg2.connect(url)
+        with connection, connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT e.id::text, e.tenant, e.audience, s.version, s.state"
+                " FROM event e JOIN processing_state s ON s.event_id = e.id"
+            )
+            self._rows = cursor.fetchall()
+        connection.close()
+
+    def __call__(self, tenant: str, topics: Sequence[str]) -> dict[str, tuple[int, str]]:
+        return {
+            event: (version, state)
+            for event, owner, audience, version, state in self._rows
+            if owner == tenant and (f"tenant:{tenant}" in topics or f"audience:{audience}" in topics)
+        }
+
+
+def _are_ready(stack: Stack) -> bool:
+    return all(
+        is_ready(stack.metrics_url(service.name)) if service.has_metrics else stack.services[service.name].is_running
+        for service in SERVICES
+    )
+
+
+def _is_settled(stack: Stack) -> bool:
+    return all(stack.postgres.execute(each, database="holdfast") == "0" for each in (OPEN, IN_OUTBOX))
+
+
+def _wait(is_done: Callable[[], bool], seconds: float) -> bool:
+    """Whether it was done in time."""
+    deadline = time.monotonic() + seconds
+    while not is_done():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
