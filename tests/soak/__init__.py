@@ -11,5 +11,6 @@
     rules.py     the checker: pure functions from a history to violations
     figures.py   counts and times of a history
     broken.py    the negative controls: a stack whose code is broken on purpose
+    control.py   runs one
     run.py       one run, from start to verdict
 """

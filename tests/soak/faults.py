@@ -5,6 +5,8 @@ import shutil
 import signal
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -66,9 +68,24 @@ class _Striking:
     def strike(self, fault: Fault) -> None:
         """Strike, and record what was hit and until when."""
         at = time.time()
-        hit = self._kinds[fault.kind](fault)
+        is_struck = self._is_up(fault.target)
+        hit = self._kinds[fault.kind](fault) if is_struck else None
         record = {"kind": fault.kind, "target": fault.target, "at": at, "ended": time.time(), "hit": hit}
-        self._recorder.add("faults", record)
+        self._recorder.add("faults" if is_struck else "spared", record)
+
+    def _is_up(self, target: str) -> bool:
+        """Whether the target has come up since it was last struck. Otherwise it is spared: on a slow machine, where a start
+        takes longer than the time between two faults, a service would be down throughout and nothing would be tested.
+        """
+        if target not in self._stack.services or target == "scheduler":
+            return True
+        try:
+            with urllib.request.urlopen(f"{self._stack.metrics_url(target)}/livez", timeout=1):
+                return True
+        except urllib.error.HTTPError:
+            return True
+        except OSError:
+            return False
 
     def _chosen(self, fault: Fault) -> tuple[Guarded, int] | None:
         """The process that the fault's choice falls on; ``None`` while the service is down."""

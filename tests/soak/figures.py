@@ -20,7 +20,8 @@ INTERRUPTS = frozenset({"kill", "pause", "terminate", "kill-backend", "crash-pos
 LABELS = {
     "seconds": "seconds of faults",
     "faults": "faults",
-    "kills": "of which kills",
+    "spared": "faults that found their target still starting",
+    "kills": "of the faults, kills",
     "accepted": "events accepted (202)",
     "duplicates": "of the 202, answered as duplicates",
     "stored": "events in the database",
@@ -35,6 +36,7 @@ LABELS = {
     "settle_p50_seconds": "from the kill to the event's settling, median, s",
     "settle_worst_seconds": "from the kill to the event's settling, worst, s",
     "settled_after_faults_seconds": "from the end of the faults to the last settling, s",
+    "ready_after_faults_seconds": "of which until every service was ready again, s",
     "live_clients": "live clients",
     "live_updates": "live updates received",
     "live_connections_lost": "live connections lost",
@@ -54,6 +56,7 @@ def figures(history: History, violations: Sequence[Violation]) -> dict[str, Any]
         "seed": run["seed"],
         "seconds": round(run["faults_ended"] - run["began"], 1),
         "faults": len(history.faults),
+        "spared": len(history.spared),
         "kills": sum(_is_kill(fault) for fault in history.faults),
         "accepted": len({answer["event"] for answer in history.accepted}),
         "duplicates": sum(answer["is_duplicate"] for answer in history.accepted),
@@ -65,6 +68,7 @@ def figures(history: History, violations: Sequence[Violation]) -> dict[str, Any]
         "doubled": rules["doubled"],
         **_recovery(history),
         "settled_after_faults_seconds": round(max([0.0, *(at - run["faults_ended"] for at in settled)]), 1),
+        "ready_after_faults_seconds": round(run["calm_since"] - run["faults_ended"], 1),
         "live_clients": len(history.clients),
         "live_updates": kinds["update"],
         "live_connections_lost": kinds["lost"],
@@ -88,7 +92,7 @@ def _shown(value: Any) -> str:
 
 def _is_kill(fault: Record) -> bool:
     """A kill that hit nothing, because the target was down, is none."""
-    return fault["kind"] in KILLS and not (fault["kind"] in ("kill", "kill-backend") and fault["hit"] is None)
+    return fault["kind"] in KILLS and (fault["hit"] is not None or fault["kind"] not in ("kill", "kill-backend"))
 
 
 def _recovery(history: History) -> dict[str, Any]:

@@ -45,7 +45,8 @@ class History:
             ready again), ``ended``.
         accepted: one for each 202: tenant, source, ce_id, event, is_duplicate, at.
         refused: answers that no valid event may get: tenant, source, ce_id, status, at; status 0: no answer in time.
-        faults: strikes as they happened: kind, target, pid, at, ended.
+        faults: strikes as they happened: kind, target, at, ended, hit (process id, or the events that were put back).
+        spared: faults that found their target still starting.
         frames: what live clients received, in order, per client: see ``live.py``.
         clients: client → tenant, topics.
         states, updates, log, effects: see :data:`DATABASE`.
@@ -55,6 +56,7 @@ class History:
     accepted: list[Record] = field(default_factory=list)
     refused: list[Record] = field(default_factory=list)
     faults: list[Record] = field(default_factory=list)
+    spared: list[Record] = field(default_factory=list)
     frames: list[Record] = field(default_factory=list)
     clients: list[Record] = field(default_factory=list)
     states: list[Record] = field(default_factory=list)
@@ -63,7 +65,7 @@ class History:
     effects: list[Record] = field(default_factory=list)
 
 
-FILES = ("accepted", "refused", "faults", "frames", "clients", *DATABASE)
+FILES = ("accepted", "refused", "faults", "spared", "frames", "clients", *DATABASE)
 
 
 class Recorder:

@@ -33,7 +33,7 @@ __all__ = ["LiveClients"]
 
 REFRESH_SECONDS = 1800.0
 """A token is valid for an hour."""
-PAUSE_SECONDS = 0.3
+PAUSE_SECONDS = 1.0
 DROP_SECONDS = (5.0, 40.0)
 """After so long, drawn anew each time, a client drops its connection by itself, without a word."""
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 
-__all__ = ["CONTROL_PLANS", "KILLS", "Fault", "Kind", "Mix", "RANDOM", "draw_plan", "load_plan", "save_plan"]
+__all__ = ["KILLS", "Fault", "Kind", "Mix", "RANDOM", "draw_plan", "load_plan", "save_plan"]
 
 
 class Kind(StrEnum):
@@ -78,7 +78,7 @@ class Mix:
 
 
 RANDOM = Mix(
-    per_second=0.8,
+    per_second=1.2,
     weights={
         (Kind.KILL, "ingest"): 16,
         (Kind.KILL, "processor"): 16,
@@ -92,7 +92,7 @@ RANDOM = Mix(
         (Kind.PAUSE, "processor"): 4,
         (Kind.PAUSE, "maintenance"): 2,
         (Kind.PAUSE, "ws-gateway"): 1,
-        (Kind.KILL_BACKEND, "postgres"): 2,
+        (Kind.KILL_BACKEND, "postgres"): 4,
         (Kind.CRASH_POSTGRES, "postgres"): 3,
         (Kind.KILL_REDIS, "redis"): 3,
         (Kind.EMPTY_REDIS, "redis"): 2,
@@ -109,13 +109,6 @@ RANDOM = Mix(
     },
 )
 """The mix of the real run: about three of four strikes are kills."""
-
-CONTROL_PLANS = {
-    "fence": Mix(0.3, {(Kind.PAUSE, "processor"): 1}, {Kind.PAUSE: (4.5, 7.0)}),
-    "log-uniqueness": Mix(0.5, {(Kind.REQUEUE, "postgres"): 1}, {}),
-    "sweep": Mix(0.2, {(Kind.KILL, "processor"): 1}, {}),
-}
-"""For each negative control the faults that the removed part is there for."""
 
 
 def draw_plan(seed: int, seconds: float, mix: Mix = RANDOM) -> list[Fault]:

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,10 @@ HERE = str(Path(__file__).parent)
 
 LEASE_SECONDS = 3.0
 SETTLE_SECONDS = 60.0
-"""After the faults, until everything must be settled and told."""
+"""After the faults, once every service is ready again, until everything must be settled and told."""
+
+READY_SECONDS = 120.0
+"""For starting again what was struck last; two cores take some seconds, a loaded machine more."""
 
 SETTINGS = {
     "HOLDFAST_HANDLERS": "handlers:handlers",
@@ -125,9 +128,9 @@ class Soak:
     def _settle(self, stack: Stack, load: Load, clients: LiveClients) -> None:
         """Wait until all is settled and told, or the time is up: what is then still open is stuck."""
         self.say("the faults are over; waiting for everything to settle")
-        deadline = time.monotonic() + self.settle_seconds
-        _wait(lambda: _are_ready(stack), self.settle_seconds)
+        _wait(lambda: _are_ready(stack), READY_SECONDS)
         self._run["calm_since"] = time.time()
+        deadline = time.monotonic() + self.settle_seconds
         load.finish(deadline - time.monotonic())
         _wait(lambda: _is_settled(stack), deadline - time.monotonic())
         _wait(lambda: clients.know(_States(stack.database_url)), deadline - time.monotonic())
@@ -137,6 +140,8 @@ class Soak:
         history = load_history(self.folder)
         violations = check(history)
         counted = figures(history, violations)
+        lines = (json.dumps(asdict(violation)) + "\n" for violation in violations)
+        (self.folder / "violations.jsonl").write_text("".join(lines))
         (self.folder / "figures.json").write_text(json.dumps(counted, indent=1) + "\n")
         return Verdict(counted, violations, self.folder)
 
