@@ -63,8 +63,8 @@ CONTROLS = {
                 "WHERE s.event_id = :event_id\n",
             ),
         ),
-        Mix(0.4, {(Kind.PAUSE, "processor"): 1}, {Kind.PAUSE: (4.5, 8.0)}),
-        frozenset({"fence", "doubled", "history"}),
+        Mix(0.6, {(Kind.PAUSE, "processor"): 1}, {Kind.PAUSE: (4.5, 8.0)}),
+        frozenset({"fence", "doubled"}),
     ),
     # An event that is queued again although it was processed is processed again.
     "log-uniqueness": Control(
@@ -89,7 +89,7 @@ CONTROLS = {
             ),
         ),
         Mix(0.3, {(Kind.KILL, "processor"): 1}, {}),
-        frozenset({"stuck"}),
+        frozenset({"lease"}),
     ),
 }
 """By the name of what is missing."""

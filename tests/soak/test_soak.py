@@ -1,0 +1,55 @@
+"""The soak itself: a short run with one fault of most kinds, and the negative controls."""
+
+from pathlib import Path
+
+import pytest
+
+from .broken import CONTROLS, Change, Control, break_copy
+from .control import run_control
+from .plan import Fault, Kind, Mix
+from .run import Soak
+
+PLAN = [
+    Fault(0.5, Kind.KILL, "processor", 0.9),
+    Fault(1.0, Kind.KILL_REDIS, "redis", seconds=0.3),
+    Fault(1.5, Kind.KILL, "ingest", 0.9),
+    Fault(2.0, Kind.CRASH_POSTGRES, "postgres", seconds=0.3),
+    Fault(2.5, Kind.KILL, "ws-gateway"),
+    Fault(3.5, Kind.REQUEUE, "postgres"),
+    Fault(4.0, Kind.FLUSH_REDIS, "redis"),
+]
+
+
+def test_a_few_faults_under_load_break_no_promise(tmp_path: Path) -> None:
+    verdict = Soak(1, 5.0, PLAN, tmp_path).run()
+
+    assert verdict.violations == []
+    assert verdict.figures["kills"] == 5
+    assert verdict.figures["accepted"] == verdict.figures["processed"] + verdict.figures["dead"] > 20
+    assert verdict.figures["live_updates"] > 100
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("missing", CONTROLS)
+def test_the_checker_notices_what_is_missing(missing: str, tmp_path: Path) -> None:
+    control = CONTROLS[missing]
+
+    verdict = run_control(control, seed=1, folder=tmp_path)
+
+    assert control.is_caught_by(verdict.violations), verdict.figures
+
+
+@pytest.mark.parametrize("missing", CONTROLS)
+def test_a_control_breaks_a_copy_that_python_can_read(missing: str, tmp_path: Path) -> None:
+    break_copy(CONTROLS[missing], tmp_path)
+
+    for file in tmp_path.rglob("*.py"):
+        compile(file.read_text(), file, "exec")
+
+
+def test_a_control_that_no_longer_fits_the_code_says_so(tmp_path: Path) -> None:
+    stale = Change("libs/common/src/holdfast/storage/lifecycle.py", "this was never there", "")
+
+    with pytest.raises(ValueError, match="0 places"):
+        break_copy(Control((stale,), Mix(1.0, {}, {}), frozenset()), tmp_path)
