@@ -1,6 +1,6 @@
 # Everything starts here. Needs Python 3.11 to 3.13 and make; the rest is set up by tools/bootstrap.
 .DEFAULT_GOAL := help
-.PHONY: help run up down status test soak check locks locks-check alone bench compose-up compose-down compose-test clean setup
+.PHONY: help run up down status test soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test clean setup
 BIN := .venv/bin
 
 help: ## list the targets
@@ -24,7 +24,10 @@ status: setup ## say what runs and where
 test: setup ## run every test against servers of its own (ARGS='-k name' for some)
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak' $(ARGS)
 
-soak: setup ## run the long fault tests (ARGS='-k name' for some)
+soak: setup ## kill everything at random under load, then check (MINUTES=10 SEED=n, or WITHOUT=fence)
+	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(WITHOUT),--without $(WITHOUT))
+
+soak-tests: setup ## run the tests that take long (ARGS='-k name' for some)
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 check: setup ## ruff, mypy (strict) and import-linter

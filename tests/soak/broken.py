@@ -15,7 +15,7 @@ from .rules import Violation
 __all__ = ["CONTROLS", "Control", "break_copy"]
 
 ROOT = Path(__file__).parents[2]
-COMMON = "libs/common/src/holdfast/storage"
+LIFECYCLE = "libs/common/src/holdfast/storage/lifecycle.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +52,13 @@ CONTROLS = {
     "fence": Control(
         (
             Change(
-                f"{COMMON}/lifecycle.py",
-                "      AND s.state = ANY (w.from_states)\n",
-                "      AND (w.held_token IS NOT NULL OR s.state = ANY (w.from_states))\n",
+                LIFECYCLE,
+                "AND s.state = ANY (w.from_states)",
+                "AND (w.held_token IS NOT NULL OR s.state = ANY (w.from_states))",
             ),
-            Change(f"{COMMON}/lifecycle.py", "      AND (w.held_token IS NULL OR s.lease_token = w.held_token)\n", ""),
-            Change(
-                f"{COMMON}/lifecycle.py",
-                "WHERE s.event_id = :event_id AND s.state = 'processing' AND s.lease_token = :lease_token\n",
-                "WHERE s.event_id = :event_id\n",
-            ),
+            Change(LIFECYCLE, "AND (w.held_token IS NULL OR s.lease_token = w.held_token)", ""),
+            Change(LIFECYCLE, "AND s.state = 'processing' AND s.lease_token = :lease_token", ""),
+            Change(LIFECYCLE, "AND s.lease_token = l.held_token", ""),
         ),
         Mix(0.6, {(Kind.PAUSE, "processor"): 1}, {Kind.PAUSE: (4.5, 8.0)}),
         frozenset({"fence", "doubled"}),
@@ -70,22 +67,22 @@ CONTROLS = {
     "log-uniqueness": Control(
         (
             Change(
-                f"{COMMON}/lifecycle.py",
-                "SELECT EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed\n",
-                "SELECT false AS is_processed\n",
+                LIFECYCLE,
+                "SELECT EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed",
+                "SELECT false AS is_processed",
             ),
         ),
         Mix(0.5, {(Kind.REQUEUE, "postgres"): 1}, {}),
         frozenset({"doubled"}),
         sabotage="ALTER TABLE processed_event_log DROP CONSTRAINT pk_processed_event_log",
     ),
-    # Nobody takes an expired lease away.
+    # Nobody takes an expired lease away: neither maintenance nor the processor itself.
     "sweep": Control(
         (
             Change(
-                f"{COMMON}/lifecycle.py",
-                "WHERE state = 'processing' AND lease_expires_at < now()\n",
-                "WHERE state = 'processing' AND lease_expires_at < now() AND false\n",
+                LIFECYCLE,
+                "WHERE state = 'processing' AND lease_expires_at < now()",
+                "WHERE false AND state = 'processing' AND lease_expires_at < now()",
             ),
         ),
         Mix(0.3, {(Kind.KILL, "processor"): 1}, {}),
