@@ -17,6 +17,9 @@ SETTLED = ("processed", "dead")
 INTERRUPTS = frozenset({"kill", "pause", "terminate", "kill-backend", "crash-postgres"})
 """Faults that end an attempt without a word, when they hit the processor or PostgreSQL."""
 
+LASTING = frozenset({"pause", "crash-postgres"})
+"""Of these, those that strike when they begin; the others are over when they have struck."""
+
 LABELS = {
     "seconds": "seconds of faults",
     "faults": "faults",
@@ -111,13 +114,13 @@ def _recovery(history: History) -> dict[str, Any]:
 def _cut_off(history: History) -> Iterator[tuple[float, float | None]]:
     """For each attempt that was cut off: seconds from the fault to the recovery, and to the event's next settling."""
     strikes = [
-        fault["at"]
+        fault["at" if fault["kind"] in LASTING else "ended"]
         for fault in history.faults
         if fault["kind"] in INTERRUPTS and fault["target"] in ("processor", "postgres")
     ]
     for updates in by_event(history.updates).values():
         for claim, recovery in itertools.pairwise(updates):
-            before = [at for at in strikes if claim["at"] - 1 <= at <= recovery["at"]]
+            before = [at for at in strikes if claim["at"] <= at <= recovery["at"]]
             if recovery["reason"] == "recovered" and before:
                 settles = [each["at"] for each in updates if each["at"] > recovery["at"] and each["state"] in SETTLED]
                 yield recovery["at"] - min(before), settles[0] - min(before) if settles else None

@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,30 +47,26 @@ class Load:
         self._stop = threading.Event()
         self._give_up = threading.Event()
         interval = len(tenants) * PRODUCERS / per_second
-        producers = [
+        self._producers = [
             _Producer(url, tenant, recorder, f"{tenant.name}/{number}", seed, interval)
             for tenant in tenants
             for number in range(PRODUCERS)
         ]
-        self._threads = [
-            threading.Thread(target=producer.run, args=(self._stop, self._give_up), daemon=True)
-            for producer in producers
-        ]  # fmt: skip
+        self._pool = ThreadPoolExecutor(len(self._producers), thread_name_prefix="producer")
+        self._running: list[Future[None]] = []
 
     def start(self) -> None:
         """Begin."""
-        for thread in self._threads:
-            thread.start()
+        self._running = [self._pool.submit(each.run, self._stop, self._give_up) for each in self._producers]
 
     def finish(self, timeout_seconds: float) -> None:
         """Make no more events; wait until those under way are answered, and give up after ``timeout_seconds``."""
         self._stop.set()
-        deadline = time.monotonic() + timeout_seconds
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+        wait(self._running, max(0.0, timeout_seconds))
         self._give_up.set()
-        for thread in self._threads:
-            thread.join(4 * TIMEOUT_SECONDS)
+        for future in self._running:
+            future.result()
+        self._pool.shutdown()
 
 
 class _Producer:
