@@ -25,8 +25,9 @@ REQUEUED = 5
 
 REQUEUE = """
 WITH chosen AS (
-    SELECT event_id FROM processing_state WHERE state = 'processed' ORDER BY finished_at DESC LIMIT {limit}
-    FOR UPDATE SKIP LOCKED
+    SELECT s.event_id FROM processing_state s JOIN event e ON e.id = s.event_id
+    WHERE s.state = 'processed' AND e.type <> 'soak.ordered'  -- whose turn was before those that have had theirs since
+    ORDER BY s.finished_at DESC LIMIT {limit} FOR UPDATE OF s SKIP LOCKED
 )
 UPDATE processing_state s SET state = 'queued', version = version + 1, attempt = 0, crashes = 0,
     finished_at = NULL, available_at = now(), next_dispatch_at = now()

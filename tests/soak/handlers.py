@@ -1,12 +1,15 @@
-"""What the events of a soak do. The table ``effect`` has no constraint that could hide a doublet.
+"""What the events of a soak do. The tables ``effect`` and ``call`` have no constraint that could hide a doublet.
 
 Each handler returns its attempt, so that the processed-event log tells whose result was settled. Retries are quick and many:
 attempts that end with PostgreSQL's crash count, and hundreds of crashes must not use an event's attempts up.
 """
 
+import contextlib
+import os
 import time
 from typing import Any
 
+import psycopg2
 from sqlalchemy import text
 
 from holdfast.processor import Backoff, Context, Handlers, Reject
@@ -39,6 +42,27 @@ def flaky(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     if ctx.attempt <= data["fails"]:
         raise RuntimeError("not yet")
     return result
+
+
+@handlers.on("soak.ordered", name="ordered", retry=QUICK, ordering="subject")
+def ordered(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Leaves an effect in its subject's order; the first attempt fails for some."""
+    if ctx.attempt == 1 and data["fails"] == 1:
+        raise RuntimeError("not yet")
+    return _effect(ctx)
+
+
+@handlers.on("soak.outside", name="outside", retry=QUICK, transactional=False)
+def outside(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Calls another service, which is a table written to through a connection of its own, and takes time over it.
+
+    Does not look at ``ctx.cancelled``: what a worker that was taken for lost still does must be refused all the same.
+    """
+    url = os.environ["HOLDFAST_DATABASE_URL"]
+    with contextlib.closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("INSERT INTO call (event_id, key) VALUES (%s, %s)", [str(ctx.event.id), ctx.idempotency_key])
+    time.sleep(data["seconds"])
+    return {"attempt": ctx.attempt}
 
 
 @handlers.on("soak.poison", name="poison", retry=QUICK)

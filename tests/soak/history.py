@@ -20,8 +20,8 @@ Record = dict[str, Any]
 
 DATABASE = {
     "states": """
-        SELECT s.event_id::text AS event, e.tenant, e.audience, e.type, e.source, e.ce_id, s.state, s.version, s.attempt,
-               s.crashes, s.last_error->>'type' AS error, extract(epoch FROM e.received_at)::float8 AS received_at,
+        SELECT s.event_id::text AS event, e.tenant, e.audience, e.type, e.source, e.subject, e.ce_id, s.state, s.version,
+               s.attempt, s.crashes, s.last_error->>'type' AS error, extract(epoch FROM e.received_at)::float8 AS received_at,
                extract(epoch FROM s.lease_expires_at)::float8 AS lease_expires_at
         FROM processing_state s JOIN event e ON e.id = s.event_id""",
     "updates": """
@@ -31,7 +31,8 @@ DATABASE = {
     "log": """
         SELECT event_id::text AS event, handler, attempt, result, extract(epoch FROM processed_at)::float8 AS at
         FROM processed_event_log""",
-    "effects": "SELECT event_id::text AS event, attempt, extract(epoch FROM at)::float8 AS at FROM effect",
+    "effects": "SELECT event_id::text AS event, attempt, extract(epoch FROM at)::float8 AS at FROM effect ORDER BY at",
+    "calls": "SELECT event_id::text AS event, key FROM call",
 }
 """What is read from the database at the end: file → query."""
 
@@ -49,7 +50,7 @@ class History:
         spared: faults that found their target still starting.
         frames: what live clients received, in order, per client: see ``live.py``.
         clients: client → tenant, topics.
-        states, updates, log, effects: see :data:`DATABASE`.
+        states, updates, log, effects, calls: see :data:`DATABASE`.
     """
 
     run: Record = field(default_factory=dict)
@@ -63,6 +64,7 @@ class History:
     updates: list[Record] = field(default_factory=list)
     log: list[Record] = field(default_factory=list)
     effects: list[Record] = field(default_factory=list)
+    calls: list[Record] = field(default_factory=list)
 
 
 FILES = ("accepted", "refused", "faults", "spared", "frames", "clients", *DATABASE)

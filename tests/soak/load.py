@@ -21,7 +21,12 @@ AUDIENCES = 4
 PRODUCERS = 3
 """Of each tenant: one waits for an answer while another sends."""
 
-TYPES = {"soak.plain": 60, "soak.slow": 20, "soak.flaky": 12, "soak.poison": 5, "soak.nobody": 3}
+TYPES = {
+    "soak.plain": 40, "soak.slow": 15, "soak.flaky": 12, "soak.ordered": 12, "soak.outside": 14, "soak.poison": 4,
+    "soak.nobody": 3,
+}  # fmt: skip
+SUBJECTS = 2
+"""Of each producer's ordered events."""
 DUPLICATES = 0.1
 """Share of events that are sent again although they were accepted."""
 
@@ -97,7 +102,8 @@ class _Producer:
         data = {"number": number, "seconds": round(self._draw.uniform(0.2, 1.5), 3), "fails": self._draw.randint(1, 3)}
         return {
             "specversion": "1.0", "id": str(number), "source": self._source, "type": type_,
-            "audience": f"user-{self._draw.randrange(AUDIENCES)}", "datacontenttype": "application/json", "data": data,
+            "subject": f"subject-{self._draw.randrange(SUBJECTS)}", "audience": f"user-{self._draw.randrange(AUDIENCES)}",
+            "datacontenttype": "application/json", "data": data,
         }  # fmt: skip
 
     def _send(self, http: httpx.Client, event: dict[str, Any], give_up: threading.Event) -> None:

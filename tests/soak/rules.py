@@ -16,6 +16,9 @@ OPEN = frozenset({"queued", "processing", "failed"})
 REASONS = {"soak.poison": "poison", "soak.nobody": "no_handler"}
 """Types that end as dead letters, and why. All others are processed."""
 
+OUTSIDE, ORDERED = "soak.outside", "soak.ordered"
+"""Types with an effect elsewhere, in the table ``call``, and with an order within each subject."""
+
 REDIS_FORGETS = frozenset({"kill-redis", "empty-redis", "flush-redis"})
 
 
@@ -74,12 +77,38 @@ def doubled_effects(history: History) -> Iterator[Violation]:
     entries = Counter(entry["event"] for entry in history.log)
     put_back = _put_back(history)
     for state in history.states:
-        event, wanted = state["event"], int(state["state"] == "processed")
-        for what, count in (("effects", effects[event]), ("entries in the log", entries[event])):
+        event, is_processed = state["event"], state["state"] == "processed"
+        for what, count, wanted in (
+            ("effects", effects[event], int(is_processed and state["type"] != OUTSIDE)),
+            ("entries in the log", entries[event], int(is_processed)),
+        ):
             # An event that was put back by hand has its effects whatever becomes of it.
             if count > 1 or (count != wanted and not (count and put_back[event])):
                 rule = "doubled" if count > wanted else "lost"
                 yield Violation(rule, event, f"{count} {what} of an event that is {state['state']}")
+
+
+def one_key_outside(history: History) -> Iterator[Violation]:
+    """The other service saw one idempotency key of each event, and saw it at least once when the event is processed."""
+    calls = by_event(history.calls)
+    for state in history.states:
+        keys = {call["key"] for call in calls.get(state["event"], [])}
+        if len(keys) > 1:
+            yield Violation("doubled", state["event"], f"{len(keys)} idempotency keys")
+        elif not keys and state["type"] == OUTSIDE and state["state"] == "processed":
+            yield Violation("lost", state["event"], "processed without its call to the other service")
+
+
+def in_order(history: History) -> Iterator[Violation]:
+    """Effects of ordered events are in the order of arrival within their subject."""
+    about = {state["event"]: state for state in history.states if state["type"] == ORDERED}
+    arrived: dict[tuple[str, str, str], float] = {}
+    for effect in history.effects:
+        if state := about.get(effect["event"]):
+            lane = (state["tenant"], state["source"], state["subject"])
+            if state["received_at"] < arrived.get(lane, 0.0):
+                yield Violation("order", effect["event"], f"after a younger event of {lane}")
+            arrived[lane] = max(state["received_at"], arrived.get(lane, 0.0))
 
 
 def settled_once(history: History) -> Iterator[Violation]:
@@ -184,8 +213,9 @@ def live_ends_like_the_database(history: History) -> Iterator[Violation]:
 
 
 RULES: tuple[Rule, ...] = (
-    lost, stuck, unanswered, doubled_events, doubled_effects, settled_once, settled_by_the_holder, dead_for_a_reason,
-    versions_rise_by_one, leases_end, live_in_order, gaps_explained, live_ends_like_the_database,
+    lost, stuck, unanswered, doubled_events, doubled_effects, one_key_outside, in_order, settled_once,
+    settled_by_the_holder, dead_for_a_reason, versions_rise_by_one, leases_end, live_in_order, gaps_explained,
+    live_ends_like_the_database,
 )  # fmt: skip
 
 

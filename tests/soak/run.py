@@ -4,7 +4,7 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .load import Load, Tenant
 from .plan import Fault, save_plan
 from .rules import Violation, check
 
-__all__ = ["Soak", "Verdict"]
+__all__ = ["SETTINGS", "Soak", "Verdict"]
 
 HERE = str(Path(__file__).parent)
 
@@ -41,7 +41,10 @@ SETTINGS = {
     "HOLDFAST_INGEST_THREADS": "8",
 }
 
-EFFECT = "CREATE TABLE effect (event_id uuid, attempt int, at timestamptz DEFAULT clock_timestamp())"
+TABLES = """
+CREATE TABLE effect (event_id uuid, attempt int, at timestamptz DEFAULT clock_timestamp());
+CREATE TABLE call (event_id uuid, key text)
+"""
 
 OPEN = "SELECT count(*) FROM processing_state WHERE state IN ('queued', 'processing', 'failed')"
 IN_OUTBOX = "SELECT count(*) FROM event_update WHERE published_at IS NULL"
@@ -64,6 +67,8 @@ class Soak:
         plan: what strikes; its faults are over after ``seconds``.
         folder: where the history goes.
         python_path: where services look for modules first; a negative control puts broken ones there.
+        tenants: who sends events beside the stack's own tenant.
+        settings: of the services.
         sabotage: SQL that breaks the database before the load, for the negative controls.
         say: told in a line what happens.
     """
@@ -74,6 +79,8 @@ class Soak:
     folder: Path
     per_second: float = 15.0
     settle_seconds: float = SETTLE_SECONDS
+    tenants: Sequence[str] = ("acme", "zenith")
+    settings: Mapping[str, str] = field(default_factory=lambda: SETTINGS)
     python_path: str = ""
     sabotage: str = ""
     say: Callable[[str], None] = lambda _: None
@@ -88,7 +95,7 @@ class Soak:
             path = ":".join(filter(None, [self.python_path, HERE]))
             # Without fsync: processes die here and the machine does not, so what PostgreSQL wrote stays written. With it
             # each crash is followed by a sync of the whole data folder, for seconds that no fault asked for.
-            stack = Stack(Path(data), settings=SETTINGS, python_path=path, is_durable=False)
+            stack = Stack(Path(data), settings=self.settings, python_path=path, is_durable=False)
             try:
                 stack.start()
                 self._under_load(stack, recorder)
@@ -99,12 +106,12 @@ class Soak:
         return self._judge()
 
     def _under_load(self, stack: Stack, recorder: Recorder) -> None:
-        stack.postgres.execute(EFFECT, database="holdfast")
+        stack.postgres.execute(TABLES, database="holdfast")
         if self.sabotage:
             stack.postgres.execute(self.sabotage, database="holdfast")
         tenants = [
             Tenant(TENANT, stack.api_key),
-            *(Tenant(name, stack.create_key(name)) for name in ("acme", "zenith")),
+            *(Tenant(name, stack.create_key(name)) for name in self.tenants),
         ]
         clients = LiveClients(
             tenants, recorder, seed=self.seed, live_url=stack.live_url, ingest_url=stack.ingest_url,

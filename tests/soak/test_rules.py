@@ -10,19 +10,26 @@ from .figures import figures
 from .history import History
 from .rules import check
 
-EVENT, POISON = "e1", "e2"
+EVENT, POISON, OUTSIDE = "e1", "e2", "e3"
 
 
 @pytest.fixture
 def history() -> History:
-    """Two events, one processed at its second attempt after a crash, one rejected; one client that saw all of it."""
+    """An event that is processed at its second attempt, after a crash, and one that is rejected, both seen by a client; and one
+    of another tenant that called another service twice."""
     return History(
         run={"seed": 1, "lease_seconds": 3.0, "began": 0.0, "faults_ended": 50.0, "calm_since": 55.0, "ended": 60.0},
-        accepted=[_answer("1", EVENT), _answer("1", EVENT, is_duplicate=True), _answer("2", POISON)],
+        accepted=[
+            _answer("1", EVENT),
+            _answer("1", EVENT, is_duplicate=True),
+            _answer("2", POISON),
+            _answer("1", OUTSIDE, tenant="acme"),
+        ],
         faults=[{"kind": "kill", "target": "processor", "at": 2.0, "ended": 2.0, "hit": 7}],
         states=[
             _state(EVENT, "1", "soak.plain", "processed", 5, attempt=2, crashes=1),
             _state(POISON, "2", "soak.poison", "dead", 3, attempt=1, error="poison"),
+            _state(OUTSIDE, "1", "soak.outside", "processed", 3, attempt=1, tenant="acme"),
         ],
         updates=[
             _update(EVENT, 1, "queued", 1.0),
@@ -33,9 +40,13 @@ def history() -> History:
             _update(POISON, 1, "queued", 1.0),
             _update(POISON, 2, "processing", 1.1, attempt=1),
             _update(POISON, 3, "dead", 1.2, attempt=1),
+            _update(OUTSIDE, 1, "queued", 1.0),
+            _update(OUTSIDE, 2, "processing", 1.1, attempt=1),
+            _update(OUTSIDE, 3, "processed", 1.2, attempt=1),
         ],
-        log=[{"event": EVENT, "handler": "plain", "attempt": 2, "result": {"attempt": 2}, "at": 7.5}],
+        log=[_entry(EVENT, "plain", attempt=2), _entry(OUTSIDE, "outside", attempt=1)],
         effects=[{"event": EVENT, "attempt": 2, "at": 7.4}],
+        calls=[{"event": OUTSIDE, "key": "k"}, {"event": OUTSIDE, "key": "k"}],
         clients=[{"client": "c", "tenant": "demo", "topics": ["tenant:demo"]}],
         frames=[
             _frame("subscribed", "a:0", recovered=None),
@@ -76,6 +87,8 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     ),
     "one identity was accepted as two events": ("doubled", lambda h: h.accepted.append(_answer("1", POISON))),
     "an effect is there twice": ("doubled", lambda h: h.effects.append(dict(h.effects[0]))),
+    "another service saw two keys": ("doubled", lambda h: h.calls.append({"event": OUTSIDE, "key": "another"})),
+    "another service was never called": ("lost", lambda h: h.calls.clear()),
     "a log entry is there twice": ("doubled", lambda h: h.log.append(dict(h.log[0]))),
     "a rejected event left an effect": ("doubled", lambda h: h.effects.append({"event": POISON, "attempt": 1, "at": 1.0})),
     "the effect of a processed event is gone": ("lost", lambda h: h.effects.clear()),
@@ -136,10 +149,24 @@ def test_an_event_put_back_by_hand_may_settle_again_but_leaves_one_effect(histor
     assert {violation.rule for violation in check(history)} == {"doubled", "fence"}
 
 
+def test_events_of_one_subject_have_their_effects_in_the_order_of_arrival(history: History) -> None:
+    lane = {"type": "soak.ordered", "tenant": "demo", "source": "/s", "subject": "x"}
+    history.states[0].update(lane, received_at=1.0)
+    history.states[2].update(lane, received_at=2.0)
+    first, second = {"event": EVENT, "attempt": 1, "at": 3.0}, {"event": OUTSIDE, "attempt": 1, "at": 4.0}
+
+    history.effects[:] = [first, second]
+    assert "order" not in {violation.rule for violation in check(history)}
+
+    history.effects[:] = [second, first]
+    assert "order" in {violation.rule for violation in check(history)}
+
+
 def test_the_figures_say_how_long_an_event_waited_for_its_rescue(history: History) -> None:
     counted = figures(history, check(history))
 
-    assert (counted["accepted"], counted["processed"], counted["dead"]) == (2, 1, 1)
+    assert (counted["accepted"], counted["processed"], counted["dead"]) == (3, 2, 1)
+    assert counted["calls_repeated"] == 1
     assert (counted["recovered"], counted["kills"], counted["duplicates"]) == (1, 1, 1)
     assert (counted["recover_worst_seconds"], counted["settle_worst_seconds"]) == (3.0, 5.5)
 
@@ -152,14 +179,20 @@ def test_the_rules_leave_the_history_as_it_is(history: History) -> None:
     assert history == before
 
 
-def _answer(ce_id: str, event: str, *, is_duplicate: bool = False) -> dict[str, Any]:
-    return {"tenant": "demo", "source": "/s", "ce_id": ce_id, "event": event, "is_duplicate": is_duplicate, "at": 1.0}
+def _answer(ce_id: str, event: str, *, is_duplicate: bool = False, tenant: str = "demo") -> dict[str, Any]:
+    return {
+        "tenant": tenant, "source": "/s", "ce_id": ce_id, "event": event, "is_duplicate": is_duplicate, "at": 1.0,
+    }  # fmt: skip
+
+
+def _entry(event: str, handler: str, *, attempt: int) -> dict[str, Any]:
+    return {"event": event, "handler": handler, "attempt": attempt, "result": {"attempt": attempt}, "at": 7.5}
 
 
 def _state(event: str, ce_id: str, type_: str, state: str, version: int, **more: Any) -> dict[str, Any]:
     return {
-        "event": event, "tenant": "demo", "audience": None, "type": type_, "source": "/s", "ce_id": ce_id, "state": state,
-        "version": version, "crashes": 0, "error": None, "received_at": 1.0, "lease_expires_at": None, **more,
+        "event": event, "tenant": "demo", "audience": None, "type": type_, "source": "/s", "subject": None, "ce_id": ce_id,
+        "state": state, "version": version, "crashes": 0, "error": None, "received_at": 1.0, "lease_expires_at": None, **more,
     }  # fmt: skip
 
 

@@ -7,7 +7,7 @@ import pytest
 from .broken import CONTROLS, Change, Control, break_copy
 from .control import run_control
 from .plan import Fault, Kind, Mix
-from .run import Soak
+from .run import SETTINGS, Soak
 
 PLAN = [
     Fault(0.5, Kind.KILL, "processor", 0.9),
@@ -21,7 +21,9 @@ PLAN = [
 
 
 def test_a_few_faults_under_load_break_no_promise(tmp_path: Path) -> None:
-    verdict = Soak(1, 5.0, PLAN, tmp_path).run()
+    settings = SETTINGS | {"HOLDFAST_PROCESSOR_PROCESSES": "1"}  # starting a process costs seconds of a busy machine
+
+    verdict = Soak(1, 5.0, PLAN, tmp_path, tenants=(), settings=settings).run()
 
     assert verdict.violations == []
     assert verdict.figures["kills"] == 5
