@@ -178,7 +178,7 @@ def live_in_order(history: History) -> Iterator[Violation]:
             if frame["kind"] in ("update", "subscribed", "gap"):
                 place = places.setdefault(frame["topic"], _Place())
                 if wrong := place.move(frame):
-                    yield Violation("live", f"{client} {frame['topic']}", wrong)
+                    yield Violation("live-order", f"{client} {frame['topic']}", wrong)
 
 
 def gaps_explained(history: History) -> Iterator[Violation]:
@@ -192,7 +192,7 @@ def gaps_explained(history: History) -> Iterator[Violation]:
     for (client, topic), count in gaps.items():
         if count > times:
             yield Violation(
-                "live", f"{client} {topic}", f"{count} gaps by epoch, and Redis lost its data {times} times"
+                "live-gap", f"{client} {topic}", f"{count} gaps by epoch, and Redis lost its data {times} times"
             )
 
 
@@ -205,10 +205,12 @@ def live_ends_like_the_database(history: History) -> Iterator[Violation]:
             is_shown = state["tenant"] == client["tenant"] and _shows(client["topics"], state)
             stands, told = (state["version"], state["state"]), knows.pop(state["event"], (0, "nothing"))
             if is_shown and told != stands:
-                yield Violation("live", f"{client['client']} {state['event']}", f"was told {told}, database: {stands}")
+                yield Violation(
+                    "live-state", f"{client['client']} {state['event']}", f"was told {told}, database: {stands}"
+                )
             elif not is_shown and told[0]:
                 yield Violation(
-                    "live", f"{client['client']} {state['event']}", "was told of an event that it may not see"
+                    "live-state", f"{client['client']} {state['event']}", "was told of an event that it may not see"
                 )
 
 

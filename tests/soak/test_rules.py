@@ -15,8 +15,8 @@ EVENT, POISON, OUTSIDE = "e1", "e2", "e3"
 
 @pytest.fixture
 def history() -> History:
-    """An event that is processed at its second attempt, after a crash, and one that is rejected, both seen by a client; and one
-    of another tenant that called another service twice."""
+    """An event that is processed at its second attempt, after a crash, and one that is rejected, both seen by a client; and
+    one of another tenant that called another service twice."""
     return History(
         run={"seed": 1, "lease_seconds": 3.0, "began": 0.0, "faults_ended": 50.0, "calm_since": 55.0, "ended": 60.0},
         accepted=[
@@ -108,18 +108,18 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "a lease went on and on in calm": (
         "lease", lambda h: (h.updates[3].update(at=55.0), h.updates[4].update(at=62.0)),
     ),
-    "a client missed an update without a gap": ("live", lambda h: _drop(h.frames, kind="update", pos="a:3")),
-    "a client received an update twice": ("live", lambda h: h.frames.insert(5, dict(h.frames[4]))),
-    "a client received one update at two places": ("live", lambda h: h.frames[4].update(h.frames[3] | {"pos": "a:4"})),
-    "a client received updates out of order": ("live", lambda h: h.frames.insert(3, h.frames.pop(1))),
-    "a client resumed somewhere else": ("live", lambda h: h.frames[7].update(pos="a:6")),
+    "a client missed an update without a gap": ("live-order", lambda h: _drop(h.frames, kind="update", pos="a:3")),
+    "a client received an update twice": ("live-order", lambda h: h.frames.insert(5, dict(h.frames[4]))),
+    "a client received one update at two places": ("live-order", lambda h: h.frames[4].update(h.frames[3] | {"pos": "a:4"})),
+    "a client received updates out of order": ("live-order", lambda h: h.frames.insert(3, h.frames.pop(1))),
+    "a client resumed somewhere else": ("live-order", lambda h: h.frames[7].update(pos="a:6")),
     "a client was told of a gap that nothing explains": (
-        "live",
+        "live-gap",
         lambda h: h.faults.clear(),
     ),
-    "a client ended with an older state": ("live", lambda h: h.frames.pop()),
-    "a client never heard of an event": ("live", lambda h: _drop(h.frames, event=POISON)),
-    "a client was told of an event that is not its own": ("live", lambda h: h.states[0].update(tenant="acme")),
+    "a client ended with an older state": ("live-state", lambda h: h.frames.pop()),
+    "a client never heard of an event": ("live-state", lambda h: _drop(h.frames, event=POISON)),
+    "a client was told of an event that is not its own": ("live-state", lambda h: h.states[0].update(tenant="acme")),
 }  # fmt: skip
 
 
