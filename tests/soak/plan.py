@@ -78,37 +78,37 @@ class Mix:
 
 
 RANDOM = Mix(
-    per_second=1.2,
+    per_second=1.0,
     weights={
-        (Kind.KILL, "ingest"): 16,
-        (Kind.KILL, "processor"): 16,
-        (Kind.KILL, "maintenance"): 8,
-        (Kind.KILL, "scheduler"): 4,
-        (Kind.KILL, "ws-gateway"): 10,
-        (Kind.TERMINATE, "ingest"): 2,
-        (Kind.TERMINATE, "processor"): 3,
-        (Kind.TERMINATE, "maintenance"): 2,
-        (Kind.TERMINATE, "ws-gateway"): 2,
+        (Kind.KILL, "ingest"): 12,
+        (Kind.KILL, "processor"): 14,
+        (Kind.KILL, "maintenance"): 7,
+        (Kind.KILL, "scheduler"): 3,
+        (Kind.KILL, "ws-gateway"): 8,
+        (Kind.TERMINATE, "ingest"): 1,
+        (Kind.TERMINATE, "processor"): 2,
+        (Kind.TERMINATE, "maintenance"): 1,
+        (Kind.TERMINATE, "ws-gateway"): 1,
         (Kind.PAUSE, "processor"): 4,
         (Kind.PAUSE, "maintenance"): 2,
         (Kind.PAUSE, "ws-gateway"): 1,
-        (Kind.KILL_BACKEND, "postgres"): 4,
-        (Kind.CRASH_POSTGRES, "postgres"): 3,
-        (Kind.KILL_REDIS, "redis"): 3,
-        (Kind.EMPTY_REDIS, "redis"): 2,
+        (Kind.KILL_BACKEND, "postgres"): 7,
+        (Kind.CRASH_POSTGRES, "postgres"): 5,
+        (Kind.KILL_REDIS, "redis"): 5,
+        (Kind.EMPTY_REDIS, "redis"): 3,
         (Kind.HANG_REDIS, "redis"): 2,
         (Kind.FLUSH_REDIS, "redis"): 2,
         (Kind.REQUEUE, "postgres"): 2,
     },
     lasting={
         Kind.PAUSE: (4.0, 8.0),
-        Kind.CRASH_POSTGRES: (0.2, 3.0),
-        Kind.KILL_REDIS: (0.1, 4.0),
-        Kind.EMPTY_REDIS: (0.1, 4.0),
-        Kind.HANG_REDIS: (1.0, 6.0),
+        Kind.CRASH_POSTGRES: (0.2, 2.0),
+        Kind.KILL_REDIS: (0.1, 3.0),
+        Kind.EMPTY_REDIS: (0.1, 3.0),
+        Kind.HANG_REDIS: (1.0, 5.0),
     },
 )
-"""The mix of the real run: about three of four strikes are kills."""
+"""The mix of the real run: about four of five strikes are kills."""
 
 
 def draw_plan(seed: int, seconds: float, mix: Mix = RANDOM) -> list[Fault]:
