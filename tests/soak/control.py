@@ -10,7 +10,7 @@ from .run import Soak, Verdict
 
 __all__ = ["run_control"]
 
-FAULT_SECONDS = 40.0
+FAULT_SECONDS = 60.0
 SETTLE_SECONDS = 20.0
 """Shorter than in a real run: what a control must find is there by then."""
 

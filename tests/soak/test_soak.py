@@ -26,9 +26,10 @@ def test_a_few_faults_under_load_break_no_promise(tmp_path: Path) -> None:
     verdict = Soak(1, 5.0, PLAN, tmp_path, tenants=(), settings=settings).run()
 
     assert verdict.violations == []
-    assert verdict.figures["kills"] == 5
-    assert verdict.figures["accepted"] == verdict.figures["processed"] + verdict.figures["dead"] > 20
-    assert verdict.figures["live_updates"] > 100
+    assert verdict.figures["faults"] + verdict.figures["spared"] == len(PLAN)
+    assert verdict.figures["kills"] >= 2  # of PostgreSQL and Redis, which nothing spares
+    assert verdict.figures["accepted"] == verdict.figures["processed"] + verdict.figures["dead"] > 0
+    assert verdict.figures["live_updates"] > verdict.figures["accepted"]
 
 
 @pytest.mark.soak
