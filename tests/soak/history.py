@@ -77,7 +77,7 @@ class Recorder:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._lock = threading.Lock()
-        self._files = {name: (folder / f"{name}.jsonl").open("w") for name in FILES}
+        self._files = {name: (folder / f"{name}.jsonl").open("w", buffering=1) for name in FILES}
 
     def add(self, name: str, record: Record) -> None:
         """Append one record."""
