@@ -24,13 +24,30 @@ from websockets.sync.client import ClientConnection, connect
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.gateway.app import Gateway
-from holdfast.gateway.protocol import LIMITS, Limits
+from holdfast.gateway.protocol import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, Limits
 from holdfast.gateway.server import LiveServer, config
 from holdfast.local.servers import Valkey, free_port
 from holdfast.messaging.live import Publisher
 from holdfast.runtime.settings import GatewaySettings
 
 SECRET = "a-secret-that-only-these-tests-know"
+
+
+def check_server_frame(text: str | bytes) -> dict[str, Any]:
+    """Every frame that a test receives fits its model, down to the last field."""
+    frame: dict[str, Any] = json.loads(text)
+    model = SERVER_FRAMES[frame["type"]]
+    model.model_validate_json(text)
+    assert set(frame) <= set(model.model_fields), frame
+    assert set(model.model_fields) - model.OPTIONAL <= set(frame), frame
+    return frame
+
+
+def check_client_frame(text: str) -> None:
+    """…and every one that a test sends, unless it is of no type on purpose."""
+    model = CLIENT_FRAMES.get(json.loads(text)["type"])
+    if model is not None:
+        model.model_validate_json(text)
 
 
 class Address:
@@ -78,13 +95,15 @@ class LiveClient:
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
+        self.session = ""
 
     def send(self, **frame: Any) -> None:
-        self.connection.send(json.dumps(frame))
+        text = json.dumps(frame)
+        check_client_frame(text)
+        self.connection.send(text)
 
     def receive(self, *, timeout_seconds: float = 10.0) -> dict[str, Any]:
-        frame: dict[str, Any] = json.loads(self.connection.recv(timeout=timeout_seconds))
-        return frame
+        return check_server_frame(self.connection.recv(timeout=timeout_seconds))
 
     def take(self, kind: str, *, timeout_seconds: float = 10.0) -> dict[str, Any]:
         """The next frame, which has to be of this type (pings aside, which are answered)."""
@@ -98,15 +117,20 @@ class LiveClient:
     def take_updates(self, count: int) -> list[dict[str, Any]]:
         return [self.take("update") for _ in range(count)]
 
-    def close_code(self, *, timeout_seconds: float = 10.0) -> int:
-        """Read whatever still comes; return the code with which the gateway closes."""
+    def frames_until_close(self, *, timeout_seconds: float = 10.0) -> list[dict[str, Any]]:
+        """Whatever still comes before the gateway closes."""
         deadline = time.monotonic() + timeout_seconds
+        frames = []
         with contextlib.suppress(ConnectionClosed):
             while time.monotonic() < deadline:
-                self.connection.recv(timeout=max(0.01, deadline - time.monotonic()))
-        code = self.connection.close_code
-        assert code is not None, "the gateway did not close the connection"
-        return code
+                frames.append(self.receive(timeout_seconds=max(0.01, deadline - time.monotonic())))
+        assert self.connection.close_code is not None, "the gateway did not close the connection"
+        return frames
+
+    def close_code(self, *, timeout_seconds: float = 10.0) -> int:
+        """Read whatever still comes; return the code with which the gateway closes."""
+        self.frames_until_close(timeout_seconds=timeout_seconds)
+        return int(self.connection.close_code or 0)
 
 
 class Tenant:
@@ -192,7 +216,7 @@ def serve(valkey: Valkey, eventually: Callable[..., Any]) -> Iterator[Callable[.
         def start(limits: Limits = LIMITS, *, linger_seconds: float = 5.0, **settings: Any) -> Address:
             values = {"redis_url": SecretStr(valkey.url()), "live_token_secret": SecretStr(SECRET)} | settings
             made = Gateway(GatewaySettings(**values), limits=limits, linger_seconds=linger_seconds)
-            server = LiveServer(config(made.app, host="127.0.0.1", port=0), made.endpoint)
+            server = LiveServer(config(made.app, host="127.0.0.1", port=0), made.clients)
             thread = threading.Thread(target=server.run)
             thread.start()
             running.callback(thread.join, 20)
@@ -223,7 +247,7 @@ def join(open_live: Callable[..., LiveClient]) -> Join:
     def join_one(address: Address, token: str | None = None, *topics: str, **hello: Any) -> LiveClient:
         client = open_live(address)
         client.send(type="hello", v=1, token=token, topics=list(topics), **hello)
-        client.take("welcome")
+        client.session = client.take("welcome")["session"]
         return client
 
     return join_one

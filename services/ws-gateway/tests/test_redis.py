@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from pydantic import SecretStr
 from websockets.exceptions import InvalidStatus
 
 from holdfast.local.servers import Valkey
@@ -125,19 +126,22 @@ def test_what_was_published_while_the_connection_was_gone_is_caught_up_with(
     assert (gap["reason"], offsets([gap])) == ("trimmed", [3])
 
 
-def test_a_flushed_redis_is_a_gap_at_the_next_update(gateway: Any, join: Any, tenant: Any) -> None:
-    client = join(gateway, tenant.token(), tenant.topic)
+def test_l10_a_flushed_redis_is_a_gap_though_no_connection_broke(
+    own_valkey: Valkey, own_tenant: Any, serve: Callable[..., Any], join: Any
+) -> None:
+    client = join(serve(redis_url=SecretStr(own_valkey.url())), own_tenant.token(), own_tenant.topic, "audience:quiet")
     client.take("subscribed")
-    tenant.publish(1, 2)
+    client.take("subscribed")
+    own_tenant.publish(1, 2)
     client.take_updates(2)
 
-    tenant.redis.flushall()
-    tenant.publish(3)
-    gap = client.take("gap")
-    tenant.publish(4)
+    own_tenant.redis.flushall()
+    gaps = [client.take("gap"), client.take("gap")]
+    own_tenant.publish(3)
 
-    assert (gap["reason"], gap["refetch"]) == ("epoch", True)
-    assert offsets([gap, client.take("update")]) == [1, 2]
+    assert {gap["topic"] for gap in gaps} == {own_tenant.topic, "audience:quiet"}
+    assert {(gap["reason"], gap["refetch"], offsets([gap])[0]) for gap in gaps} == {("epoch", True, 0)}
+    assert offsets([client.take("update")]) == [1]
 
 
 def test_a_restarted_redis_is_a_gap_and_goes_on(

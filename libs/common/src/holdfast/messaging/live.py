@@ -19,16 +19,23 @@ from holdfast.messaging.contracts import encode_update
 __all__ = [
     "PUBLISH_SCRIPT",
     "READ_SCRIPT",
+    "REVOCATIONS_CHANNEL",
     "Publisher",
     "TopicKeys",
     "TopicReading",
     "parse_message",
     "parse_reading",
+    "revocation_keys",
+    "revoke",
     "topic_keys",
 ]
 
 PUBLISH_SCRIPT = files(__package__).joinpath("publish.lua").read_text()
 READ_SCRIPT = files(__package__).joinpath("read.lua").read_text()
+
+
+REVOCATIONS_CHANNEL = b"live:revocations"
+"""Told the key of every revocation as it is made, so that gateways look at once."""
 
 
 class TopicKeys(NamedTuple):
@@ -66,6 +73,32 @@ def parse_message(payload: bytes) -> tuple[str, int, bytes]:
     position, _, body = payload.partition(b" ")
     epoch, _, offset = position.rpartition(b":")
     return epoch.decode(), int(offset), body
+
+
+def revocation_keys(tenant: str, *, sub: str, jti: str) -> tuple[str, str]:
+    """Where Redis says that a token counts no more: one key for it alone, and one for its subject.
+
+    The first one exists or not. The second one holds a second since 1970: tokens issued up to it are revoked.
+    """
+    return f"live:revoked:token:{tenant}:{jti}", f"live:revoked:subject:{tenant}:{sub}"
+
+
+def revoke(client: "redis.Redis", tenant: str, *, seconds: int, jti: str | None = None, sub: str | None = None) -> None:
+    """Revoke one live token (``jti``), or all that a subject has by now (``sub``); open connections end at once.
+
+    Args:
+        seconds: how long it is remembered; at least the longest life of a token, after which the token's own end counts.
+
+    Raises:
+        redis.exceptions.RedisError: nothing is revoked.
+    """
+    token, subject = revocation_keys(tenant, sub=sub or "", jti=jti or "")
+    now = client.time()[0]
+    with client.pipeline(transaction=True) as pipeline:
+        for key in [token] * bool(jti) + [subject] * bool(sub):
+            pipeline.set(key, now, ex=seconds)
+            pipeline.publish(REVOCATIONS_CHANNEL, key)
+        pipeline.execute()
 
 
 class Publisher:

@@ -127,6 +127,9 @@ class GatewaySettings(LiveSettings):
     """Verifies live tokens (HS256); shared with ingest."""
     allowed_origins: list[str] = Field(default_factory=list)
     """Browser origins that may connect, as JSON (``["https://app.example.com"]``); empty: same host only."""
+    connections_per_subject: int = Field(default=1000, ge=1, le=1_000_000)
+    """Open live connections of one token subject, on all gateways together. A token made without ``sub`` has its API key for
+    a subject, with all that use it; where every user has a subject, a few dozen are plenty."""
 
 
 class ClientSettings(ProcessSettings):

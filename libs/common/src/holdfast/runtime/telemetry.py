@@ -62,6 +62,7 @@ class Log:
     DISCONNECTED: Final = "client disconnected"
     CLIENT_FAILED: Final = "live connection failed"
     REDIS_RESUBSCRIBED: Final = "redis connection came back; catching up"
+    REDIS_FLUSHED: Final = "redis was flushed; reading every topic again"
 
 
 class Metrics:

@@ -31,7 +31,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, _exit)
     gateway = Gateway(settings)
     serve_health(settings.metrics_host, settings.metrics_port, gateway.checks, is_alive=gateway.is_alive)
-    LiveServer(config(gateway.app, host=settings.gateway_host, port=settings.gateway_port), gateway.endpoint).run()
+    LiveServer(config(gateway.app, host=settings.gateway_host, port=settings.gateway_port), gateway.clients).run()
     return 0
 
 

@@ -9,9 +9,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from holdfast.gateway.endpoint import LiveEndpoint
-from holdfast.gateway.hub import LINGER_SECONDS, Hub, State
+from holdfast.gateway.clients import Clients
+from holdfast.gateway.endpoint import LiveEndpoint, Origins
+from holdfast.gateway.hub import LINGER_SECONDS, Hub
 from holdfast.gateway.protocol import LIMITS, Limits
+from holdfast.gateway.session import Sessions
 from holdfast.gateway.source import CONNECT_SECONDS, Source
 from holdfast.gateway.tokens import TokenVerifier
 from holdfast.runtime.health import Check, readiness
@@ -31,26 +33,35 @@ class Gateway:
         self, settings: GatewaySettings, *, limits: Limits = LIMITS, linger_seconds: float = LINGER_SECONDS
     ) -> None:
         window_seconds = settings.live_window_seconds
+        self.clients = Clients()
         self._source = Source(settings.redis_url.get_secret_value(), window_seconds=window_seconds)
         self._hub = Hub(
             self._source,
             limits,
             window_seconds=window_seconds,
-            on_state=self._announce,
+            on_state=self.clients.announce,
             linger_seconds=linger_seconds,
         )
-        self.endpoint = LiveEndpoint(
+        self._sessions = Sessions(
+            self._source.client,
+            node=self._source.node,
+            limits=limits,
+            connections_per_subject=settings.connections_per_subject,
+        )
+        endpoint = LiveEndpoint(
             self._hub,
+            self.clients,
+            self._sessions,
             TokenVerifier(settings.live_token_secret.get_secret_value()),
             limits=limits,
             node=settings.node_name,
-            allowed_origins=settings.allowed_origins,
+            origins=Origins(settings.allowed_origins),
         )
         self._tasks: list[asyncio.Task[None]] = []
         self.checks = {"redis": Check(self._probe)}
         self.app = Starlette(
             routes=[
-                WebSocketRoute("/v1/live", self.endpoint.serve),
+                WebSocketRoute("/v1/live", endpoint.serve),
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
             ],
@@ -61,13 +72,11 @@ class Gateway:
         """Whether every task that must run for ever still does."""
         return not any(task.done() for task in self._tasks)
 
-    def _announce(self, state: State) -> None:
-        self.endpoint.announce(state)
-
     @contextlib.asynccontextmanager
     async def _lifespan(self, _: Starlette) -> AsyncIterator[None]:
         self._tasks = [
-            asyncio.create_task(self._source.run(self._hub), name="redis source"),
+            asyncio.create_task(self._source.run(self._hub, self._sessions), name="redis source"),
+            asyncio.create_task(self._sessions.run(), name="sessions"),
             asyncio.create_task(self._hub.sweep(), name="topic sweep"),
         ]
         # A process that has just started should not refuse its first client for a connect that takes a millisecond.
@@ -79,6 +88,8 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._hub.close()
+        # The last ones have just been closed. Once, and briefly: whoever comes back elsewhere does not wait for this.
+        await self._sessions.flush()
         await self._source.aclose()
 
     def _probe(self) -> None:

@@ -44,11 +44,11 @@ class CloseCode(IntEnum):
     TAKEN_OVER = 4503
     """The session was resumed on another connection."""
     TOO_MANY_CONNECTIONS = 4504
-    """The subject or the tenant has as many connections as it may."""
+    """The subject has as many connections as it may."""
     VERSION = 4505
     """A protocol version that this gateway does not speak."""
     REVOKED = 4506
-    """The right to be here was withdrawn."""
+    """The token, or every token of its subject, was revoked."""
 
     @property
     def is_terminal(self) -> bool:

@@ -1,8 +1,11 @@
 """What a client says after its ``hello``, and what comes of it."""
 
 import asyncio
+import contextlib
+import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Protocol
 
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.position import Position
@@ -14,7 +17,6 @@ from holdfast.gateway.hub import Hub
 from holdfast.gateway.protocol import (
     ClientFrame,
     Error,
-    Hello,
     Limits,
     Pong,
     RequestId,
@@ -25,12 +27,16 @@ from holdfast.gateway.protocol import (
     Unsubscribe,
 )
 from holdfast.gateway.resume import join
-from holdfast.gateway.timers import Heart, TokenClock
+from holdfast.gateway.session import Session, Sessions
+from holdfast.gateway.timers import TokenClock
 from holdfast.gateway.tokens import TokenVerifier, is_allowed
 from holdfast.gateway.topic import Subscription
-from holdfast.messaging.contracts import LiveTokenV1
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
 
-__all__ = ["Conversation"]
+__all__ = ["Conversation", "LifeSign"]
+
+log = logging.get(__name__)
 
 JOINS_PER_TOPIC = 4
 """Joins that may wait, for each topic that a connection may have: a client that asks faster than Redis answers."""
@@ -38,30 +44,68 @@ JOINS_PER_TOPIC = 4
 Join = tuple[Subscription, Position | None, RequestId | None]
 
 
+class LifeSign(Protocol):
+    """Keeps the connection from looking dead: ``timers.Heart``, ``timers.Pulse``."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def pong(self) -> None:
+        """The client answered."""
+
+    def stop(self) -> None:
+        """No more signs."""
+
+
 class Conversation:
     """One client's topics and rights. :meth:`handle` never waits, so inbound frames are always read (pongs among them);
-    joining topics, which does wait for Redis and for the client, is :meth:`run_joins`'s, one after the other.
+    joining topics, which does wait for Redis and for the client, is a task's, one after the other.
     """
 
     def __init__(
-        self, connection: Connection, claims: LiveTokenV1, *, hub: Hub, verifier: TokenVerifier, limits: Limits
+        self,
+        connection: Connection,
+        session: Session,
+        *,
+        hub: Hub,
+        sessions: Sessions,
+        verifier: TokenVerifier,
+        limits: Limits,
+        heart: LifeSign,
     ) -> None:
         self._connection = connection
-        self._claims = claims
+        self._session = session
+        self._claims = session.claims
         self._hub = hub
+        self._sessions = sessions
         self._verifier = verifier
         self._limits = limits
-        self._heart = Heart(connection, limits)
+        self._heart = heart
         self._token_clock = TokenClock(connection, limits)
         self._subscriptions: dict[str, Subscription] = {}
         self._joins: deque[Join] = deque()
         self._has_joins = asyncio.Event()
 
-    def start(self, hello: Hello) -> None:
-        """Begin to ping, watch the token, and subscribe the topics that came with the ``hello``."""
-        self._heart.start()
-        self._token_clock.set(self._claims.exp)
-        self._subscribe((TopicSince(topic=name, since=hello.positions.get(name)) for name in hello.topics), None)
+    @contextlib.asynccontextmanager
+    async def running(self, topics: Sequence[str], positions: Mapping[str, str]) -> AsyncIterator[None]:
+        """Ping, watch the token and join topics meanwhile; begin with these and those of the session."""
+        joins = asyncio.create_task(self._run_joins(), name="live joins")
+        joins.add_done_callback(lambda task: _close_on_failure(task, self._connection))
+        began = time.monotonic()
+        log.info(Log.CONNECTED, tenant=self._claims.tenant, session=self._session.id)
+        try:
+            self._start(topics, positions)
+            yield
+        finally:
+            joins.cancel()
+            self._end()
+            log.info(
+                Log.DISCONNECTED,
+                tenant=self._claims.tenant,
+                session=self._session.id,
+                code=self._connection.close_code,
+                seconds=round(time.monotonic() - began, 3),
+            )
 
     def handle(self, frame: ClientFrame) -> None:
         """Act on a frame.
@@ -81,22 +125,30 @@ class Conversation:
                 self._refresh(token, request_id)
             case _:
                 raise Closing(CloseCode.PROTOCOL, "one hello a connection, as its first frame")
+        self._sessions.keep(self._session, self._subscriptions, self._claims)
 
-    async def run_joins(self) -> None:
-        """Join topics in the order they were asked for, until cancelled."""
-        while True:
-            await self._has_joins.wait()
-            self._has_joins.clear()
-            while self._joins:
-                await self._join(*self._joins.popleft())
+    def _start(self, topics: Sequence[str], positions: Mapping[str, str]) -> None:
+        self._heart.start()
+        self._token_clock.set(self._claims.exp)
+        names = dict.fromkeys([*topics, *self._session.topics])
+        self._subscribe((TopicSince(topic=name, since=positions.get(name)) for name in names), None)
+        self._sessions.keep(self._session, self._subscriptions, self._claims)
 
-    def end(self) -> None:
+    def _end(self) -> None:
         """Leave every topic and stop every clock."""
         self._heart.stop()
         self._token_clock.stop()
         for subscription in self._subscriptions.values():
             self._hub.unsubscribe(subscription)
         self._subscriptions.clear()
+
+    async def _run_joins(self) -> None:
+        """Join topics in the order they were asked for, until cancelled."""
+        while True:
+            await self._has_joins.wait()
+            self._has_joins.clear()
+            while self._joins:
+                await self._join(*self._joins.popleft())
 
     def _subscribe(self, requests: Iterable[TopicSince], request_id: RequestId | None) -> None:
         for request in requests:
@@ -171,3 +223,11 @@ class Conversation:
             self._unsubscribe(name)
             message = f"the new token does not grant {name}; its updates end here"
             self._connection.send(Error(id=request_id, code="forbidden", message=message, temporary=False))
+
+
+def _close_on_failure(task: asyncio.Task[None], connection: Connection) -> None:
+    """A bug in joining must not leave a client waiting for a ``subscribed`` that never comes."""
+    if task.cancelled():
+        return
+    log.error(Log.CLIENT_FAILED, exc_info=task.exception())
+    connection.close(CloseCode.INTERNAL, "internal error; connect again")

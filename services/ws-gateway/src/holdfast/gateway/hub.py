@@ -123,6 +123,12 @@ class Hub:
         self._behind = set(self._topics)
         self._settle()
 
+    def on_flushed(self) -> None:
+        """Find the new epoch of every topic; quiet ones would not tell of it for minutes."""
+        for topic in self._topics.values():
+            topic.feed.recheck()
+            self._read_if_due(topic)
+
     # --- tasks
 
     async def sweep(self) -> None:

@@ -65,6 +65,9 @@ class Limits:
     token_grace_s: float = 25.0
     """From a token's expiry to the close, for a client that refreshes when it is told."""
     session_ttl_s: int = 600
+    """How long a session outlives its last connection; as long as the window by default."""
+    session_refresh_s: float = 20.0
+    """Between two writes of an open connection's session."""
     gap_jitter_ms: int = 2000
     """Clients of one topic learn of a gap in the same instant; they spread their refetches over this long."""
 
@@ -105,7 +108,8 @@ class Hello(ClientFrame):
     type: Literal["hello"] = "hello"
     v: Literal[1]
     token: str
-    session: str | None = Field(default=None, max_length=64)
+    session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
+    """Of an earlier ``welcome``: its topics come back by themselves, and its other connection is closed (4503)."""
     topics: list[TopicText] = Field(default_factory=list)
     positions: dict[TopicText, PositionText] = Field(default_factory=dict)
 
@@ -161,7 +165,7 @@ class Welcome(ServerFrame):
 
     type: Literal["welcome"] = "welcome"
     session: str
-    """Another one than was asked for: the session is unknown here and the client subscribes its topics again."""
+    """Another one than was asked for: that one has expired, and only what the ``hello`` named is subscribed."""
     ttl_s: int
     ping_s: float
     """A client that hears nothing for this long and the time to answer may take the connection for dead."""

@@ -5,7 +5,7 @@ import socket
 import uvicorn
 from starlette.types import ASGIApp
 
-from holdfast.gateway.endpoint import LiveEndpoint
+from holdfast.gateway.clients import Clients
 from holdfast.gateway.wire import LiveProtocol
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
@@ -24,9 +24,9 @@ GRACEFUL_SECONDS = 3
 class LiveServer(uvicorn.Server):
     """uvicorn closes every WebSocket with 1012 the moment it is told to stop; here they are drained first."""
 
-    def __init__(self, settings: uvicorn.Config, endpoint: LiveEndpoint) -> None:
+    def __init__(self, settings: uvicorn.Config, clients: Clients) -> None:
         super().__init__(settings)
-        self._endpoint = endpoint
+        self._clients = clients
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -37,7 +37,7 @@ class LiveServer(uvicorn.Server):
         log.info(Log.STOPPING)
         for server in self.servers:
             server.close()
-        await self._endpoint.drain()
+        await self._clients.drain()
         await super().shutdown(sockets)
         log.info(Log.STOPPED)
 

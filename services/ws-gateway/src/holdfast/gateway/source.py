@@ -18,11 +18,11 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from holdfast.messaging.live import READ_SCRIPT, TopicKeys, TopicReading, parse_reading
+from holdfast.messaging.live import READ_SCRIPT, REVOCATIONS_CHANNEL, TopicKeys, TopicReading, parse_reading
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["Listener", "Source"]
+__all__ = ["Listener", "Notified", "Source"]
 
 log = logging.get(__name__)
 
@@ -30,6 +30,8 @@ FENCE_SECONDS = 2.0
 """Between two messages to ourselves."""
 FENCE_LOST_SECONDS = 4.0
 """Unseen for this long, the connection counts as dead. A hung Redis, or a network that drops packets, raises nothing."""
+MARK_SECONDS = 60
+"""A mark that is gone earlier says that Redis was flushed: no connection breaks then, and a quiet topic would not tell."""
 CONNECT_SECONDS = 2.0
 COMMAND_SECONDS = 1.0
 """For a reading; it only has to be shorter than a client's patience, since it is tried again."""
@@ -58,6 +60,19 @@ class Listener(Protocol):
     def on_up(self) -> None:
         """It is back. Confirmations follow."""
 
+    def on_flushed(self) -> None:
+        """Redis has forgotten everything, and the connection is the same."""
+
+
+class Notified(Protocol):
+    """Told what other processes say to this one, by the same task: ``session.Sessions``."""
+
+    def on_notice(self, channel: bytes, payload: bytes) -> None:
+        """A message to this node, or to all of them."""
+
+    def on_flushed(self) -> None:
+        """As for :class:`Listener`."""
+
 
 class _Silent(redis.exceptions.TimeoutError):
     """The fence was not seen in time."""
@@ -72,18 +87,20 @@ class Source:
         self._pubsub = ConnectionPool.from_url(
             url, protocol=2, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS, retry=retry
         )
-        self._client = redis.asyncio.Redis.from_url(
+        self.client = redis.asyncio.Redis.from_url(
             url, socket_timeout=COMMAND_SECONDS, socket_connect_timeout=COMMAND_SECONDS, retry=retry
         )
-        self._read = self._client.register_script(READ_SCRIPT)
+        """For commands; they are answered in time or raise."""
+        self.node = f"live:node:{secrets.token_hex(8)}".encode()
+        """This process's channel, by which others reach it and it hears itself; and a key that is there while it lives."""
+        self._read = self.client.register_script(READ_SCRIPT)
         self._window_seconds = window_seconds
         self._reading_slots = asyncio.Semaphore(READINGS_AT_ONCE)
         self._wanted: set[bytes] = set()
         self._requests: deque[tuple[str, bytes]] = deque()
         self._has_requests = asyncio.Event()
         self._is_listening = False
-        self._fence = f"live:fence:{secrets.token_hex(8)}".encode()
-        self._fence_seen_at = 0.0
+        self._heard_at = 0.0
         self.has_tried = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
 
@@ -107,7 +124,7 @@ class Source:
             arguments = ["" if since is None else since, replay_limit, self._window_seconds]
             return parse_reading(await self._read(keys=[keys.meta, keys.stream], args=arguments))
 
-    async def run(self, listener: Listener) -> None:
+    async def run(self, listener: Listener, notified: Notified) -> None:
         """Keep the connection until cancelled."""
         failures = 0
         while True:
@@ -116,7 +133,7 @@ class Source:
                     failures = 0
                     self.has_tried.set()
                     listener.on_up()
-                    await self._listen(connection, listener)
+                    await self._listen(connection, listener, notified)
             except* (RedisError, OSError) as errors:
                 log.warning(Log.REDIS_UNAVAILABLE, error=type(errors.exceptions[0]).__name__)
                 if errors.subgroup(_Silent):
@@ -131,7 +148,7 @@ class Source:
 
     async def aclose(self) -> None:
         """Close every connection."""
-        await self._client.aclose()
+        await self.client.aclose()
         await self._pubsub.aclose()
 
     @contextlib.asynccontextmanager
@@ -141,33 +158,35 @@ class Source:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await connection.connect()  # type: ignore[no-untyped-call]
                 # A stopped server still completes a TCP connect, so it has to answer something.
-                await connection.send_command("SUBSCRIBE", self._fence)
+                await connection.send_command("SUBSCRIBE", self.node, REVOCATIONS_CHANNEL)
                 await connection.read_response()
             yield connection
         finally:
             await connection.disconnect(nowait=True)
 
-    async def _listen(self, connection: Connection, listener: Listener) -> None:
+    async def _listen(self, connection: Connection, listener: Listener, notified: Notified) -> None:
         self._requests = deque(("SUBSCRIBE", channel) for channel in self._wanted)
         self._has_requests.set()
-        self._fence_seen_at = asyncio.get_running_loop().time()
+        self._heard_at = asyncio.get_running_loop().time()
         self._is_listening = True
         try:
             async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._receive(connection, listener), name="redis messages")
+                tasks.create_task(self._receive(connection, listener, notified), name="redis messages")
                 tasks.create_task(self._send_requests(connection), name="redis subscriptions")
-                tasks.create_task(self._watch(), name="redis fence")
+                tasks.create_task(self._watch(listener, notified), name="redis fence")
         finally:
             self._is_listening = False
 
-    async def _receive(self, connection: Connection, listener: Listener) -> None:
+    async def _receive(self, connection: Connection, listener: Listener, notified: Notified) -> None:
         now = asyncio.get_running_loop().time
         while True:
             reply: list[Any] = await connection.read_response()
             kind, channel, payload = reply
             if kind == b"message":
-                if channel == self._fence:
-                    self._fence_seen_at = now()
+                if channel == self.node and not payload:
+                    self._heard_at = now()
+                elif channel in (self.node, REVOCATIONS_CHANNEL):
+                    notified.on_notice(channel, payload)
                 else:
                     listener.on_message(channel, payload)
             elif kind == b"subscribe":
@@ -189,14 +208,28 @@ class Source:
             channels.append(self._requests.popleft()[1])
         return command, channels
 
-    async def _watch(self) -> None:
+    async def _watch(self, listener: Listener, notified: Notified) -> None:
         loop = asyncio.get_running_loop()
+        was_marked = False
         while True:
             with contextlib.suppress(RedisError, OSError):
-                await self._client.publish(self._fence, b"")
+                is_marked = await self._fence()
+                if was_marked and not is_marked:
+                    log.warning(Log.REDIS_FLUSHED)
+                    listener.on_flushed()
+                    notified.on_flushed()
+                was_marked = True
             await asyncio.sleep(FENCE_SECONDS)
-            if loop.time() - self._fence_seen_at > FENCE_LOST_SECONDS:
+            if loop.time() - self._heard_at > FENCE_LOST_SECONDS:
                 raise _Silent("the pub/sub connection has gone silent")
+
+    async def _fence(self) -> bool:
+        """Say something to ourselves, and leave a mark in Redis; whether the last mark was still there."""
+        async with self.client.pipeline(transaction=False) as pipeline:
+            pipeline.publish(self.node, b"")
+            pipeline.set(self.node, b"", ex=MARK_SECONDS, get=True)
+            _, mark = await pipeline.execute()
+        return mark is not None
 
     def _request(self, command: str, channel: bytes) -> None:
         if self._is_listening:  # otherwise the next connection starts with all that is wanted

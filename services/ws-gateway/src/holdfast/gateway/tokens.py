@@ -1,16 +1,19 @@
 """Live tokens: who a client is, which topics it may see, until when."""
 
+import contextlib
 import re
+from collections.abc import Iterable
 
 import jwt
 from pydantic import ValidationError
 
-from holdfast.domain.topics import is_granted
+from holdfast.domain.errors import InvalidTopic
+from holdfast.domain.topics import check_topic, is_granted
 from holdfast.gateway.close_codes import CloseCode
 from holdfast.gateway.codec import Closing
 from holdfast.messaging.contracts import LIVE_AUDIENCE, LiveTokenV1
 
-__all__ = ["TokenVerifier", "is_allowed"]
+__all__ = ["TokenVerifier", "allowed_topics", "is_allowed"]
 
 ALGORITHMS = ["HS256"]
 """An allow-list. The algorithm that a token names for itself is its sender's choice (``none``, say)."""
@@ -58,6 +61,15 @@ class TokenVerifier:
 def is_allowed(topic: str, claims: LiveTokenV1) -> bool:
     """Whether the token grants this topic."""
     return is_granted(topic, grants=claims.topics, tenant=claims.tenant)
+
+
+def allowed_topics(names: Iterable[str], claims: LiveTokenV1) -> list[str]:
+    """Those that are topics and granted, each once and in its usual spelling."""
+    found: dict[str, None] = {}
+    for name in names:
+        with contextlib.suppress(InvalidTopic):
+            found[check_topic(name)] = None
+    return [topic for topic in found if is_allowed(topic, claims)]
 
 
 def _refusal(why: str) -> Closing:
