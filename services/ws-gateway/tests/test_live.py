@@ -7,8 +7,6 @@ from typing import Any
 from uuid import uuid4
 
 from holdfast.gateway.protocol import SERVER_FRAMES
-from holdfast.messaging.contracts import encode_update
-from holdfast.messaging.live import topic_keys
 
 
 def offsets(frames: list[dict[str, Any]]) -> list[int]:
@@ -181,21 +179,19 @@ def test_resume_without_anything_missed(gateway: Any, join: Any, tenant: Any) ->
     assert (end["recovered"], end["pos"]) == (True, start)
 
 
-def test_a_resume_is_told_of_updates_that_the_gateway_has_not_heard_of_yet(
-    gateway: Any, join: Any, tenant: Any
-) -> None:
-    client = join(gateway, tenant.token(), tenant.topic)
-    start = client.take("subscribed")["pos"]
-    # Written to the window by hand, as if its message were still on its way to the gateway.
-    epoch = start.partition(":")[0]
-    meta, stream, _ = topic_keys(tenant.name, tenant.topic)
-    tenant.redis.hset(meta, mapping={"epoch": epoch, "offset": 1})
-    tenant.redis.xadd(stream, {"u": encode_update(tenant.update(1))}, id="1-0")
+def test_a_resume_is_told_of_everything_published_before_it_was_asked_for(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token())
+    watcher = join(gateway, tenant.token(), tenant.topic)
+    start = watcher.take("subscribed")["pos"]
 
-    client.send(type="subscribe", id=1, topics=[{"topic": tenant.topic, "since": start}])
+    for round_ in range(1, 11):
+        tenant.publish(*range(20 * round_ - 19, 20 * round_ + 1))
+        client.send(type="subscribe", id=round_, topics=[{"topic": tenant.topic, "since": start}])
+        missed = client.take_updates(20 * round_)
+        client.send(type="unsubscribe", id=round_, topics=[tenant.topic])
 
-    assert versions(client.take_updates(1)) == [1]
-    assert client.take("subscribed")["pos"] == f"{epoch}:1"
+        assert versions(missed) == list(range(1, 20 * round_ + 1))
+        assert client.take("subscribed")["pos"] == missed[-1]["pos"]
 
 
 def test_resume_on_another_gateway(gateway: Any, join: Any, tenant: Any, serve: Callable[..., Any]) -> None:

@@ -7,8 +7,10 @@ from typing import Literal
 
 from redis.exceptions import RedisError
 
+from holdfast.domain.position import Position
 from holdfast.gateway.feed import Message, Stage
 from holdfast.gateway.protocol import Limits
+from holdfast.gateway.replay import Replay, Replays
 from holdfast.gateway.source import Source
 from holdfast.gateway.topic import Sink, Subscription, Topic
 from holdfast.messaging.live import TopicReading, parse_message, topic_keys
@@ -50,6 +52,7 @@ class Hub:
         self._linger_seconds = linger_seconds
         self._recheck_seconds = window_seconds / RECHECKS_PER_WINDOW
         self._topics: dict[bytes, Topic] = {}
+        self._replays: dict[Topic, Replays] = {}
         self._behind: set[bytes] = set()
         self._is_connected = False
         self.state: State = "degraded"
@@ -75,13 +78,23 @@ class Hub:
         if not topic.subscriptions and topic.linger is None:
             topic.linger = asyncio.get_running_loop().call_later(self._linger_seconds, self._drop, topic)
 
-    async def read(self, topic: Topic, since: int) -> TopicReading:
-        """A reading for one client.
+    async def replay(self, topic: Topic, since: Position) -> Replay:
+        """What a client at ``since`` has missed, at least up to what was published before this call.
+
+        Most often that is in memory, and then asks Redis nothing but whether all has been heard. The answer is the topic's
+        position until the caller awaits something else.
 
         Raises:
             redis.exceptions.RedisError: no answer in time; it may be asked again.
         """
-        return await self._source.read(topic.keys, since, replay_limit=self._limits.replay)
+        await topic.live()
+        if topic.history.after(since) is not None:
+            await self._source.heard()
+            position = await topic.live()
+            frames = topic.history.after(since)
+            if frames is not None:
+                return Replay(None, position, frames)
+        return await self._replays_of(topic).after(since)
 
     # --- for the source
 
@@ -151,6 +164,8 @@ class Hub:
         readers = [topic.reader for topic in self._topics.values() if topic.reader is not None]
         for reader in readers:
             reader.cancel()
+        for replays in self._replays.values():
+            replays.cancel()
         await asyncio.gather(*readers, return_exceptions=True)
 
     def _topic(self, tenant: str, name: str) -> Topic:
@@ -162,6 +177,16 @@ class Hub:
             self._source.want(channel)
         return topic
 
+    def _replays_of(self, topic: Topic) -> Replays:
+        async def read(since: int) -> TopicReading:
+            return await self._source.read(topic.keys, since, replay_limit=self._limits.replay)
+
+        replays = self._replays.get(topic)
+        if replays is None:
+            replays = Replays(topic.history, read=read, frame=topic.update, replay_limit=self._limits.replay)
+            self._replays[topic] = replays
+        return replays
+
     def _drop(self, topic: Topic) -> None:
         channel = topic.keys.channel.encode()
         del self._topics[channel]
@@ -169,6 +194,8 @@ class Hub:
         self._source.unwant(channel)
         if topic.reader is not None:
             topic.reader.cancel()
+        if (replays := self._replays.pop(topic, None)) is not None:
+            replays.cancel()
         self._settle()
 
     def _read_if_due(self, topic: Topic) -> None:

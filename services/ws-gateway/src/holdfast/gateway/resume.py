@@ -1,17 +1,17 @@
 """How a client joins a topic: from a position, or from now on."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 from redis.exceptions import RedisError
 
 from holdfast.domain.position import Position
 from holdfast.gateway.codec import Frame
-from holdfast.gateway.feed import Message, shortfall
 from holdfast.gateway.hub import Hub
 from holdfast.gateway.protocol import Limits, RequestId, ServerFrame, Subscribed
+from holdfast.gateway.replay import Replay
 from holdfast.gateway.topic import Subscription
-from holdfast.messaging.live import TopicReading
 
 __all__ = ["Outbox", "join"]
 
@@ -45,50 +45,42 @@ async def join(
     The subscription has been registered before and holds what it is offered meanwhile. Between the end marker and its
     start there is no ``await``: a message in that moment would be neither held nor live.
     """
-    here = await subscription.topic.live()
     if since is None:
+        here = await subscription.topic.live()
         _go_live(subscription, here, None, request_id, outbox)
         return
-    # Read even when ``since`` is where the topic stands here: Redis may be ahead of its messages, and what was published
-    # before the client asked belongs before the end marker.
-    reading = await _read(subscription, since, hub)
-    reason = shortfall(since, reading, replay_limit=limits.replay)
-    if reason is None and not await _replay(subscription, reading, outbox, limits):
+    replay = await _replay(subscription, since, hub)
+    if not await _send(subscription, replay.frames, outbox, limits) or subscription.is_ended:
         return
-    if subscription.is_ended:
-        return
-    position = Position(reading.epoch, reading.top)
-    if reason is not None:
-        outbox.send(subscription.topic.gap(reason, position))
-    _go_live(subscription, position, reason is None, request_id, outbox)
+    if replay.reason is not None:
+        outbox.send(subscription.topic.gap(replay.reason, replay.position))
+    _go_live(subscription, replay.position, replay.reason is None, request_id, outbox)
 
 
-async def _read(subscription: Subscription, since: Position, hub: Hub) -> TopicReading:
+async def _replay(subscription: Subscription, since: Position, hub: Hub) -> Replay:
     while True:
         try:
-            return await hub.read(subscription.topic, since.offset)
+            return await hub.replay(subscription.topic, since)
         except RedisError:
             await asyncio.sleep(RETRY_SECONDS)
-            await subscription.topic.live()
 
 
-async def _replay(subscription: Subscription, reading: TopicReading, outbox: Outbox, limits: Limits) -> bool:
-    """Queue the entries, in parts that leave the queue room for other topics. ``False``: the connection ends.
+async def _send(subscription: Subscription, missed: Sequence[Frame], outbox: Outbox, limits: Limits) -> bool:
+    """Queue frames, in parts that leave the queue room for other topics. ``False``: the connection ends.
 
     500 updates of 64 KiB are thirty times the queue: a replay goes as fast as the client reads.
     """
     frames = size = 0
-    for offset, body in reading.entries:
+    for frame in missed:
         if frames >= limits.queue_frames // 4 or size >= limits.queue_bytes // 4:
             if not await outbox.room():
                 return False
             frames = size = 0
         if subscription.is_ended:
             return True
-        frame = subscription.topic.frame(Message(reading.epoch, offset, body))
         outbox.enqueue(frame)
         frames, size = frames + 1, size + len(frame.payload)
-    return await outbox.room()
+    return await outbox.room() if missed else True
 
 
 def _go_live(

@@ -6,6 +6,7 @@ nothing any more and learns that it was taken over. Positions are the client's; 
 """
 
 import asyncio
+import contextlib
 import json
 import random
 import secrets
@@ -32,6 +33,7 @@ RETRY_SECONDS = 0.5
 COUNTED_REFRESHES = 3
 """A connection counts against its subject's limit until this many refreshes are missed: its node is dead then."""
 SAVES_AT_ONCE = 200
+OPENING_ATTEMPTS = 3
 OPENINGS_AT_ONCE = 16
 """More at once only queue up in Redis's single thread, each on a connection of its own."""
 
@@ -93,9 +95,7 @@ class Sessions:
             Closing: the session is somebody else's, the token is revoked, or the subject has too many connections.
             redis.exceptions.RedisError: no answer in time.
         """
-        keys, arguments = self._opening(claims, asked, topics)
-        async with self._opening_slots:
-            outcome, *details = await self._open_script(keys=keys, args=arguments)
+        outcome, *details = await self._run_opening(*self._opening(claims, asked, topics))
         if not details:
             raise _refusal(outcome)
         id_, generation, kept = details
@@ -157,6 +157,14 @@ class Sessions:
                 self._due = dict.fromkeys(batch) | self._due
                 return False
         return True
+
+    async def _run_opening(self, keys: list[str], arguments: list[Any]) -> Any:
+        """Repeated when no answer came: should it have been carried out, then doing so again changes nothing else."""
+        async with self._opening_slots:
+            for _ in range(OPENING_ATTEMPTS - 1):
+                with contextlib.suppress(RedisError):
+                    return await self._open_script(keys=keys, args=arguments)
+            return await self._open_script(keys=keys, args=arguments)
 
     async def _save(self, batch: list[Session]) -> None:
         async with self._client.pipeline(transaction=False) as pipeline:

@@ -18,6 +18,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from holdfast.gateway.echo import Echo
 from holdfast.messaging.live import READ_SCRIPT, REVOCATIONS_CHANNEL, TopicKeys, TopicReading, parse_reading
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
@@ -101,6 +102,7 @@ class Source:
         self._has_requests = asyncio.Event()
         self._is_listening = False
         self._heard_at = 0.0
+        self._echo = Echo(lambda payload: self.client.publish(self.node, payload))
         self.has_tried = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
 
@@ -124,6 +126,16 @@ class Source:
             arguments = ["" if since is None else since, replay_limit, self._window_seconds]
             return parse_reading(await self._read(keys=[keys.meta, keys.stream], args=arguments))
 
+    async def heard(self) -> None:
+        """Wait until every message that was published before this call has been told to the listener.
+
+        Raises:
+            redis.exceptions.RedisError: the connection broke meanwhile, or is not there.
+        """
+        if not self._is_listening:
+            raise redis.exceptions.ConnectionError("no pub/sub connection")
+        await self._echo.wait()
+
     async def run(self, listener: Listener, notified: Notified) -> None:
         """Keep the connection until cancelled."""
         failures = 0
@@ -139,6 +151,7 @@ class Source:
                 if errors.subgroup(_Silent):
                     failures = 1  # it has been away for seconds already
             listener.on_lost()
+            self._echo.lost()
             if failures > 0:
                 # The first failure is tried again at once: a connection that was merely cut is no outage to tell of.
                 listener.on_down()
@@ -183,8 +196,9 @@ class Source:
             reply: list[Any] = await connection.read_response()
             kind, channel, payload = reply
             if kind == b"message":
-                if channel == self.node and not payload:
+                if channel == self.node and payload.isdigit():
                     self._heard_at = now()
+                    self._echo.heard(payload)
                 elif channel in (self.node, REVOCATIONS_CHANNEL):
                     notified.on_notice(channel, payload)
                 else:
@@ -226,7 +240,7 @@ class Source:
     async def _fence(self) -> bool:
         """Say something to ourselves, and leave a mark in Redis; whether the last mark was still there."""
         async with self.client.pipeline(transaction=False) as pipeline:
-            pipeline.publish(self.node, b"")
+            pipeline.publish(self.node, b"0")
             pipeline.set(self.node, b"", ex=MARK_SECONDS, get=True)
             _, mark = await pipeline.execute()
         return mark is not None

@@ -7,11 +7,15 @@ from holdfast.domain.position import GapReason, Position
 from holdfast.gateway.close_codes import CloseCode
 from holdfast.gateway.codec import Frame, update_frame, update_prefix
 from holdfast.gateway.feed import Feed, Jump, Message, Stage, Step
+from holdfast.gateway.history import History
 from holdfast.gateway.protocol import Gap, Limits
 from holdfast.messaging.live import topic_keys
 from holdfast.runtime.telemetry import Metrics
 
 __all__ = ["Sink", "Subscription", "Topic"]
+
+HISTORY_BYTES = 256 * 1024
+"""Of each topic's last updates; with the usual half kilobyte an update this is as much as may be replayed."""
 
 
 class Sink(Protocol):
@@ -32,6 +36,7 @@ class Topic:
         self.name = name
         self.keys = topic_keys(tenant, name)
         self.feed = Feed(replay_limit=limits.replay)
+        self.history = History(frames=limits.replay, size_bytes=HISTORY_BYTES)
         self.subscriptions: set[Subscription] = set()
         self.reader: asyncio.Task[None] | None = None
         """The task that reads for the feed, while there is one."""
@@ -55,6 +60,7 @@ class Topic:
         """Hand steps of the feed to every subscription. Each frame is made once."""
         for step in steps:
             frame = self.frame(step)
+            self._remember(step, frame)
             for subscription in self.subscriptions:
                 subscription.offer(step, frame)
             if isinstance(step, Jump):
@@ -62,17 +68,29 @@ class Topic:
             else:
                 Metrics.delivered.inc(len(self.subscriptions))
         if self.feed.stage is Stage.LIVE:
+            if self.history.end != self.feed.position and self.feed.position is not None:
+                self.history.begin(self.feed.position)
             self._is_live.set()
 
     def frame(self, step: Step) -> Frame:
         """An ``update`` or a ``gap``."""
         if isinstance(step, Message):
-            return update_frame(self._prefix, step.epoch, step.offset, step.body)
+            return self.update(*step)
         return Frame(self.gap(step.reason, step.position).encode())
+
+    def update(self, epoch: str, offset: int, body: bytes) -> Frame:
+        """An ``update`` frame of this topic."""
+        return update_frame(self._prefix, epoch, offset, body)
 
     def gap(self, reason: GapReason, position: Position) -> Gap:
         """A ``gap`` frame of this topic."""
         return Gap(topic=self.name, reason=reason, pos=str(position), jitter_ms=self._gap_jitter_ms)
+
+    def _remember(self, step: Step, frame: Frame) -> None:
+        if isinstance(step, Message):
+            self.history.append(Position(step.epoch, step.offset), frame)
+        else:
+            self.history.begin(step.position)
 
 
 class Subscription:
