@@ -17,7 +17,15 @@ from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.local.servers import Valkey
 from holdfast.messaging.broker import redis_client
-from holdfast.messaging.live import READ_SCRIPT, Publisher, TopicReading, parse_message, parse_reading, topic_keys
+from holdfast.messaging.live import (
+    MAX_UPDATE_BYTES,
+    READ_SCRIPT,
+    Publisher,
+    TopicReading,
+    parse_message,
+    parse_reading,
+    topic_keys,
+)
 
 WINDOW_SECONDS = 600
 TOPIC = "audience:user-1"
@@ -210,6 +218,18 @@ def test_a_reading_is_never_a_part_of_what_was_missed(live: Live) -> None:
 
     assert (reading.top, reading.first, reading.entries) == (5, 3, [])
     assert [offset for offset, _ in live.read(2).entries] == [3, 4, 5]
+
+
+def test_an_update_that_is_too_long_is_published_without_its_largest_details(live: Live) -> None:
+    detail = {"result": "日" * 30_000, "error": {"type": "E", "message": "x" * 60_000}, "reason": "y" * 9_000}
+    live.publish(detail=detail)
+    live.publish(detail={"result": "x" * 65_000})
+
+    bodies = [body for _, body in live.read(0).entries]
+    [first, second] = [json.loads(body)["detail"] for body in bodies]
+    assert first == {"reason": "y" * 9_000, "truncated": ["error", "result"]}
+    assert second == {"result": "x" * 65_000}
+    assert all(len(body) <= MAX_UPDATE_BYTES for body in bodies)
 
 
 def test_flushall_begins_a_new_epoch_at_offset_one(live: Live) -> None:

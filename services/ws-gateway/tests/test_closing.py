@@ -23,6 +23,7 @@ from holdfast.gateway.protocol import LIMITS
         ('{"type":"hello","v":2}', 4505),
         ("x" * 8193, 4500),
         ("x" * 17 * 1024, 4500),
+        ("x" * 100 * 1024, 4500),
     ],
 )
 def test_a_first_frame_that_is_no_good_hello(gateway: Any, open_live: Any, first: str | bytes, code: int) -> None:

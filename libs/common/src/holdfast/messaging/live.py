@@ -5,8 +5,9 @@ of two tenants never meet. All of it may vanish at any time: PostgreSQL's outbox
 """
 
 import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, NamedTuple
 
@@ -17,6 +18,7 @@ from holdfast.domain.update import Update
 from holdfast.messaging.contracts import encode_update
 
 __all__ = [
+    "MAX_UPDATE_BYTES",
     "PUBLISH_SCRIPT",
     "READ_SCRIPT",
     "REVOCATIONS_CHANNEL",
@@ -33,6 +35,9 @@ __all__ = [
 PUBLISH_SCRIPT = files(__package__).joinpath("publish.lua").read_text()
 READ_SCRIPT = files(__package__).joinpath("read.lua").read_text()
 
+
+MAX_UPDATE_BYTES = 64 * 1024
+"""Of an update's body. A slow client is allowed 1 MiB of frames, so a single one must stay small beside that."""
 
 REVOCATIONS_CHANNEL = b"live:revocations"
 """Told the key of every revocation as it is made, so that gateways look at once."""
@@ -101,6 +106,20 @@ def revoke(client: "redis.Redis", tenant: str, *, seconds: int, jti: str | None 
         pipeline.execute()
 
 
+def _bounded_body(update: Update) -> str:
+    """The update's body, without the largest details where it would be too long; ``truncated`` then names them.
+
+    An update that is not published at all would be a hole, and one that is cut anywhere no JSON. The event's API has it all.
+    """
+    detail, truncated = dict(update.detail), []
+    while len((body := encode_update(replace(update, detail=detail))).encode()) > MAX_UPDATE_BYTES:
+        largest = max((name for name in detail if name != "truncated"), key=lambda name: len(json.dumps(detail[name])))
+        truncated.append(largest)
+        del detail[largest]
+        detail["truncated"] = sorted(truncated)
+    return body
+
+
 class Publisher:
     """Writes updates into the live window, each at most once.
 
@@ -140,4 +159,4 @@ class Publisher:
         topics = [topic_keys(update.tenant, topic) for topic in update.topics]
         keys = [f"live:once:{update.event_id}:{update.version}:{update.step}"]
         keys += [name for topic in topics for name in (topic.meta, topic.stream)]
-        return keys, [encode_update(update), *self._window, *(topic.channel for topic in topics)]
+        return keys, [_bounded_body(update), *self._window, *(topic.channel for topic in topics)]

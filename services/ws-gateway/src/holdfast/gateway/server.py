@@ -15,7 +15,7 @@ __all__ = ["LiveServer", "config"]
 log = logging.get(__name__)
 
 MAX_MESSAGE_BYTES = 64 * 1024
-"""uvicorn's own limit, answered with 1009. Above the protocol's, so that a frame that is merely too long gets its code."""
+"""Longest frame that is taken off the wire at all. Above the protocol's own limit, whose refusal can say more."""
 
 GRACEFUL_SECONDS = 3
 """For what is left after the drain: HTTP requests, and clients that did not answer their close frame."""

@@ -12,6 +12,8 @@ from typing import cast
 
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode as StandardCode
+from websockets.http11 import Request
 
 from holdfast.gateway.close_codes import CloseCode
 
@@ -37,6 +39,16 @@ class LiveProtocol(WebSocketsSansIOProtocol):
         if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        fail = self.conn.fail
+
+        def fail_by_our_codes(code: int, reason: str = "") -> None:
+            # The standard's 1009 is below 4500, which says: come back; and what is too long will be so again.
+            fail(CloseCode.PROTOCOL if code == StandardCode.MESSAGE_TOO_BIG else code, reason)
+
+        self.conn.fail = fail_by_our_codes  # type: ignore[method-assign]
 
     async def run_asgi(self) -> None:
         # Nothing here reads a query string, and a token put there by mistake must not reach a log line.
