@@ -1,8 +1,11 @@
 """Real gateways, as processes or (with limits that a test can wait for) in a thread, and a client that reads frames."""
 
 import contextlib
+import http.client
 import json
 import os
+import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -12,6 +15,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 import jwt
@@ -24,7 +28,7 @@ from websockets.sync.client import ClientConnection, connect
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.gateway.app import Gateway
-from holdfast.gateway.protocol import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, Limits
+from holdfast.gateway.protocol import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, SSE_FRAMES, Limits
 from holdfast.gateway.server import LiveServer, config
 from holdfast.local.servers import Valkey, free_port
 from holdfast.messaging.live import Publisher
@@ -117,6 +121,21 @@ class LiveClient:
     def take_updates(self, count: int) -> list[dict[str, Any]]:
         return [self.take("update") for _ in range(count)]
 
+    def take_until(self, is_last: Callable[[dict[str, Any]], bool]) -> list[dict[str, Any]]:
+        """Every frame up to one that is the last."""
+        frames = [self.receive()]
+        while not is_last(frames[-1]):
+            frames.append(self.receive())
+        return frames
+
+    def drop(self) -> None:
+        """Cut the connection without a goodbye, as a network does."""
+        sock = self.connection.socket
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        # The library's reader holds the socket too; a shutdown wakes it, and the lingering close then resets.
+        sock.shutdown(socket.SHUT_RDWR)
+        sock.close()
+
     def frames_until_close(self, *, timeout_seconds: float = 10.0) -> list[dict[str, Any]]:
         """Whatever still comes before the gateway closes."""
         deadline = time.monotonic() + timeout_seconds
@@ -131,6 +150,54 @@ class LiveClient:
         """Read whatever still comes; return the code with which the gateway closes."""
         self.frames_until_close(timeout_seconds=timeout_seconds)
         return int(self.connection.close_code or 0)
+
+
+class StreamClient:
+    """One event stream, read as the standard says."""
+
+    def __init__(self, address: Address, path: str, headers: dict[str, str]) -> None:
+        host, _, port = address.http.removeprefix("http://").partition(":")
+        self.connection = http.client.HTTPConnection(host, int(port), timeout=10)
+        self.connection.request("GET", path, headers={"Accept": "text/event-stream", **headers})
+        self.response = self.connection.getresponse()
+        self.last_event_id = ""
+        self.comments = 0
+        self.retry_ms: int | None = None
+
+    def receive(self) -> dict[str, Any]:
+        """The data of the next event; ``EOFError`` at the end of the stream."""
+        kind, data = "message", ""
+        while line := self.response.readline():
+            field, _, value = line.decode().rstrip("\n").partition(": ")
+            if field == "event":
+                kind = value
+            elif field == "data":
+                data += value
+            elif field == "id":
+                self.last_event_id = value
+            elif field == "retry":
+                self.retry_ms = int(value)
+            elif line.startswith(b":"):
+                self.comments += 1
+            elif line == b"\n" and data:
+                frame: dict[str, Any] = json.loads(data)
+                SSE_FRAMES[kind].model_validate_json(data)
+                assert frame["type"] == kind
+                return frame
+        raise EOFError
+
+    def take(self, kind: str) -> dict[str, Any]:
+        """The next event, which has to be of this name."""
+        frame = self.receive()
+        assert frame["type"] == kind, frame
+        return frame
+
+    def take_updates(self, count: int) -> list[dict[str, Any]]:
+        return [self.take("update") for _ in range(count)]
+
+    def close(self) -> None:
+        self.response.close()
+        self.connection.close()
 
 
 class Tenant:
@@ -163,6 +230,9 @@ class Tenant:
 
     def publish_updates(self, *updates: Update) -> None:
         self._publisher.publish(updates)
+
+
+OpenStream = Callable[..., StreamClient]
 
 
 class Join(Protocol):
@@ -236,6 +306,29 @@ def open_live() -> Iterator[Callable[..., LiveClient]]:
             # A client that never reads would not see the answer to its close either.
             options = {"compression": None, "close_timeout": 1} | options
             return LiveClient(opened.enter_context(connect(address.live, **options)))
+
+        yield open_one
+
+
+@pytest.fixture
+def open_stream() -> Iterator[OpenStream]:
+    """GET an event stream; with a token in the header, or with whatever else the query has."""
+    with contextlib.ExitStack() as opened:
+
+        def open_one(
+            address: Address,
+            *topics: str,
+            token: str = "",
+            last_event_id: str = "",
+            query: dict[str, str] | None = None,
+        ) -> StreamClient:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            if last_event_id:
+                headers["Last-Event-ID"] = last_event_id
+            path = f"/v1/live/sse?{urlencode({'topics': ','.join(topics)} | (query or {}))}"
+            client = StreamClient(address, path, headers)
+            opened.callback(client.close)
+            return client
 
         yield open_one
 

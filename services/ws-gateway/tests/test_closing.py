@@ -1,6 +1,8 @@
 """Every way in which a connection ends, with its code."""
 
 import contextlib
+import subprocess
+import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +28,7 @@ from holdfast.gateway.protocol import LIMITS
         ("x" * 100 * 1024, 4500),
     ],
 )
-def test_a_first_frame_that_is_no_good_hello(gateway: Any, open_live: Any, first: str | bytes, code: int) -> None:
+def test_l24_a_first_frame_that_is_no_good_hello(gateway: Any, open_live: Any, first: str | bytes, code: int) -> None:
     client = open_live(gateway)
 
     client.connection.send(first)
@@ -58,7 +60,7 @@ def test_a_second_hello(gateway: Any, join: Any, tenant: Any) -> None:
     assert client.close_code() == 4500
 
 
-def test_a_hundred_commands_at_once(gateway: Any, join: Any, tenant: Any) -> None:
+def test_l24_a_hundred_commands_at_once(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token())
 
     with contextlib.suppress(ConnectionClosed):  # it may come while there is still something to send
@@ -68,13 +70,13 @@ def test_a_hundred_commands_at_once(gateway: Any, join: Any, tenant: Any) -> Non
     assert client.close_code() == 4006
 
 
-def test_no_hello(serve: Callable[..., Any], open_live: Any) -> None:
+def test_l24_no_hello(serve: Callable[..., Any], open_live: Any) -> None:
     client = open_live(serve(replace(LIMITS, hello_s=0.2)))
 
     assert client.close_code() == 4007
 
 
-def test_no_pong(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
+def test_l19_no_pong(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
     client = join(serve(replace(LIMITS, ping_s=0.2, pong_s=0.3)), tenant.token())
 
     client.take("ping")
@@ -99,7 +101,7 @@ def test_a_page_of_the_same_host_or_an_allowed_origin(serve: Callable[..., Any],
         client.take("welcome")
 
 
-def test_an_expired_token_is_told_and_then_closed(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
+def test_l17_an_expired_token_is_told_and_then_closed(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
     client = join(serve(replace(LIMITS, token_grace_s=0.5)), tenant.token(seconds=1), tenant.topic)
     client.take("subscribed")
 
@@ -111,7 +113,7 @@ def test_an_expired_token_is_told_and_then_closed(serve: Callable[..., Any], joi
     assert client.close_code() == 4004
 
 
-def test_a_refreshed_token_keeps_the_connection(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
+def test_l17_a_refreshed_token_keeps_the_connection(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
     client = join(serve(replace(LIMITS, token_grace_s=1.0)), tenant.token(seconds=1), tenant.topic)
     client.take("subscribed")
     client.take("error")
@@ -148,7 +150,7 @@ def test_a_refresh_with_a_wrong_token(gateway: Any, join: Any, tenant: Any, chan
     assert client.close_code() == code
 
 
-def test_a_client_that_never_reads_is_let_go_and_resumes_completely(
+def test_l18_a_client_that_never_reads_is_let_go_and_resumes_completely(
     gateway: Any, open_live: Any, join: Any, tenant: Any, eventually: Callable[..., Any]
 ) -> None:
     # A small window of its own: the client's library stops reading the socket at once, and its kernel buffers little.
@@ -160,11 +162,15 @@ def test_a_client_that_never_reads_is_let_go_and_resumes_completely(
     brisk.take("subscribed")
     before = closed_with(gateway, 4002)
 
-    filler = "x" * 60_000
+    filler, memory, waits = "x" * 60_000, resident_kib(gateway), []
     for version in range(1, 201):
         tenant.publish(version, detail={"filler": filler})
+        published_at = time.monotonic()
         assert brisk.take("update")["event"]["version"] == version
+        waits.append(time.monotonic() - published_at)
 
+    assert sorted(waits)[197] < 1.0, "the other client waits for nobody"
+    assert resident_kib(gateway) - memory < 32 * 1024, "of 12 MB that were published, one queue's worth waits"
     eventually(lambda: closed_with(gateway, 4002) == before + 1, timeout_seconds=3, message="closed as slow")
     again = join(gateway, tenant.token(), tenant.topic, positions={tenant.topic: start})
     assert [frame["event"]["version"] for frame in again.take_updates(200)] == list(range(1, 201))
@@ -187,6 +193,33 @@ def test_the_socket_of_a_stuck_client_is_dropped(
 
     # It takes not even a close frame, so that no orderly end would ever come.
     eventually(lambda: not sockets, timeout_seconds=3, message="the socket is gone")
+
+
+def resident_kib(gateway: Any) -> int:
+    """Memory of the gateway's process."""
+    told = subprocess.run(["ps", "-o", "rss=", "-p", str(gateway.process.pid)], capture_output=True, check=True)
+    return int(told.stdout)
+
+
+@pytest.mark.soak
+def test_l19_no_pong_for_as_long_as_the_protocol_says(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token())
+    began = time.monotonic()
+
+    assert client.close_code(timeout_seconds=60) == 4003
+
+    assert time.monotonic() - began < 34
+
+
+@pytest.mark.soak
+def test_l17_a_token_expires_and_is_closed_after_the_grace(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token(seconds=2))
+    began = time.monotonic()
+
+    assert client.take("error")["code"] == "token_expired"
+    assert client.close_code(timeout_seconds=60) == 4004
+
+    assert 24 < time.monotonic() - began < 40
 
 
 def closed_with(gateway: Any, code: int) -> float:

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from holdfast.gateway.protocol import SERVER_FRAMES
+from holdfast.messaging.live import topic_keys
 
 
 def offsets(frames: list[dict[str, Any]]) -> list[int]:
@@ -79,7 +80,7 @@ def test_another_tenants_topic_is_forbidden_even_by_a_wildcard(
     assert client.take("error")["code"] == "forbidden"
 
 
-def test_a_forbidden_topic_leaves_the_others_live(gateway: Any, join: Any, tenant: Any) -> None:
+def test_l13_a_forbidden_topic_leaves_the_others_live(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token(tenant.topic))
 
     client.send(type="subscribe", id="s1", topics=[{"topic": "audience:boss"}, {"topic": tenant.topic}])
@@ -125,7 +126,7 @@ def test_an_unsubscribed_topic_is_silent(gateway: Any, join: Any, tenant: Any) -
     assert versions(client.take_updates(1)) == [2]
 
 
-def test_an_update_published_twice_arrives_once(gateway: Any, join: Any, tenant: Any) -> None:
+def test_l22_an_update_published_twice_arrives_once(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token(), tenant.topic)
     client.take("subscribed")
     first, second = tenant.update(1), tenant.update(2)
@@ -138,12 +139,12 @@ def test_an_update_published_twice_arrives_once(gateway: Any, join: Any, tenant:
     assert offsets(received) == [1, 2]
 
 
-def test_resume_gives_exactly_what_was_missed(gateway: Any, join: Any, tenant: Any) -> None:
+def test_l01_resume_gives_exactly_what_was_missed(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token(), tenant.topic)
     client.take("subscribed")
     tenant.publish(1, 2)
     last = client.take_updates(2)[-1]["pos"]
-    client.connection.close()
+    client.drop()
     tenant.publish(*range(3, 53))
 
     again = join(gateway, tenant.token(), tenant.topic, positions={tenant.topic: last})
@@ -156,10 +157,10 @@ def test_resume_gives_exactly_what_was_missed(gateway: Any, join: Any, tenant: A
     assert versions(again.take_updates(1)) == [53]
 
 
-def test_a_client_that_received_nothing_yet_resumes_as_well(gateway: Any, join: Any, tenant: Any) -> None:
+def test_l02_a_client_that_received_nothing_yet_resumes_as_well(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token(), tenant.topic)
     start = client.take("subscribed")["pos"]
-    client.connection.close()
+    client.drop()
     tenant.publish(1)
 
     again = join(gateway, tenant.token())
@@ -205,7 +206,7 @@ def test_resume_on_another_gateway(gateway: Any, join: Any, tenant: Any, serve: 
     assert other.take("subscribed")["recovered"] is True
 
 
-def test_beyond_the_replay_limit_is_a_gap_and_no_part_of_it(gateway: Any, join: Any, tenant: Any) -> None:
+def test_l06_beyond_the_replay_limit_is_a_gap_and_no_part_of_it(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token(), tenant.topic)
     start = client.take("subscribed")["pos"]
     client.connection.close()
@@ -218,6 +219,81 @@ def test_beyond_the_replay_limit_is_a_gap_and_no_part_of_it(gateway: Any, join: 
     assert (gap["reason"], gap["refetch"]) == ("too_many", True)
     assert (end["recovered"], end["pos"]) == (False, gap["pos"])
     assert offsets(again.take_updates(1)) == [502]
+
+
+def test_l06_what_has_left_the_window_is_a_gap_and_no_part_of_it(
+    gateway: Any, join: Any, tenant: Any, serve: Callable[..., Any]
+) -> None:
+    client = join(gateway, tenant.token(), tenant.topic)
+    start = client.take("subscribed")["pos"]
+    tenant.publish(*range(1, 21))
+    tenant.redis.xtrim(topic_keys(tenant.name, tenant.topic).stream, minid="3-0", approximate=False)
+
+    # On another gateway, which has nothing in memory.
+    again = join(serve(), tenant.token(), tenant.topic, positions={tenant.topic: start})
+    gap, end = again.take("gap"), again.take("subscribed")
+    tenant.publish(21)
+
+    assert (gap["reason"], gap["refetch"]) == ("trimmed", True)
+    assert (end["recovered"], end["pos"]) == (False, gap["pos"])
+    assert versions(again.take_updates(1)) == [21]
+
+
+def test_l03_resuming_twice_gives_nothing_twice(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token(), tenant.topic)
+    last = client.take("subscribed")["pos"]
+    received = []
+    for round_ in range(3):
+        client.drop()
+        tenant.publish(*range(10 * round_ + 1, 10 * round_ + 11))
+        client = join(gateway, tenant.token(), session=client.session, positions={tenant.topic: last})
+        missed = client.take_updates(10)
+        assert client.take("subscribed")["recovered"] is True
+        tenant.publish(1000 + round_)
+        received += [*missed, client.take("update")]
+        last = received[-1]["pos"]
+
+    assert offsets(received) == list(range(1, 34))
+
+
+def test_l05_reconnecting_at_once_amid_updates_loses_and_doubles_nothing(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token(), tenant.topic)
+    last = client.take("subscribed")["pos"]
+    publishing = threading.Thread(target=lambda: [tenant.publish(version) for version in range(1, 501)])
+    publishing.start()
+    received: list[dict[str, Any]] = []
+
+    while len(received) < 500:
+        received += client.take_updates(min(25, 500 - len(received)))
+        last = received[-1]["pos"]
+        client.drop()
+        client = join(gateway, tenant.token(), session=client.session, positions={tenant.topic: last})
+        while (frame := client.receive())["type"] != "subscribed":
+            assert frame["type"] == "update", frame
+            received.append(frame)
+        assert frame["recovered"] is True
+    publishing.join()
+
+    assert offsets(received) == list(range(1, 501))
+
+
+def test_l12_users_see_their_own_and_gateways_hear_only_what_they_need(
+    gateway: Any, join: Any, tenant: Any, serve: Callable[..., Any]
+) -> None:
+    ann = join(gateway, tenant.token("audience:ann"), "audience:ann", "audience:bob")
+    bob = join(serve(), tenant.token("audience:bob"), "audience:bob")
+    assert {ann.receive()["type"], ann.receive()["type"]} == {"subscribed", "error"}
+    bob.take("subscribed")
+
+    listeners = tenant.redis.pubsub_numsub(
+        *(topic_keys(tenant.name, topic).channel for topic in ("audience:ann", "audience:bob", tenant.topic))
+    )
+    for version, user in enumerate(["ann", "bob", "ann", "bob"], 1):
+        tenant.publish(version, audience=user)
+
+    assert [count for _, count in listeners] == [1, 1, 0]
+    assert versions(ann.take_updates(2)) == [1, 3]
+    assert versions(bob.take_updates(2)) == [2, 4]
 
 
 def test_a_position_of_another_epoch_is_a_gap(gateway: Any, join: Any, tenant: Any) -> None:

@@ -1,9 +1,11 @@
 """What the gateway has in Redis, and what becomes of clients when Redis fails."""
 
+import shutil
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -81,7 +83,9 @@ def test_a_quiet_topic_keeps_its_epoch(
     eventually(lambda: tenant.redis.pttl(meta) > 9_000, timeout_seconds=5, message="a reading renewed it")
 
 
-def test_a_pubsub_connection_that_is_killed_all_the_time_loses_nothing(gateway: Any, join: Any, tenant: Any) -> None:
+def test_l07_a_pubsub_connection_that_is_killed_all_the_time_loses_nothing(
+    gateway: Any, join: Any, tenant: Any
+) -> None:
     client = join(gateway, tenant.token(), tenant.topic)
     client.take("subscribed")
     is_done = threading.Event()
@@ -165,7 +169,41 @@ def test_a_restarted_redis_is_a_gap_and_goes_on(
     assert client.take("update")["event"]["version"] == 3
 
 
-def test_without_redis_clients_stay_and_new_ones_are_sent_away(
+def test_l11_redis_restored_from_an_older_dump_is_a_gap_and_never_a_wrong_message(
+    own_valkey: Valkey, own_tenant: Any, serve: Callable[..., Any], join: Any, tmp_path: Path
+) -> None:
+    address = serve(redis_url=SecretStr(own_valkey.url()))
+    staying, leaving = (join(address, own_tenant.token(), own_tenant.topic) for _ in range(2))
+    for client in (staying, leaving):
+        client.take("subscribed")
+    own_tenant.publish(1, 2, 3)
+    own_valkey.execute("SAVE")
+    shutil.copy(own_valkey.folder / "dump.rdb", tmp_path / "older.rdb")
+    own_tenant.publish(4, 5)
+    last = [client.take_updates(5)[-1]["pos"] for client in (staying, leaving)][-1]
+    leaving.drop()
+
+    own_valkey.kill()
+    shutil.copy(tmp_path / "older.rdb", own_valkey.folder / "dump.rdb")
+    own_valkey.start()
+    assert own_valkey.execute("HGET", f"live:meta:{own_tenant.name}:{own_tenant.topic}", "offset") in (b"3", b"0")
+    own_tenant.publish(6, 7)
+
+    # Were the offsets still trusted, 4 and 5 would now be another two updates, which a client at 5 would never see.
+    told = staying.take_until(lambda frame: frame["type"] == "status" and frame["state"] == "ok")
+    gaps = [frame for frame in told if frame["type"] == "gap"]
+    assert {gap["reason"] for gap in gaps} == {"epoch"}
+    back = join(address, own_tenant.token(), own_tenant.topic, positions={own_tenant.topic: last})
+    assert back.take("gap")["reason"] == "epoch"
+    assert back.take("subscribed")["recovered"] is False
+    own_tenant.publish(8)
+    assert back.take("update")["event"]["version"] == 8
+    later = staying.take_until(lambda frame: frame["type"] == "update" and frame["event"]["version"] == 8)
+    seen = [frame for frame in told + later if frame["type"] == "update"]
+    assert offsets(seen) == list(range(4 - len(seen), 4)), "what follows the gap is contiguous"
+
+
+def test_l09_without_redis_clients_stay_and_new_ones_are_sent_away(
     own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], join: Any, open_live: Any
 ) -> None:
     gateway = start_gateway(own_valkey.url())
@@ -205,7 +243,7 @@ def test_between_handshake_and_hello_redis_may_go_away(
     assert client.close_code() == 4008
 
 
-def test_a_hung_redis_is_noticed_and_everything_arrives_afterwards(
+def test_l08_a_hung_redis_is_noticed_and_everything_arrives_afterwards(
     own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], join: Any
 ) -> None:
     gateway = start_gateway(own_valkey.url())

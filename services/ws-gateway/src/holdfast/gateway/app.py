@@ -5,16 +5,21 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from holdfast.gateway.clients import Clients
-from holdfast.gateway.endpoint import LiveEndpoint, Origins
+from holdfast.gateway.endpoint import LiveEndpoint
+from holdfast.gateway.gate import Gate, Origins
 from holdfast.gateway.hub import LINGER_SECONDS, Hub
 from holdfast.gateway.protocol import LIMITS, Limits
 from holdfast.gateway.session import Sessions
 from holdfast.gateway.source import CONNECT_SECONDS, Source
+from holdfast.gateway.sse import SseEndpoint
+from holdfast.gateway.ticket import Tickets
 from holdfast.gateway.tokens import TokenVerifier
 from holdfast.runtime.health import Check, readiness
 from holdfast.runtime.settings import GatewaySettings
@@ -48,22 +53,33 @@ class Gateway:
             limits=limits,
             connections_per_subject=settings.connections_per_subject,
         )
-        endpoint = LiveEndpoint(
-            self._hub,
-            self.clients,
-            self._sessions,
-            TokenVerifier(settings.live_token_secret.get_secret_value()),
+        gate = Gate(
+            hub=self._hub,
+            clients=self.clients,
+            sessions=self._sessions,
+            verifier=TokenVerifier(settings.live_token_secret.get_secret_value()),
             limits=limits,
             node=settings.node_name,
             origins=Origins(settings.allowed_origins),
         )
+        live, sse = LiveEndpoint(gate), SseEndpoint(gate, Tickets(self._source.client))
         self._tasks: list[asyncio.Task[None]] = []
         self.checks = {"redis": Check(self._probe)}
         self.app = Starlette(
             routes=[
-                WebSocketRoute("/v1/live", endpoint.serve),
+                WebSocketRoute("/v1/live", live.serve),
+                Route("/v1/live/sse", sse.stream),
+                Route("/v1/live/tickets", sse.ticket, methods=["POST"]),
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
+            ],
+            middleware=[
+                Middleware(
+                    CORSMiddleware,
+                    allow_origins=settings.allowed_origins,
+                    allow_methods=["GET", "POST"],
+                    allow_headers=["Authorization", "Last-Event-ID"],
+                )
             ],
             lifespan=self._lifespan,
         )

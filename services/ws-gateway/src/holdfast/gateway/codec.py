@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from holdfast.gateway.close_codes import CloseCode
-from holdfast.gateway.protocol import CLIENT_FRAMES, VERSION, ClientFrame
+from holdfast.gateway.protocol import CLIENT_FRAMES, VERSION, ClientFrame, ServerFrame
 
 __all__ = ["Closing", "Frame", "parse_client_frame", "update_frame", "update_prefix"]
 
@@ -26,14 +26,24 @@ class Frame:
     """An outbound frame, encoded once however many clients get it.
 
     ``payload`` is its JSON; ``websocket`` is that with a WebSocket header (RFC 6455 section 5.2: one unmasked, final text
-    frame), so that handing it to a connection is no more than a write.
+    frame), so that handing it to a connection is no more than a write. ``kind`` is its type; ``topic`` and ``pos`` are empty
+    where a frame has none.
     """
 
-    __slots__ = ("payload", "websocket")
+    __slots__ = ("kind", "payload", "pos", "topic", "websocket")
 
-    def __init__(self, payload: bytes) -> None:
+    def __init__(self, payload: bytes, *, kind: str = "update", topic: str = "", pos: str = "") -> None:
         self.payload = payload
         self.websocket = _header(len(payload)) + payload
+        self.kind = kind
+        self.topic = topic
+        self.pos = pos
+
+    @classmethod
+    def of(cls, frame: ServerFrame) -> "Frame":
+        """Encode a model."""
+        topic, pos = str(getattr(frame, "topic", "")), str(getattr(frame, "pos", ""))
+        return cls(frame.encode(), kind=frame.kind, topic=topic, pos=pos)
 
 
 def parse_client_frame(text: str | None, *, limit_bytes: int) -> ClientFrame:
@@ -65,9 +75,9 @@ def update_prefix(topic: str) -> bytes:
     return b'{"type":"update","topic":' + json.dumps(topic, ensure_ascii=False).encode() + b',"pos":"'
 
 
-def update_frame(prefix: bytes, epoch: str, offset: int, body: bytes) -> Frame:
+def update_frame(topic: str, prefix: bytes, pos: str, body: bytes) -> Frame:
     """An ``update`` around a body that stays unparsed: its publisher is one of ours and held to its contract."""
-    return Frame(b'%b%b:%d","event":%b}' % (prefix, epoch.encode(), offset, body))
+    return Frame(b'%b%b","event":%b}' % (prefix, pos.encode(), body), topic=topic, pos=pos)
 
 
 def _json_object(text: str) -> dict[str, Any]:

@@ -21,7 +21,10 @@ PARTING_SECONDS = 5.0
 
 
 class Outlet(Protocol):
-    """Where a connection's frames go: ``wire.Wire``."""
+    """Where a connection's frames go: ``wire.Wire``, or ``event_stream.EventStream``."""
+
+    def encode(self, frame: Frame) -> bytes:
+        """The frame as it is written; called in the order of writing."""
 
     async def write(self, data: bytes) -> bool:
         """Write when there is room; ``False`` once the connection is closed."""
@@ -57,7 +60,7 @@ class Connection:
 
     def send(self, frame: ServerFrame) -> None:
         """Queue a frame made for this client."""
-        self.enqueue(Frame(frame.encode()))
+        self.enqueue(Frame.of(frame))
 
     def enqueue(self, frame: Frame) -> None:
         """Queue a frame; when that is one too many, end the connection."""
@@ -112,8 +115,8 @@ class Connection:
         parts: list[bytes] = []
         size = 0
         while self._queue and size < WRITE_BYTES:
-            data = self._queue.popleft().websocket
-            parts.append(data)
-            size += len(data)
+            frame = self._queue.popleft()
+            parts.append(self._outlet.encode(frame))
+            size += len(frame.websocket)
         self._queued_bytes -= size
         return b"".join(parts)

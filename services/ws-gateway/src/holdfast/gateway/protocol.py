@@ -16,8 +16,10 @@ from holdfast.messaging.contracts import UpdateV1
 
 __all__ = [
     "CLIENT_FRAMES",
+    "Close",
     "LIMITS",
     "SERVER_FRAMES",
+    "SSE_FRAMES",
     "VERSION",
     "ClientFrame",
     "Error",
@@ -51,6 +53,8 @@ class Limits:
     """Longest inbound frame: a ``subscribe`` of 128 topics at a usual length, or a ``hello`` with their positions."""
     topics: int = 128
     """Topics of one connection."""
+    sse_topics: int = 16
+    """Topics of one event stream, whose every event has an id with all their positions."""
     commands_per_s: int = 20
     """Inbound frames a second, and as many in one burst."""
     replay: int = 500
@@ -62,6 +66,7 @@ class Limits:
     ping_s: float = 25.0
     """Below the 30 s after which the first proxies and phone networks forget a silent connection."""
     pong_s: float = 8.0
+    sse_ping_s: float = 15.0
     token_grace_s: float = 25.0
     """From a token's expiry to the close, for a client that refreshes when it is told."""
     session_ttl_s: int = 600
@@ -95,6 +100,11 @@ class ServerFrame(_Frame):
 
     OPTIONAL: ClassVar[frozenset[str]] = frozenset()
     """Fields that are left out when they are ``None``; any other ``None`` travels as ``null``."""
+
+    @property
+    def kind(self) -> str:
+        """The frame's ``type``."""
+        return str(type(self).model_fields["type"].default)
 
     def encode(self) -> bytes:
         """Compact JSON."""
@@ -243,6 +253,16 @@ class Error(ServerFrame):
     retry_ms: int | None = None
 
 
+class Close(ServerFrame):
+    """Server-Sent Events only, where it stands for a WebSocket's close frame: the stream ends after it."""
+
+    type: Literal["close"] = "close"
+    code: int
+    reason: str
+    reconnect: bool
+    """Whether to come back; for programs that do not know the codes."""
+
+
 CLIENT_FRAMES: dict[str, type[ClientFrame]] = {
     "hello": Hello,
     "subscribe": Subscribe,
@@ -260,3 +280,5 @@ SERVER_FRAMES: dict[str, type[ServerFrame]] = {
     "reconnect": Reconnect,
     "error": Error,
 }
+SSE_FRAMES: dict[str, type[ServerFrame]] = SERVER_FRAMES | {"close": Close}
+"""What Server-Sent Events carry; of these a ``ping`` is a comment."""

@@ -6,7 +6,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from holdfast.gateway.clients import Clients
-from holdfast.gateway.wire import LiveProtocol
+from holdfast.gateway.wire import HttpProtocol, LiveProtocol
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
@@ -48,6 +48,7 @@ def config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:
         app,
         host=host,
         port=port,
+        http=HttpProtocol,
         ws=LiveProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,
         # The protocol has pings of its own, which scripts see, and updates that hardly compress one by one.

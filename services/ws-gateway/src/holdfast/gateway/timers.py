@@ -9,9 +9,9 @@ from holdfast.gateway.codec import Frame
 from holdfast.gateway.connection import Connection
 from holdfast.gateway.protocol import Error, Limits, Ping
 
-__all__ = ["Allowance", "Heart", "TokenClock"]
+__all__ = ["Allowance", "Heart", "Pulse", "TokenClock"]
 
-_PING = Frame(Ping().encode())
+_PING = Frame.of(Ping())
 
 
 class Heart:
@@ -49,6 +49,31 @@ class Heart:
 
     def _give_up(self) -> None:
         self._connection.close(CloseCode.NO_PONG, f"no pong within {self._limits.pong_s:g} s of a ping")
+
+
+class Pulse:
+    """Sends a sign of life at intervals to a client that can not answer: one that is gone fails to be written to."""
+
+    def __init__(self, connection: Connection, limits: Limits) -> None:
+        self._connection = connection
+        self._interval_seconds = limits.sse_ping_s
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._timer = asyncio.get_running_loop().call_later(self._interval_seconds, self._beat)
+
+    def pong(self) -> None:
+        """Never comes."""
+
+    def stop(self) -> None:
+        """No more signs."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _beat(self) -> None:
+        self._connection.enqueue(_PING)
+        self.start()
 
 
 class TokenClock:

@@ -76,11 +76,11 @@ class Topic:
         """An ``update`` or a ``gap``."""
         if isinstance(step, Message):
             return self.update(*step)
-        return Frame(self.gap(step.reason, step.position).encode())
+        return Frame.of(self.gap(step.reason, step.position))
 
     def update(self, epoch: str, offset: int, body: bytes) -> Frame:
         """An ``update`` frame of this topic."""
-        return update_frame(self._prefix, epoch, offset, body)
+        return update_frame(self.name, self._prefix, f"{epoch}:{offset}", body)
 
     def gap(self, reason: GapReason, position: Position) -> Gap:
         """A ``gap`` frame of this topic."""

@@ -1,4 +1,4 @@
-"""The last step before the socket: uvicorn's WebSocket protocol, opened at the three places where ASGI is too narrow.
+"""The last step before the socket: uvicorn's protocols, opened at the places where ASGI is too narrow.
 
 ASGI's ``send`` takes one message, encodes it and writes it, waits for a client that does not read, and has no way to
 drop a connection. The gateway writes many prebuilt frames at once, and has to close on a client that is stuck.
@@ -7,24 +7,31 @@ drop a connection. The gateway writes many prebuilt frames at once, and has to c
 import asyncio
 import contextlib
 import socket
-from asyncio.transports import BaseTransport
+from asyncio.transports import BaseTransport, Transport
 from typing import cast
 
+from starlette.types import Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode as StandardCode
 from websockets.http11 import Request
 
 from holdfast.gateway.close_codes import CloseCode
+from holdfast.gateway.codec import Frame
 
-__all__ = ["EXTENSION", "LiveProtocol", "Wire"]
+__all__ = ["EXTENSION", "HttpProtocol", "HttpWire", "LiveProtocol", "Wire"]
 
 EXTENSION = "holdfast.wire"
-"""Key of the :class:`Wire` among the extensions of a WebSocket's ASGI scope."""
+"""Key among the extensions of an ASGI scope: a WebSocket's :class:`Wire`, an HTTP request's :class:`HttpWire`."""
 
 SEND_BUFFER_BYTES = 64 * 1024
 """For the kernel, and again for asyncio. Left alone, the kernel takes about 4 MB for a client that reads nothing before
 anything here notices, which at a thousand such clients is the machine's memory."""
+
+UNACKNOWLEDGED_MS = 30_000
+"""How long the kernel goes on sending what nobody acknowledges. An event stream has no pongs: its comments are what fails to
+arrive when a phone has left the network, and Linux alone would try for a quarter of an hour."""
 
 REASON_BYTES = 123
 """RFC 6455: a control frame carries 125 bytes, two of which are the code."""
@@ -35,10 +42,7 @@ class LiveProtocol(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: BaseTransport) -> None:
         super().connection_made(transport)
-        sock = cast("socket.socket | None", transport.get_extra_info("socket"))
-        if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        self.transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+        _bound_buffers(self.transport)
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -63,6 +67,10 @@ class Wire:
     def __init__(self, protocol: LiveProtocol) -> None:
         self._protocol = protocol
 
+    def encode(self, frame: Frame) -> bytes:
+        """The frame as it was made, once for all."""
+        return frame.websocket
+
     async def write(self, data: bytes) -> bool:
         """Write ready-made WebSocket frames once the client has read enough of the earlier ones.
 
@@ -84,3 +92,56 @@ class Wire:
         text = reason.encode()[:REASON_BYTES].decode(errors="ignore")
         with contextlib.suppress(ClientDisconnected):
             await self._protocol.send({"type": "websocket.close", "code": int(code), "reason": text})
+
+
+class HttpProtocol(H11Protocol):
+    """uvicorn's protocol, with bounded buffers, and an :class:`HttpWire` in its scopes. Given to uvicorn as ``http=``."""
+
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        _bound_buffers(self.transport)
+        _notice_the_dead(self.transport)
+        app = self.app
+
+        async def with_wire(scope: Scope, receive: Receive, send: Send) -> None:
+            scope["extensions"] = {EXTENSION: HttpWire(self)}
+            await app(scope, receive, send)
+
+        self.app = with_wire
+
+
+class HttpWire:
+    """The connection under an HTTP response that goes on and on."""
+
+    def __init__(self, protocol: HttpProtocol) -> None:
+        self._protocol = protocol
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing written arrives any more."""
+        return self._protocol.transport.is_closing()
+
+    async def room(self) -> None:
+        """Wait until the client has read enough of what was written."""
+        await self._protocol.flow.drain()
+
+    def release(self) -> None:
+        """Let nobody wait for this client any longer."""
+        self._protocol.flow.resume_writing()
+
+    def abort(self) -> None:
+        """Drop the connection, whatever is still in its buffers."""
+        self._protocol.transport.abort()
+
+
+def _bound_buffers(transport: Transport) -> None:
+    sock = cast("socket.socket | None", transport.get_extra_info("socket"))
+    if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6}:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    transport.set_write_buffer_limits(high=SEND_BUFFER_BYTES)
+
+
+def _notice_the_dead(transport: Transport) -> None:
+    sock = cast("socket.socket | None", transport.get_extra_info("socket"))
+    if sock is not None and sock.family in {socket.AF_INET, socket.AF_INET6} and hasattr(socket, "TCP_USER_TIMEOUT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
