@@ -53,7 +53,7 @@ def test_an_update_around_an_unparsed_body_is_the_models_update() -> None:
         )
     )
 
-    frame = update_frame('audience:"a\\b" ü', update_prefix('audience:"a\\b" ü'), "run-1:42", body.encode())
+    frame = update_frame(update_prefix('audience:"a\\b" ü'), "run-1", 42, body.encode())
 
     update = Update.model_validate_json(frame.payload)
     assert (update.topic, update.pos) == ('audience:"a\\b" ü', "run-1:42")

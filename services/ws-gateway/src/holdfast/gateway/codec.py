@@ -75,8 +75,9 @@ def update_prefix(topic: str) -> bytes:
     return b'{"type":"update","topic":' + json.dumps(topic, ensure_ascii=False).encode() + b',"pos":"'
 
 
-def update_frame(topic: str, prefix: bytes, pos: str, body: bytes) -> Frame:
+def update_frame(prefix: bytes, epoch: str, offset: int, body: bytes, *, topic: str = "") -> Frame:
     """An ``update`` around a body that stays unparsed: its publisher is one of ours and held to its contract."""
+    pos = f"{epoch}:{offset}"
     return Frame(b'%b%b","event":%b}' % (prefix, pos.encode(), body), topic=topic, pos=pos)
 
 

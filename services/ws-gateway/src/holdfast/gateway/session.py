@@ -129,8 +129,8 @@ class Sessions:
         if session is not None:
             _end(session, "taken")
 
-    def on_flushed(self) -> None:
-        """Redis has forgotten everything: write every session again."""
+    def on_missed(self) -> None:
+        """Redis was flushed, or could not be heard for a while: write every session again, and see what has become of it."""
         self._save_soon(self._sessions.values())
 
     async def run(self) -> None:

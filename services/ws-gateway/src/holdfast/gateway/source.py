@@ -71,8 +71,8 @@ class Notified(Protocol):
     def on_notice(self, channel: bytes, payload: bytes) -> None:
         """A message to this node, or to all of them."""
 
-    def on_flushed(self) -> None:
-        """As for :class:`Listener`."""
+    def on_missed(self) -> None:
+        """Notices may have been missed, or what they are about forgotten."""
 
 
 class _Silent(redis.exceptions.TimeoutError):
@@ -145,6 +145,7 @@ class Source:
                     failures = 0
                     self.has_tried.set()
                     listener.on_up()
+                    notified.on_missed()
                     await self._listen(connection, listener, notified)
             except* (RedisError, OSError) as errors:
                 log.warning(Log.REDIS_UNAVAILABLE, error=type(errors.exceptions[0]).__name__)
@@ -231,7 +232,7 @@ class Source:
                 if was_marked and not is_marked:
                     log.warning(Log.REDIS_FLUSHED)
                     listener.on_flushed()
-                    notified.on_flushed()
+                    notified.on_missed()
                 was_marked = True
             await asyncio.sleep(FENCE_SECONDS)
             if loop.time() - self._heard_at > FENCE_LOST_SECONDS:

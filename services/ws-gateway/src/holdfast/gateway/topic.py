@@ -80,7 +80,7 @@ class Topic:
 
     def update(self, epoch: str, offset: int, body: bytes) -> Frame:
         """An ``update`` frame of this topic."""
-        return update_frame(self.name, self._prefix, f"{epoch}:{offset}", body)
+        return update_frame(self._prefix, epoch, offset, body, topic=self.name)
 
     def gap(self, reason: GapReason, position: Position) -> Gap:
         """A ``gap`` frame of this topic."""
