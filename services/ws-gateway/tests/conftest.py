@@ -37,21 +37,23 @@ from holdfast.runtime.settings import GatewaySettings
 SECRET = "a-secret-that-only-these-tests-know"
 
 
-def check_server_frame(text: str | bytes) -> dict[str, Any]:
-    """Every frame that a test receives fits its model, down to the last field."""
-    frame: dict[str, Any] = json.loads(text)
-    model = SERVER_FRAMES[frame["type"]]
-    model.model_validate_json(text)
-    assert set(frame) <= set(model.model_fields), frame
-    assert set(model.model_fields) - model.OPTIONAL <= set(frame), frame
-    return frame
+class Captured:
+    """Every frame that passed through a test's :class:`LiveClient`s, both ways. All of them are checked, in every test."""
 
+    def __init__(self) -> None:
+        self.sent: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
 
-def check_client_frame(text: str) -> None:
-    """…and every one that a test sends, unless it is of no type on purpose."""
-    model = CLIENT_FRAMES.get(json.loads(text)["type"])
-    if model is not None:
-        model.model_validate_json(text)
+    def validate(self) -> None:
+        """Hold each frame against its model, down to the last field; those of no type are wrong on purpose."""
+        for frame in self.received:
+            model = SERVER_FRAMES[frame["type"]]
+            model.model_validate_json(json.dumps(frame))
+            assert set(frame) <= set(model.model_fields), frame
+            assert set(model.model_fields) - model.OPTIONAL <= set(frame), frame
+        for frame in self.sent:
+            if (sent := CLIENT_FRAMES.get(frame["type"])) is not None:
+                sent.model_validate_json(json.dumps(frame))
 
 
 class Address:
@@ -97,17 +99,19 @@ class GatewayProcess(Address):
 class LiveClient:
     """One WebSocket. Reads with a deadline; a missing frame fails the test with what came instead."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: ClientConnection, captured: Captured) -> None:
         self.connection = connection
+        self.captured = captured
         self.session = ""
 
     def send(self, **frame: Any) -> None:
-        text = json.dumps(frame)
-        check_client_frame(text)
-        self.connection.send(text)
+        self.captured.sent.append(frame)
+        self.connection.send(json.dumps(frame))
 
     def receive(self, *, timeout_seconds: float = 10.0) -> dict[str, Any]:
-        return check_server_frame(self.connection.recv(timeout=timeout_seconds))
+        frame: dict[str, Any] = json.loads(self.connection.recv(timeout=timeout_seconds))
+        self.captured.received.append(frame)
+        return frame
 
     def take(self, kind: str, *, timeout_seconds: float = 10.0) -> dict[str, Any]:
         """The next frame, which has to be of this type. Aside from pings, which are answered, and from what the gateway says
@@ -301,14 +305,22 @@ def serve(valkey: Valkey, eventually: Callable[..., Any]) -> Iterator[Callable[.
 
 
 @pytest.fixture
-def open_live() -> Iterator[Callable[..., LiveClient]]:
+def captured() -> Iterator[Captured]:
+    """What this test's clients said and were told; valid, whatever else the test is about."""
+    frames = Captured()
+    yield frames
+    frames.validate()
+
+
+@pytest.fixture
+def open_live(captured: Captured) -> Iterator[Callable[..., LiveClient]]:
     """Open a WebSocket and say nothing."""
     with contextlib.ExitStack() as opened:
 
         def open_one(address: Address, **options: Any) -> LiveClient:
             # A client that never reads would not see the answer to its close either.
             options = {"compression": None, "close_timeout": 1} | options
-            return LiveClient(opened.enter_context(connect(address.live, **options)))
+            return LiveClient(opened.enter_context(connect(address.live, **options)), captured)
 
         yield open_one
 

@@ -1,0 +1,95 @@
+"""SIGTERM with many clients: told where to go, let go piece by piece, and nothing is lost on the way."""
+
+import asyncio
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from holdfast.local.servers import Valkey
+
+CONNECTS_AT_ONCE = 25
+
+
+class Watcher:
+    """A client that goes to another gateway when it is told to, and keeps what it saw."""
+
+    def __init__(self, hello: dict[str, Any], topic: str) -> None:
+        self.hello = hello
+        self.topic = topic
+        self.offsets: list[int] = []
+        self.gaps = 0
+        self.reconnect_ms: int | None = None
+        self.closed: tuple[int, float] | None = None
+        self.is_live = asyncio.Event()
+
+    async def watch(self, connection: ClientConnection, until: int) -> None:
+        await connection.send(json.dumps(self.hello))
+        try:
+            while not self.offsets or self.offsets[-1] < until:
+                self.take(json.loads(await connection.recv()))
+        except ConnectionClosed:
+            self.closed = (connection.close_code or 0, time.monotonic())
+
+    def take(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "welcome":
+            self.hello["session"] = frame["session"]
+        if "pos" in frame:
+            self.hello["positions"] = {self.topic: frame["pos"]}
+        if frame["type"] == "update":
+            self.offsets.append(int(frame["pos"].rpartition(":")[2]))
+        elif frame["type"] == "reconnect":
+            self.reconnect_ms = frame["after_ms"]
+        elif frame["type"] == "gap":
+            self.gaps += 1
+        elif frame["type"] == "subscribed":
+            self.is_live.set()
+
+
+@pytest.mark.parametrize("clients", [200, pytest.param(1000, marks=pytest.mark.soak)])
+def test_l20_sigterm_sends_every_client_elsewhere_and_loses_nothing(
+    start_gateway: Callable[..., Any], gateway: Any, valkey: Valkey, tenant: Any, clients: int
+) -> None:
+    leaving = start_gateway(valkey.url())
+    hello = {"type": "hello", "v": 1, "token": tenant.token(seconds=600), "topics": [tenant.topic]}
+    watchers = [Watcher(dict(hello), tenant.topic) for _ in range(clients)]
+    publishing = threading.Thread(target=lambda: [tenant.publish(version) for version in range(1, 101)])
+
+    async def run() -> None:
+        slots = asyncio.Semaphore(CONNECTS_AT_ONCE)
+
+        async def one(watcher: Watcher) -> None:
+            async with slots:
+                first = await connect(leaving.live, compression=None)
+            async with first:
+                await watcher.watch(first, until=100)
+            if watcher.closed is not None:
+                assert watcher.reconnect_ms is not None
+                async with slots:
+                    second = await connect(gateway.live, compression=None)
+                async with second:
+                    await watcher.watch(second, until=100)
+
+        watching = [asyncio.ensure_future(one(watcher)) for watcher in watchers]
+        await asyncio.gather(*(watcher.is_live.wait() for watcher in watchers))
+        publishing.start()
+        leaving.process.send_signal(signal.SIGTERM)
+        await asyncio.gather(*watching)
+
+    asyncio.run(asyncio.wait_for(run(), 150))
+    publishing.join()
+
+    assert leaving.process.wait(20) == 0
+    closes = [watcher.closed for watcher in watchers if watcher.closed is not None]
+    assert {code for code, _ in closes} == {4001}
+    assert all(watcher.offsets == list(range(1, 101)) and not watcher.gaps for watcher in watchers)
+    waits = [watcher.reconnect_ms for watcher in watchers if watcher.reconnect_ms is not None]
+    assert max(waits) - min(waits) > 100, "they do not all come back in the same moment"
+    ended = sorted(at for _, at in closes)
+    assert ended[-1] - ended[0] > clients * 0.002 / 2, "the closes are spread"
