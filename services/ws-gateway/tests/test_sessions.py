@@ -1,6 +1,9 @@
 """Sessions: topics that outlive a connection and its gateway, and whose they are."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -238,6 +241,15 @@ def test_a_revoked_token_ends_its_connections_and_opens_none(
     assert again.close_code() == 4506
     tenant.publish(1, audience="a")
     assert versions(bystander.take_updates(1)) == [1]
+
+
+def test_an_operator_revokes_by_command(gateway: Any, join: Any, valkey: Valkey, tenant: Any) -> None:
+    client = join(gateway, tenant.token())
+
+    command = [sys.executable, "-m", "holdfast.gateway", "revoke", "--tenant", tenant.name, "--sub", "user-1"]
+    subprocess.run(command, env=os.environ | {"HOLDFAST_REDIS_URL": valkey.url()}, check=True, timeout=60)
+
+    assert client.close_code() == 4506
 
 
 def test_a_refresh_with_a_revoked_token_ends_the_connection(gateway: Any, join: Any, tenant: Any) -> None:

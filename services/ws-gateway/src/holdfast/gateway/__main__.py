@@ -1,4 +1,4 @@
-"""``python -m holdfast.gateway``: serve live clients until SIGTERM."""
+"""``python -m holdfast.gateway``: serve live clients until SIGTERM. ``… revoke`` ends their tokens (``revocation``)."""
 
 import signal
 import sys
@@ -6,6 +6,7 @@ from importlib.metadata import version
 from types import FrameType
 
 from holdfast.domain.errors import ConfigurationError
+from holdfast.gateway import revocation
 from holdfast.gateway.app import Gateway
 from holdfast.gateway.server import LiveServer, config
 from holdfast.runtime import logging
@@ -15,6 +16,8 @@ from holdfast.runtime.settings import GatewaySettings, load
 
 def main() -> int:
     """Return the exit status."""
+    if sys.argv[1:2] == ["revoke"]:
+        return revocation.main(sys.argv[2:])
     try:
         settings = load(GatewaySettings)
     except ConfigurationError as exc:
