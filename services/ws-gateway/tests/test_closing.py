@@ -126,6 +126,15 @@ def test_l17_a_refreshed_token_keeps_the_connection(serve: Callable[..., Any], j
     assert client.take("subscribed")["id"] == 3
 
 
+def test_l17_a_token_refreshed_in_time_is_not_even_told_of(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token(seconds=2))
+
+    client.send(type="token", id=1, token=tenant.token())
+
+    with pytest.raises(TimeoutError):
+        client.receive(timeout_seconds=3)
+
+
 def test_a_narrower_token_ends_what_it_does_not_grant(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token(), "audience:a", "audience:b")
     client.take("subscribed")

@@ -88,7 +88,7 @@ class LiveEndpoint:
     async def _open_session(self, hello: Hello, claims: LiveTokenV1, connection: Connection) -> Session:
         topics = allowed_topics(hello.topics, claims)[: self._limits.topics]
         try:
-            if self._gate.hub.state == "ok":
+            if self._gate.hub.is_reachable:
                 return await self._gate.sessions.open(claims, connection, asked=hello.session, topics=topics)
         except RedisError:
             pass  # it has just gone away, which the hub has yet to notice

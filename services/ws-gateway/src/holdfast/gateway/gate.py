@@ -47,7 +47,7 @@ class Gate:
     @property
     def is_open(self) -> bool:
         """Whether new clients are taken: not while Redis is away, nor once the process is to end."""
-        return not self.clients.is_draining and self.hub.state == "ok"
+        return not self.clients.is_draining and self.hub.is_reachable
 
     def welcome(self, session: Session) -> Welcome:
         """The frame that a client gets first."""

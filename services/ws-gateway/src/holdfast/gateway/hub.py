@@ -58,6 +58,11 @@ class Hub:
         self.state: State = "degraded"
         """``degraded`` until Redis has been reached and everything read."""
 
+    @property
+    def is_reachable(self) -> bool:
+        """Whether Redis is there, though topics may still have to catch up: then a client that joins waits for its own."""
+        return self._is_connected or self.state == "ok"
+
     # --- for clients
 
     def subscribe(self, tenant: str, name: str, sink: Sink) -> Subscription:
@@ -87,14 +92,18 @@ class Hub:
         Raises:
             redis.exceptions.RedisError: no answer in time; it may be asked again.
         """
-        await topic.live()
-        if topic.history.after(since) is not None:
-            await self._source.heard()
-            position = await topic.live()
-            frames = topic.history.after(since)
-            if frames is not None:
-                return Replay(None, position, frames)
-        return await self._replays_of(topic).after(since)
+        while True:
+            await topic.live()
+            if topic.history.after(since) is not None:
+                await self._source.heard()
+                position = await topic.live()
+                frames = topic.history.after(since)
+                if frames is not None:
+                    return Replay(None, position, frames)
+            replays = self._replays_of(topic)
+            if not replays.is_reading:
+                return await replays.after(since)
+            await replays.has_read()  # what is being read for others is in memory then, most likely
 
     # --- for the source
 

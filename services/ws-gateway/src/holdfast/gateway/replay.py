@@ -53,6 +53,17 @@ class Replays:
         self._askers: list[Asker] = []
         self._epoch: str | None = None
         self._reader: asyncio.Task[None] | None = None
+        self._has_read = asyncio.Event()
+        self._has_read.set()
+
+    @property
+    def is_reading(self) -> bool:
+        """Whether a reading is under way, which can not answer who asks now."""
+        return not self._has_read.is_set()
+
+    async def has_read(self) -> None:
+        """Wait until no reading is under way."""
+        await self._has_read.wait()
 
     async def after(self, since: Position) -> Replay:
         """What came after ``since``, as of now or later.
@@ -76,6 +87,7 @@ class Replays:
             while self._askers:
                 askers, self._askers = self._askers, []
                 start = self._start(askers)
+                self._has_read.clear()
                 try:
                     reading = await self._read(start)
                 except RedisError as exc:
@@ -83,6 +95,8 @@ class Replays:
                         if not answer.done():
                             answer.set_exception(exc)
                     continue
+                finally:
+                    self._has_read.set()
                 self._epoch = reading.epoch
                 self._askers += self._tell(askers, start, reading)
         finally:

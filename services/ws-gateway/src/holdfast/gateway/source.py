@@ -13,13 +13,14 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 
 import redis.asyncio
-from redis.asyncio import Connection, ConnectionPool
+from redis.asyncio import BlockingConnectionPool, Connection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from holdfast.gateway.echo import Echo
-from holdfast.messaging.live import READ_SCRIPT, REVOCATIONS_CHANNEL, TopicKeys, TopicReading, parse_reading
+from holdfast.gateway.reader import WindowReader
+from holdfast.messaging.live import REVOCATIONS_CHANNEL, TopicKeys, TopicReading
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
@@ -38,8 +39,7 @@ COMMAND_SECONDS = 1.0
 """For a reading; it only has to be shorter than a client's patience, since it is tried again."""
 RETRY_SECONDS = (0.1, 0.25, 0.5, 1.0)
 """Between attempts to connect; the last one repeats."""
-READINGS_AT_ONCE = 16
-"""After a reconnect every topic is read again; more at once only queue up in Redis's single thread."""
+COMMANDS_AT_ONCE = 64
 SUBSCRIBE_BATCH = 500
 
 
@@ -88,21 +88,29 @@ class Source:
         self._pubsub = ConnectionPool.from_url(
             url, protocol=2, socket_timeout=None, socket_connect_timeout=CONNECT_SECONDS, retry=retry
         )
-        self.client = redis.asyncio.Redis.from_url(
+        pool = BlockingConnectionPool.from_url(
+            url,
+            max_connections=COMMANDS_AT_ONCE,
+            timeout=COMMAND_SECONDS,
+            socket_timeout=COMMAND_SECONDS,
+            socket_connect_timeout=COMMAND_SECONDS,
+            retry=retry,
+        )
+        self.client = redis.asyncio.Redis.from_pool(pool)
+        """For commands; they are answered in time or raise."""
+        # What is said to ourselves never queues behind the clients' commands: its lateness would pass for an outage.
+        self._own_client = redis.asyncio.Redis.from_url(
             url, socket_timeout=COMMAND_SECONDS, socket_connect_timeout=COMMAND_SECONDS, retry=retry
         )
-        """For commands; they are answered in time or raise."""
         self.node = f"live:node:{secrets.token_hex(8)}".encode()
         """This process's channel, by which others reach it and it hears itself; and a key that is there while it lives."""
-        self._read = self.client.register_script(READ_SCRIPT)
-        self._window_seconds = window_seconds
-        self._reading_slots = asyncio.Semaphore(READINGS_AT_ONCE)
+        self._reader = WindowReader(self.client, window_seconds=window_seconds)
         self._wanted: set[bytes] = set()
         self._requests: deque[tuple[str, bytes]] = deque()
         self._has_requests = asyncio.Event()
         self._is_listening = False
         self._heard_at = 0.0
-        self._echo = Echo(lambda payload: self.client.publish(self.node, payload))
+        self._echo = Echo(lambda payload: self._own_client.publish(self.node, payload))
         self.has_tried = asyncio.Event()
         """Set once the first attempt to connect has ended, well or not."""
 
@@ -122,9 +130,7 @@ class Source:
         Raises:
             redis.exceptions.RedisError: no answer in time; it may be asked again.
         """
-        async with self._reading_slots:
-            arguments = ["" if since is None else since, replay_limit, self._window_seconds]
-            return parse_reading(await self._read(keys=[keys.meta, keys.stream], args=arguments))
+        return await self._reader.read(keys, since, replay_limit=replay_limit)
 
     async def heard(self) -> None:
         """Wait until every message that was published before this call has been told to the listener.
@@ -163,6 +169,7 @@ class Source:
     async def aclose(self) -> None:
         """Close every connection."""
         await self.client.aclose()
+        await self._own_client.aclose()
         await self._pubsub.aclose()
 
     @contextlib.asynccontextmanager
@@ -240,7 +247,7 @@ class Source:
 
     async def _fence(self) -> bool:
         """Say something to ourselves, and leave a mark in Redis; whether the last mark was still there."""
-        async with self.client.pipeline(transaction=False) as pipeline:
+        async with self._own_client.pipeline(transaction=False) as pipeline:
             pipeline.publish(self.node, b"0")
             pipeline.set(self.node, b"", ex=MARK_SECONDS, get=True)
             _, mark = await pipeline.execute()
