@@ -237,9 +237,9 @@ def test_l09_without_redis_clients_stay_and_new_ones_are_sent_away(
 
 
 def test_between_handshake_and_hello_redis_may_go_away(
-    own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], open_live: Any, join: Any
+    own_valkey: Valkey, own_tenant: Any, serve: Callable[..., Any], open_live: Any, join: Any
 ) -> None:
-    gateway = start_gateway(own_valkey.url())
+    gateway = serve(redis_url=SecretStr(own_valkey.url()))
     watcher = join(gateway, own_tenant.token())
     client = open_live(gateway)
 

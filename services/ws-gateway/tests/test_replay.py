@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from redis.exceptions import ConnectionError as RedisConnectionError
 from websockets.asyncio.client import connect
 
@@ -184,10 +185,10 @@ def test_an_echo_serves_all_who_asked_before_its_call() -> None:
 
 
 def test_a_storm_of_clients_that_come_back_costs_one_reading_a_topic(
-    own_valkey: Valkey, start_gateway: Callable[..., Any], join: Any, tenant: Any
+    own_valkey: Valkey, serve: Callable[..., Any], start_gateway: Callable[..., Any], join: Any, tenant: Any
 ) -> None:
     own = type(tenant)(own_valkey.url())
-    first = join(start_gateway(own_valkey.url()), own.token(), own.topic)
+    first = join(serve(redis_url=SecretStr(own_valkey.url())), own.token(), own.topic)
     start = first.take("subscribed")["pos"]
     own.publish(*range(1, 101))
     first.connection.close()

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from holdfast.gateway.protocol import LIMITS
 from holdfast.local.servers import Valkey
@@ -184,10 +185,10 @@ def test_an_open_connection_keeps_its_session_alive(
 
 
 def test_a_flushed_session_is_written_again(
-    own_valkey: Valkey, start_gateway: Callable[..., Any], join: Any, tenant: Any, eventually: Callable[..., Any]
+    own_valkey: Valkey, serve: Callable[..., Any], join: Any, tenant: Any, eventually: Callable[..., Any]
 ) -> None:
     own = type(tenant)(own_valkey.url())
-    client = join(start_gateway(own_valkey.url()), own.token(), own.topic)
+    client = join(serve(redis_url=SecretStr(own_valkey.url())), own.token(), own.topic)
     client.take("subscribed")
     before = kept(own, client.session)
 
