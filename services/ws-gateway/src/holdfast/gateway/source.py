@@ -34,6 +34,7 @@ FENCE_LOST_SECONDS = 4.0
 """Unseen for this long, the connection counts as dead. A hung Redis, or a network that drops packets, raises nothing."""
 MARK_SECONDS = 60
 """A mark that is gone earlier says that Redis was flushed: no connection breaks then, and a quiet topic would not tell."""
+LAST_CHANCE_SECONDS = 0.25
 CONNECT_SECONDS = 2.0
 COMMAND_SECONDS = 1.0
 """For a reading; it only has to be shorter than a client's patience, since it is tried again."""
@@ -243,6 +244,9 @@ class Source:
                 was_marked = True
             await asyncio.sleep(FENCE_SECONDS)
             if loop.time() - self._heard_at > FENCE_LOST_SECONDS:
+                # It may be this process that was not heard: what has arrived while it had no turn is read first.
+                await asyncio.sleep(LAST_CHANCE_SECONDS)
+            if loop.time() - self._heard_at > FENCE_LOST_SECONDS + LAST_CHANCE_SECONDS:
                 raise _Silent("the pub/sub connection has gone silent")
 
     async def _fence(self) -> bool:
