@@ -180,7 +180,7 @@ def _post(ingest: Ingest, event: Any, key: str | None, headers: dict[str, str]) 
         "Content-Type": "application/cloudevents+json",
         **({"Authorization": f"Bearer {key}"} if key else {}),
     }
-    return httpx.post(f"{ingest.url}/v1/events", content=body, headers=defaults | named, timeout=10)
+    return httpx.post(f"{ingest.url}/v1/events", content=body, headers=defaults | named, timeout=30)
 
 
 @pytest.fixture

@@ -9,8 +9,10 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from holdfast.local.servers import Postgres, Server, Valkey
+from holdfast.storage.database import Database
 from holdfast.storage.migrate import upgrade
 
 pytestmark = pytest.mark.xdist_group("ingest-faults")
@@ -262,3 +264,15 @@ def test_a_database_without_the_schema_is_not_ready(
     status, answer = readiness(start_ingest(own_postgres, own_valkey, database="empty"))
 
     assert (status, answer["checks"]["database"]) == (503, "SchemaOutdated")
+
+
+def test_a_statement_that_takes_too_long_is_a_503(own_postgres: Postgres, post: Post, make_event: MakeEvent) -> None:
+    database = Database(own_postgres.url("holdfast"), application_name="test", statement_timeout_seconds=0)
+    with database.transaction() as session:
+        session.execute(text("LOCK TABLE event IN ACCESS EXCLUSIVE MODE"))
+        answer = post(make_event())
+    database.close()
+
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_slow")
+    assert 5 <= int(answer.headers["Retry-After"]) <= 15
+    assert post(make_event()).status_code == 202

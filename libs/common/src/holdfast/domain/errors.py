@@ -7,6 +7,7 @@
     ├── InvalidPosition         a text that is not ``<epoch>:<offset>``
     ├── InvalidTopic            a text that is not ``event:<uuid>``, ``audience:<value>`` or ``tenant:<id>``
     ├── DatabaseUnavailable     PostgreSQL did not answer; nothing was decided, try again
+    ├── StatementTooSlow        PostgreSQL cancelled a statement at its time limit; nothing was decided
     ├── SchemaOutdated          the database lacks a migration that this release needs
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
     └── AlreadyProcessed        the processed-event log has the event; effects must be rolled back
@@ -20,6 +21,7 @@ __all__ = [
     "InvalidPosition",
     "InvalidTopic",
     "DatabaseUnavailable",
+    "StatementTooSlow",
     "SchemaOutdated",
     "LeaseLost",
     "AlreadyProcessed",
@@ -44,6 +46,10 @@ class InvalidTopic(HoldfastError, ValueError):
 
 class DatabaseUnavailable(HoldfastError):
     """PostgreSQL is down, restarting or unreachable. Retrying later is safe: the transaction did not commit."""
+
+
+class StatementTooSlow(HoldfastError):
+    """A statement reached its time limit and was cancelled; the transaction is rolled back. The server itself is there."""
 
 
 class SchemaOutdated(HoldfastError):

@@ -10,12 +10,15 @@ from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
+from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable, StatementTooSlow
 
 __all__ = ["Database", "cut_off", "normalise_url"]
 
 _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 """A peer that vanished without a FIN is noticed after some 25 s instead of the kernel's two hours."""
+
+QUERY_CANCELED = "57014"
+"""SQLSTATE of a statement that reached ``statement_timeout``."""
 
 _RETRY_SOON = ("57P01", "57P02", "57P03", "53300", "08")
 """SQLSTATEs of a server that is stopping, starting, full, or cut off: nothing is wrong with the statement."""
@@ -94,6 +97,7 @@ class Database:
         Raises:
             DatabaseUnavailable: PostgreSQL went away before or during the block, or at the commit. After a failed commit
                 it is unknown whether it took effect, so whatever is done again must be idempotent.
+            StatementTooSlow: a statement took longer than it may.
         """
         try:
             with self._sessions.begin() as session:
@@ -103,6 +107,8 @@ class Database:
                 # Every pooled connection leads to the same dead server: without this each one costs a failed request.
                 self.engine.dispose()
                 raise DatabaseUnavailable("PostgreSQL is not reachable; check DATABASE_URL and the server") from exc
+            if getattr(exc.orig, "pgcode", None) == QUERY_CANCELED:
+                raise StatementTooSlow("PostgreSQL cancelled a statement that took too long") from exc
             raise
         except PoolTimeout as exc:
             raise DatabaseUnavailable("no free database connection; raise the pool size or lower the load") from exc

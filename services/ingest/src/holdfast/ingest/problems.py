@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, g, json, request
 from werkzeug.exceptions import HTTPException
 
-from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
@@ -49,6 +49,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(Problem, _problem)
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(DatabaseUnavailable, _unavailable)
+    app.register_error_handler(StatementTooSlow, _too_slow)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -88,6 +89,13 @@ def _unavailable(exc: DatabaseUnavailable) -> Response:
         "the database is unavailable; send the request again after Retry-After, an event is recorded once all the same"
     )
     return _problem(Problem(503, "database_unavailable", detail, headers=headers))
+
+
+def _too_slow(exc: StatementTooSlow) -> Response:
+    log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+    headers = {"Retry-After": str(random.randint(5, 15))}  # noqa: S311
+    detail = "the database did not answer in time; send the request again after Retry-After, a list with more filters"
+    return _problem(Problem(503, "database_slow", detail, headers=headers))
 
 
 def _unexpected(exc: Exception) -> Response:

@@ -21,12 +21,12 @@ def upgrade() -> None:
     op.create_check_constraint(
         op.f("ck_processing_state_lane_has_an_order"), "processing_state", "(lane IS NULL) = (lane_at IS NULL)"
     )
-    # Those that are still to be done; an event that is finished stands in nobody's way.
+    # Those that are to be done, or may be again. A processed event stands in nobody's way.
     op.execute("""
         UPDATE processing_state s SET lane_at = e.received_at,
             lane = hashtextextended(concat_ws(E'\\x1f', e.tenant, e.source, e.subject), 0)
         FROM event e
-        WHERE e.id = s.event_id AND e.subject IS NOT NULL AND s.state IN ('queued', 'failed', 'processing', 'dead')
+        WHERE e.id = s.event_id AND e.subject IS NOT NULL AND s.state <> 'processed'
     """)
     op.create_index(
         "ix_processing_state_available",
