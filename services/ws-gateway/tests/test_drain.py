@@ -15,6 +15,8 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from holdfast.local.servers import Valkey
 
 CONNECTS_AT_ONCE = 25
+UPDATES = 20
+"""For each of them: few enough that the one loop with all the clients notes the closes as they come."""
 
 
 class Watcher:
@@ -71,7 +73,14 @@ def test_l20_sigterm_sends_every_client_elsewhere_and_loses_nothing(
     leaving = start_gateway(valkey.url())
     hello = {"type": "hello", "v": 1, "token": tenant.token(seconds=600), "topics": [tenant.topic]}
     watchers = [Watcher(dict(hello), tenant.topic) for _ in range(clients)]
-    publishing = threading.Thread(target=lambda: [tenant.publish(version) for version in range(1, 101)])
+
+    def publish() -> None:
+        # Some while they are let go, and some when the process is gone: nobody is done before.
+        tenant.publish(*range(1, UPDATES // 2))
+        leaving.process.wait(60)
+        tenant.publish(*range(UPDATES // 2, UPDATES + 1))
+
+    publishing = threading.Thread(target=publish)
 
     async def run() -> None:
         slots = asyncio.Semaphore(CONNECTS_AT_ONCE)
@@ -80,12 +89,12 @@ def test_l20_sigterm_sends_every_client_elsewhere_and_loses_nothing(
             async with slots:
                 first = await connected(leaving.live)
             async with first:
-                await watcher.watch(first, until=100)
+                await watcher.watch(first, until=UPDATES)
             if watcher.closed is not None:
                 async with slots:
                     second = await connected(gateway.live)
                 async with second:
-                    await watcher.watch(second, until=100)
+                    await watcher.watch(second, until=UPDATES)
 
         watching = [asyncio.ensure_future(one(watcher)) for watcher in watchers]
         await asyncio.gather(*(watcher.is_live.wait() for watcher in watchers))
@@ -100,8 +109,8 @@ def test_l20_sigterm_sends_every_client_elsewhere_and_loses_nothing(
     closes = [watcher.closed for watcher in watchers if watcher.closed is not None]
     assert {code for code, _ in closes} == {4001}
     assert all(watcher.reconnect_ms is not None for watcher in watchers if watcher.closed is not None)
-    assert all(watcher.offsets == list(range(1, 101)) and not watcher.gaps for watcher in watchers)
+    assert all(watcher.offsets == list(range(1, UPDATES + 1)) and not watcher.gaps for watcher in watchers)
     waits = [watcher.reconnect_ms for watcher in watchers if watcher.reconnect_ms is not None]
     assert max(waits) - min(waits) > 100, "they do not all come back in the same moment"
     ended = sorted(at for _, at in closes)
-    assert ended[-1] - ended[0] > clients * 0.002 / 2, "the closes are spread"
+    assert ended[-1] - ended[0] > clients * 0.002 / 4, "the closes are spread"
