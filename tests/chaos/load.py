@@ -17,6 +17,7 @@ PAUSE_SECONDS = 0.04
 def send(producers: Producers, type_: str, count: int = 1, **data: object) -> list[str]:
     """Send events one after the other; their ids, oldest first."""
     answers = producers.post_all([event(type_, data) for _ in range(count)], connections=1)
+    assert {answer.status for answer in answers} == {202}
     return [answer.event_id for answer in answers]
 
 

@@ -46,7 +46,11 @@ EFFECT = "CREATE TABLE effect (event_id uuid, attempt int)"
 @contextlib.contextmanager
 def chaos_stack(folder: Path, **settings: str) -> Iterator[Stack]:
     """A stack with short leases and the handlers of this folder. Settings as keywords, ``HOLDFAST_`` included."""
-    defaults = {"HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS), "HOLDFAST_HANDLERS": "handlers_late:handlers"}
+    defaults = {
+        "HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS),
+        "HOLDFAST_HANDLERS": "handlers_late:handlers",
+        "HOLDFAST_BACKLOG_LIMIT_SECONDS": "0",  # a long backlog is made on purpose, and ingest is to add to it
+    }
     stack = Stack(folder / uuid4().hex, settings=defaults | settings, python_path=HERE)
     try:
         stack.start()

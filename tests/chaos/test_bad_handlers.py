@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from uuid import UUID
 
+import httpx
 import pytest
 from tests.chaos.load import send
 from tests.chaos.producers import Producers
@@ -11,11 +11,8 @@ from tests.chaos.stacks import Rows
 from tests.chaos.standing import Moment, history, settle, standing
 
 from holdfast.client import Client
-from holdfast.domain.transitions import replay
 from holdfast.local.fixtures import Eventually
 from holdfast.local.stack import Stack
-from holdfast.storage import lifecycle
-from holdfast.storage.database import Database
 
 pytestmark = pytest.mark.xdist_group("chaos-outages")
 
@@ -94,14 +91,14 @@ def errors(rows: Rows, event_ids: list[str]) -> dict[str, list[int]]:
 
 
 def send_round_again(stack: Stack, event_ids: list[str]) -> None:
-    """Replay dead letters."""
-    database = Database(stack.database_url, application_name="test", pool_size=1)
-    try:
-        with database.transaction() as session:
-            updates = lifecycle.apply(session, [replay(UUID(event_id)) for event_id in event_ids])
-    finally:
-        database.close()
-    assert len(updates) == len(event_ids)
+    """Replay dead letters, as an operator would."""
+    for event_id in event_ids:
+        answer = httpx.post(
+            f"{stack.ingest_url}/v1/events/{event_id}/replay",
+            headers={"Authorization": f"Bearer {stack.api_key}"},
+            timeout=30,
+        )
+        assert answer.is_success, answer.text
 
 
 def told(stack: Stack, event_id: str) -> list[str]:

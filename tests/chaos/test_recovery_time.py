@@ -15,7 +15,7 @@ from holdfast.local.fixtures import Eventually
 from holdfast.local.services import is_ready
 from holdfast.local.stack import Stack
 
-pytestmark = pytest.mark.xdist_group("chaos-workers")
+pytestmark = pytest.mark.xdist_group("chaos-outages")
 
 LOCK = 22
 
