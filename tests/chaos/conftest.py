@@ -3,14 +3,13 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from tests.chaos.distant import Distant, distant_processor, pause, wake
 from tests.chaos.invariant import violations
 from tests.chaos.producers import Producers
 from tests.chaos.proxy import Proxy
-from tests.chaos.stacks import LEASE_SECONDS, Replica, Rows, chaos_stack, replica, ring
+from tests.chaos.stacks import LEASE_SECONDS, Replica, Rows, chaos_stack, fill, replica, ring
 
 from holdfast.local.fixtures import Eventually
 from holdfast.local.stack import Stack
@@ -83,14 +82,15 @@ def distant(
     stack: Stack,
     distant_processors: Callable[[], Distant],
     paused_processor: None,  # noqa: ARG001
+    rows: Rows,
     eventually: Eventually,
 ) -> Iterator[Distant]:
     """The distant processor, alone until the test wakes the stack's own one."""
     distant = distant_processors()
     distant.wake()
-    answered = distant.stale_doorbells()
-    ring(stack, [str(uuid4())])  # Redis may have been away while it was paused
-    eventually(lambda: distant.stale_doorbells() > answered, message="the distant processor hears doorbells")
+    [probe] = fill(stack.database_url, 1, "chaos.plain")
+    ring(stack, [probe])  # Redis may have been away while it was paused
+    eventually(lambda: rows.state(probe) == "processed", message="the distant processor works")
     yield distant
     distant.reconnect()
     distant.pause()

@@ -39,10 +39,6 @@ class Distant:
         """SIGCONT."""
         wake(self.processor.process)
 
-    def stale_doorbells(self) -> float:
-        """How many it has answered with nothing."""
-        return self.processor.metric("holdfast_stale_doorbells_total")
-
     def reconnect(self) -> None:
         """Make both ways as good as new."""
         for proxy in (self.database, self.broker):

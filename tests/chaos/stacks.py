@@ -68,11 +68,6 @@ class Replica:
         self.url = url
         self._metrics_url = metrics_url
 
-    @property
-    def worker(self) -> int:
-        """Process id of the Dramatiq or gunicorn worker, the child that does the work."""
-        return self.process.pids()[-1]
-
     def send(self, signal_number: int) -> None:
         """To all its processes."""
         for pid in self.process.pids():

@@ -53,7 +53,7 @@ def test_r09_a_thousand_copies_of_one_doorbell_have_one_effect(
 def test_r11_doorbells_lost_on_their_way_to_a_worker_are_made_good_without_a_restart(
     stack: Stack, rows: Rows, distant: Distant, eventually: Eventually, assert_invariant: Callable[[], None]
 ) -> None:
-    worker = distant.processor.worker
+    processes = distant.processor.process.pids()
     ids = fill(stack.database_url, 5, "chaos.plain", grace_seconds=3)
     lost = distant.broker.drop_reply(Step(REPLY, ids[0].encode()))
 
@@ -61,6 +61,6 @@ def test_r11_doorbells_lost_on_their_way_to_a_worker_are_made_good_without_a_res
 
     eventually(lambda: lost.is_sprung, message="a reply with doorbells is lost")
     eventually(lambda: rows.count("processed", ids) == 5, timeout_seconds=20, message="all are processed")
-    assert distant.processor.worker == worker
+    assert distant.processor.process.pids() == processes
     assert rows.effects(ids) == 5
     assert_invariant()
