@@ -138,7 +138,7 @@ def _running(
         process,
     )  # fmt: skip
     try:
-        eventually(made.is_alive, timeout_seconds=30, message=f"ingest did not start: {log}")
+        eventually(made.is_alive, timeout_seconds=60, message=f"ingest did not start: {log}")
         yield made
     finally:
         database.close()
