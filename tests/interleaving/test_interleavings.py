@@ -1,0 +1,204 @@
+"""Never lost, never doubled, never stuck: in every interleaving of workers, sweep, poller and crashes.
+
+Each test explores the whole graph of what its actors can do (see ``explorer``) and prints how many interleavings that were.
+The negative controls take a guard away and must be caught, so that what finds nothing is known to be able to find something.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from tests.interleaving.actors import Actor, Bell, Caller, Place, Poller, Sweep, Violation, Worker, held
+from tests.interleaving.explorer import Explorer, Found
+from tests.interleaving.world import TYPE, World
+
+from holdfast.domain.event import Doorbell, Lease
+from holdfast.domain.state import State
+from holdfast.domain.transitions import Transition
+from holdfast.domain.update import Update
+from holdfast.storage import Session
+from holdfast.storage.database import Database
+
+Explore = Callable[..., Found]
+
+pytestmark = pytest.mark.timeout(900)  # some 30 s on a machine of its own; correctness does not depend on speed
+
+EVERY_OUTCOME = ("succeed", "fail", "bury", "release")
+
+
+@pytest.fixture
+def database(database_url: str) -> Iterator[Database]:
+    database = Database(database_url, application_name="test", pool_size=10)
+    yield database
+    database.close()
+
+
+@pytest.fixture
+def explore(
+    database: Database, capsys: pytest.CaptureFixture[str], record_property: Callable[[str, object], None]
+) -> Explore:
+    """Explore what actors can do with some events whose doorbells ring ``doorbells`` times each. Prints and returns it."""
+
+    def run(
+        *make: Callable[[Bell], Actor],
+        doorbells: int = 2,
+        events: int = 1,
+        subject: str | None = None,
+        before: str | None = None,
+        is_reversed: bool = False,
+    ) -> Found:
+        world, bell = World(database, event_count=events, subject=subject), Bell()
+        if before:
+            world.execute(before)
+        bell.ring([Doorbell(event_id, 1) for event_id in world.event_ids for _ in range(doorbells)])
+        explorer = Explorer(world, bell, [each(bell) for each in make], is_reversed=is_reversed)
+        try:
+            found = explorer.explore()
+        finally:
+            explorer.close()
+            world.close()
+        record_property("explored", str(found))
+        with capsys.disabled():
+            print(f"\n{found}", file=sys.stderr)  # noqa: T201
+        return found
+
+    return run
+
+
+def worker(name: str, kind: type[Worker] = Worker, rounds: int = 1, **how: Any) -> Callable[[Bell], Actor]:
+    return lambda bell: kind(name, bell, rounds=rounds, **how)
+
+
+def sweep(rounds: int = 2) -> Callable[[Bell], Actor]:
+    return lambda bell: Sweep("sweep", bell, rounds=rounds)
+
+
+def test_no_interleaving_loses_or_doubles_an_event(explore: Explore) -> None:
+    found = explore(sweep(), worker("poller", Poller), worker("w1"), worker("w2"))
+
+    assert found.interleavings > 100_000
+    assert found.waits > 0
+
+
+def test_failing_and_interrupted_handlers_lose_nothing(explore: Explore) -> None:
+    outcomes = ("succeed", "fail", "release")
+
+    assert explore(sweep(), worker("w1", outcomes=outcomes), worker("w2", outcomes=outcomes)).waits > 0
+
+
+def test_handlers_outside_the_database_settle_once(explore: Explore) -> None:
+    assert explore(sweep(), worker("w1", Caller), worker("w2", Caller)).waits > 0
+
+
+@pytest.mark.soak
+def test_three_workers_with_every_outcome_lose_and_double_nothing(explore: Explore) -> None:
+    workers = (worker(f"w{number}", outcomes=EVERY_OUTCOME) for number in range(3))
+
+    assert explore(sweep(), *workers).interleavings > 1_000_000
+
+
+@pytest.mark.soak
+def test_workers_that_go_on_and_a_sweep_that_goes_on_lose_and_double_nothing(explore: Explore) -> None:
+    assert explore(sweep(4), worker("w1", rounds=2), worker("w2", rounds=2)).interleavings > 1_000_000
+
+
+@pytest.mark.soak
+def test_of_one_subject_nothing_overtakes(explore: Explore) -> None:
+    first, second = (worker(name, ordered=TYPE, rounds=2) for name in ("w1", "w2"))
+
+    assert explore(sweep(), first, second, doorbells=1, events=2, subject="s").waits > 0
+
+
+@pytest.mark.soak
+def test_the_order_of_exploring_makes_no_difference(explore: Explore) -> None:
+    """Otherwise two states that pass for one would not be, and what follows one of them would be missed."""
+    actors = sweep(), worker("w1", outcomes=EVERY_OUTCOME), worker("w2", outcomes=EVERY_OUTCOME)
+
+    forward, backward = explore(*actors), explore(*actors, is_reversed=True)
+
+    assert (len(forward.after), forward.steps, forward.interleavings) == (
+        len(backward.after), backward.steps, backward.interleavings
+    )  # fmt: skip
+
+
+class Careless(Worker):
+    """Does not look at its token when it locks the row."""
+
+    def hold(self, session: Session, place: Place, _: int) -> Place:
+        lock = text("SELECT FROM processing_state WHERE event_id = :event_id FOR NO KEY UPDATE")
+        session.execute(lock, {"event_id": held(place).event.id})
+        return replace(place, step="write_effect")
+
+    def _settled(self, updates: list[Update], place: Place) -> Place:
+        return super()._settled(updates, place) if updates else replace(place, step="give_up")
+
+
+class Unfenced(Worker):
+    """Settles without its token."""
+
+    def settling(self, lease: Lease) -> Transition:
+        return replace(super().settling(lease), lease_token=None)
+
+
+class CarelessAndUnfenced(Careless, Unfenced):
+    """Neither of the two."""
+
+
+class FailingUnfenced(Worker):
+    """Records its failure without its token."""
+
+    def failing(self, lease: Lease) -> Transition:
+        return replace(super().failing(lease), lease_token=None)
+
+
+class Deaf(Careless):
+    """Commits its effects whether it could settle or not."""
+
+    def _settled(self, updates: list[Update], place: Place) -> Place:  # noqa: ARG002
+        return replace(place, step="commit")
+
+
+class ByIdAlone(CarelessAndUnfenced):
+    """Completes whatever has the id: no lease, no state. What is left is the log."""
+
+    unseen = frozenset()  # where the log refuses the row, the statement ends the transaction
+
+    def settling(self, lease: Lease) -> Transition:
+        return replace(super().settling(lease), from_states=frozenset({State.PROCESSING, State.PROCESSED}))
+
+    def _check_own(self, updates: list[Update], place: Place) -> None:
+        """It does not mind whose lease it was."""
+
+
+UNFENCED_LOG = "ALTER TABLE processed_event_log ALTER lease_token DROP NOT NULL"
+ENDLESS_LOG = UNFENCED_LOG + "; ALTER TABLE processed_event_log DROP CONSTRAINT pk_processed_event_log"
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("kind", [Careless, Unfenced])
+def test_one_of_the_two_looks_at_the_token_is_enough(explore: Explore, kind: type[Worker]) -> None:
+    explore(sweep(), worker("w1", kind), worker("w2", kind), before=UNFENCED_LOG)
+
+
+def test_the_log_alone_keeps_effects_single(explore: Explore) -> None:
+    explore(sweep(), worker("w1", ByIdAlone), worker("w2", ByIdAlone), before=UNFENCED_LOG)
+
+
+@pytest.mark.parametrize(
+    ("kind", "how", "before", "violation"),
+    [
+        (CarelessAndUnfenced, {}, UNFENCED_LOG, "claimed version . and moved the event to"),
+        (FailingUnfenced, {"outcomes": ("fail",)}, None, "claimed version . and moved the event to"),
+        (Deaf, {}, None, "queued with 0 rows in the log and 1 sets of effects"),
+        (ByIdAlone, {}, ENDLESS_LOG, "processed with 2 rows in the log and 2 sets of effects"),
+    ],
+    ids=["no token", "no token after a failure", "no answer", "no log"],
+)
+def test_a_missing_guard_is_found(
+    explore: Explore, kind: type[Worker], how: dict[str, Any], before: str | None, violation: str
+) -> None:
+    with pytest.raises(Violation, match=violation):
+        explore(sweep(), worker("w1", kind, **how), worker("w2", kind, **how), before=before)

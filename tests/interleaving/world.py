@@ -1,0 +1,229 @@
+"""The database under exploration: put into a state, looked at, and judged."""
+
+import json
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+from tests.interleaving.actors import Violation, write_effect
+
+from holdfast.domain.event import Doorbell, NewEvent
+from holdfast.domain.state import FINISHED, OPEN, State
+from holdfast.domain.transitions import LEGAL_EDGES, Completion, settle
+from holdfast.runtime.ids import uuid7
+from holdfast.storage import events, lifecycle
+from holdfast.storage.database import Database
+
+__all__ = ["TYPE", "Seen", "World", "check"]
+
+_PREPARE = """
+CREATE TABLE IF NOT EXISTS effect (event_id uuid NOT NULL REFERENCES event ON DELETE CASCADE);
+
+-- Waits do not end by themselves, however slow the machine: whatever is due later is due in years. The clock ends them.
+CREATE OR REPLACE FUNCTION wait_for_the_clock() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.available_at > statement_timestamp() THEN NEW.available_at := '2999-01-01'; END IF;
+    IF NEW.next_dispatch_at > statement_timestamp() THEN NEW.next_dispatch_at := '2999-01-01'; END IF;
+    IF NEW.lease_expires_at > statement_timestamp() THEN NEW.lease_expires_at := '2999-01-01'; END IF;
+    RETURN NEW;
+END $$;
+CREATE OR REPLACE TRIGGER wait_for_the_clock BEFORE UPDATE ON processing_state
+    FOR EACH ROW EXECUTE FUNCTION wait_for_the_clock();
+
+CREATE OR REPLACE FUNCTION look() RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN jsonb_build_object(
+        'processing_state', (SELECT jsonb_agg(s ORDER BY event_id) FROM processing_state s),
+        'event_update', (SELECT jsonb_agg(u ORDER BY event_id, version) FROM event_update u),
+        'processed_event_log', (SELECT coalesce(jsonb_agg(l), '[]') FROM processed_event_log l),
+        'attempt_error', (SELECT coalesce(jsonb_agg(a ORDER BY id), '[]') FROM attempt_error a),
+        'effect', (SELECT coalesce(jsonb_agg(f), '[]') FROM effect f));
+END $$;
+
+CREATE OR REPLACE FUNCTION put_back(seen jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM processing_state; DELETE FROM event_update; DELETE FROM processed_event_log;
+    DELETE FROM attempt_error; DELETE FROM effect;
+    INSERT INTO processing_state SELECT * FROM jsonb_populate_recordset(NULL::processing_state, seen->'processing_state');
+    INSERT INTO event_update SELECT * FROM jsonb_populate_recordset(NULL::event_update, seen->'event_update');
+    INSERT INTO processed_event_log
+        SELECT * FROM jsonb_populate_recordset(NULL::processed_event_log, seen->'processed_event_log');
+    INSERT INTO attempt_error OVERRIDING SYSTEM VALUE
+        SELECT * FROM jsonb_populate_recordset(NULL::attempt_error, seen->'attempt_error');
+    INSERT INTO effect SELECT * FROM jsonb_populate_recordset(NULL::effect, seen->'effect');
+END $$;
+
+DELETE FROM event;
+"""
+
+_PASS_TIME = text("""
+WITH free AS (SELECT event_id FROM processing_state FOR NO KEY UPDATE SKIP LOCKED)
+UPDATE processing_state s SET
+    available_at = least(available_at, now() - interval '1 s'),
+    next_dispatch_at = least(next_dispatch_at, now() - interval '1 s'),
+    lease_expires_at = CASE WHEN lease_expires_at IS NOT NULL THEN least(lease_expires_at, now() - interval '1 s') END
+FROM free WHERE s.event_id = free.event_id
+""")
+
+TYPE = "x"
+"""Of every event, and of those that are taken in order where they have a subject."""
+
+FUTURE = "2999-01-01"
+
+ROUNDS = 10
+"""Sweeps after which every event must be finished: three crashes at most, and a worker that succeeds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything committed, as rows; ``key`` is what of it can matter to a later step."""
+
+    rows: dict[str, list[dict[str, Any]]]
+    key: tuple[Any, ...]
+
+    def token_of(self, event_id: UUID) -> str | None:
+        """The token of the event's lease."""
+        [token] = [row["lease_token"] for row in self.rows["processing_state"] if row["event_id"] == str(event_id)]
+        return None if token is None else str(token)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether something would become due, or a lease expire, if time passed."""
+        return any(is_future(time) for row in self.rows["processing_state"] for time in _times(row))
+
+
+class World:
+    """A database with some events in it, and a connection that looks on from outside."""
+
+    def __init__(self, database: Database, *, event_count: int = 1, subject: str | None = None) -> None:
+        self.database = database
+        self._connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        self._connection.exec_driver_sql(_PREPARE)
+        self.event_ids = [self._record(subject) for _ in range(event_count)]
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def execute(self, statement: str) -> None:
+        """Change the schema, say."""
+        self._connection.exec_driver_sql(statement)
+
+    def look(self) -> Seen:
+        """What is committed now."""
+        rows = self._connection.exec_driver_sql("SELECT look()").scalar_one()
+        return Seen(rows, _key(rows))
+
+    def put_back(self, seen: Seen) -> None:
+        """Make the database what it was."""
+        self._connection.exec_driver_sql("SELECT put_back(%s::jsonb)", (json.dumps(seen.rows),))
+
+    def pass_time(self) -> None:
+        """Let every wait end and every lease expire, but of rows that are locked: see ``explorer``."""
+        self._connection.execute(_PASS_TIME)
+
+    def is_waiting(self, pid: int, others: set[int]) -> bool:
+        """Whether PostgreSQL lets this process wait for locks of those others, and of nobody else."""
+        blockers = self._connection.exec_driver_sql("SELECT pg_blocking_pids(%s)", (pid,)).scalar_one()
+        return bool(blockers) and others.issuperset(blockers)
+
+    def cancel(self, pid: int) -> None:
+        """Cancel the process's statement."""
+        self._connection.exec_driver_sql("SELECT pg_cancel_backend(%s)", (pid,))
+
+    def recover(self) -> Seen:
+        """Time, maintenance and a worker that succeeds, until nothing is open."""
+        for _ in range(ROUNDS):
+            self.pass_time()
+            with self.database.transaction() as session:
+                lifecycle.recover_expired(session, limit=10)
+            self.pass_time()
+            with self.database.transaction() as session:
+                doorbells = lifecycle.redispatch_due(session, limit=10)
+            if not doorbells:
+                break
+            for doorbell in doorbells:
+                self._process(doorbell)
+        seen = self.look()
+        for row in seen.rows["processing_state"]:
+            if State(row["state"]) not in FINISHED:
+                raise Violation(f"stuck in {row['state']} after {ROUNDS} rounds of maintenance")
+        return seen
+
+    def _record(self, subject: str | None) -> UUID:
+        event = NewEvent(id=uuid7(), tenant="t", source="/s", ce_id=uuid4().hex, type=TYPE, subject=subject)
+        with self.database.transaction() as session:
+            events.record(session, [event], grace_seconds=0)
+        return event.id
+
+    def _process(self, doorbell: Doorbell) -> None:
+        with self.database.transaction() as session:
+            claimed = lifecycle.claim_events(session, [doorbell], owner="last", lease_seconds=30, ordered=TYPE)
+        for lease, _ in claimed:
+            with self.database.transaction() as session:
+                lifecycle.hold(session, lease)
+                write_effect(session, lease)
+                lifecycle.apply(session, [settle(lease.event.id, lease.token, Completion("h", None, 0))])
+
+
+def check(seen: Seen) -> None:
+    """The invariant that holds after every commit.
+
+    Raises:
+        Violation: naming what is wrong.
+    """
+    for row in seen.rows["processing_state"]:
+        counts = len(_of(seen, "processed_event_log", row)), len(_of(seen, "effect", row))
+        if counts != ((1, 1) if row["state"] == State.PROCESSED else (0, 0)):
+            raise Violation(f"{row['state']} with {counts[0]} rows in the log and {counts[1]} sets of effects")
+        history = _of(seen, "event_update", row)
+        _check_history(row, history)
+        errors = sum("error" in update["detail"] for update in history)
+        if len(_of(seen, "attempt_error", row)) != errors:
+            raise Violation(f"{errors} failures in the history, not as many recorded errors")
+    _check_lane(seen.rows["processing_state"])
+
+
+def _check_lane(rows: list[dict[str, Any]]) -> None:
+    """Of one subject nothing has begun while an older one is open. Rows are in order of arrival."""
+    laned = [row for row in rows if row["lane"] is not None]
+    for older, younger in pairwise(laned):
+        if State(older["state"]) in OPEN and younger["attempt"] > 0:
+            raise Violation(f"the younger event is {younger['state']} while the older one is {older['state']}")
+
+
+def _check_history(row: dict[str, Any], history: list[dict[str, Any]]) -> None:
+    versions = [update["version"] for update in history]
+    if versions != list(range(1, row["version"] + 1)):
+        raise Violation(f"version {row['version']} with the history {versions}")
+    if (history[-1]["state"], history[-1]["attempt"]) != (row["state"], row["attempt"]):
+        raise Violation(f"{row['state']} in attempt {row['attempt']}, but the last update says {history[-1]}")
+    for before, after in pairwise(State(update["state"]) for update in history):
+        if (before, after) not in LEGAL_EDGES:
+            raise Violation(f"from {before} to {after}")
+
+
+def _of(seen: Seen, table: str, row: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in seen.rows[table] if each["event_id"] == row["event_id"]]
+
+
+def _key(rows: dict[str, list[dict[str, Any]]]) -> tuple[Any, ...]:
+    states = rows["processing_state"]
+    # Which is due first decides whom the poller takes.
+    order = sorted(range(len(states)), key=lambda index: (str(states[index]["available_at"]), index))
+    done = [sum(row["event_id"] == state["event_id"] for row in rows["effect"]) for state in states]
+    return (*map(_state_key, states), *order, *done)
+
+
+def _state_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["state"], row["version"], row["attempt"], row["crashes"], *map(is_future, _times(row)))
+
+
+def _times(row: dict[str, Any]) -> tuple[str | None, str | None, str | None]:
+    return row["available_at"], row["next_dispatch_at"], row["lease_expires_at"]
+
+
+def is_future(time: str | None) -> bool:
+    """Whether only the clock ends this wait."""
+    return time is not None and time.startswith(FUTURE)
