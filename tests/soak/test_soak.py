@@ -20,6 +20,7 @@ PLAN = [
 ]
 
 
+@pytest.mark.soak
 def test_a_few_faults_under_load_break_no_promise(tmp_path: Path) -> None:
     settings = SETTINGS | {"HOLDFAST_PROCESSOR_PROCESSES": "1"}  # starting a process costs seconds of a busy machine
 
