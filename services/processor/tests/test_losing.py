@@ -95,7 +95,8 @@ def test_postgres_down_at_the_settling_leaves_the_lease_and_no_effect(
         just_leave_effect(data, ctx)
         own_postgres.crash()
 
-    executor(handling(work), database_url=own_postgres.url()).execute(event_id, 1)
+    # With a short lease: the worker tries to give the event back for so long.
+    executor(handling(work), database_url=own_postgres.url(), lease_seconds=1).execute(event_id, 1)
 
     own_postgres.start()
     database.close()  # its connections lead to the server of before

@@ -324,20 +324,28 @@ def test_subscribing_again_replays_when_asked_to(gateway: Any, join: Any, tenant
 def test_joining_amid_a_thousand_publishes_leaves_no_hole(gateway: Any, join: Any, tenant: Any) -> None:
     watcher = join(gateway, tenant.token(), tenant.topic)
     start = watcher.take("subscribed")["pos"]
-    publishing = threading.Thread(
-        target=lambda: [tenant.publish(version, version + 1) for version in range(1, 1001, 2)]
-    )
+    # A hundred at a time, ahead of the watcher: one who joins late must not be further behind than can be replayed.
+    hundreds = threading.Semaphore(2)
+
+    def publish() -> None:
+        for version in range(1, 1001, 2):
+            if version % 100 == 1:
+                hundreds.acquire()
+            tenant.publish(version, version + 1)
+
+    publishing = threading.Thread(target=publish)
     publishing.start()
 
     latecomers = []
     for _ in range(8):
-        # Half of them with a position: as many as allowed are replayed, the others begin where the topic is.
-        seen = watcher.take_updates(40)[-1]["pos"]
+        # Half of them with a position: what they missed is replayed, the others begin where the topic is.
+        seen = watcher.take_updates(80)[-1]["pos"]
+        hundreds.release()
         latecomers.append((join(gateway, tenant.token(), tenant.topic, positions={tenant.topic: seen}), seen))
         latecomers.append((join(gateway, tenant.token(), tenant.topic), None))
     publishing.join()
 
-    assert offsets(watcher.take_updates(680)) == list(range(321, 1001))
+    assert offsets(watcher.take_updates(360)) == list(range(641, 1001))
     assert start.endswith(":0")
     for client, since in latecomers:
         frames = frames_until_offset(client, 1000)
