@@ -162,7 +162,7 @@ class Worker(Actor):
             session.rollback()
             return replace(place, step="resettle", has_waited=False)
         self._check_own(updates, place)
-        return self._settled(updates, place)
+        return self._settled(session, updates, place)
 
     def commit(self, session: Session, place: Place, _: int) -> Place:
         session.commit()
@@ -201,7 +201,7 @@ class Worker(Actor):
         lease = claimed[0][0] if claimed else None
         return replace(place, step="commit_claim", rounds=place.rounds - 1, lease=lease)
 
-    def _settled(self, updates: list[Update], place: Place) -> Place:
+    def _settled(self, session: Session, updates: list[Update], place: Place) -> Place:  # noqa: ARG002
         if not updates:
             raise Violation(f"{self.name} has locked the row and lost its lease")
         return replace(place, step="commit", wrote="effect")
@@ -245,6 +245,8 @@ class Caller(Worker):
     Effects outside are at least once; what must be single is the settling, so that is where it writes.
     """
 
+    unseen = frozenset()
+
     def hold(self, session: Session, place: Place, option: int) -> Place:
         after = super().hold(session, place, option)
         return replace(after, step="commit_hold") if after.step == "write_effect" else after
@@ -259,10 +261,13 @@ class Caller(Worker):
 
     def commit_extend(self, session: Session, place: Place, _: int) -> Place:
         session.commit()
-        return replace(place, step="hold_again", has_waited=False)
+        return replace(place, step="finish_handler", has_waited=False)
 
-    def hold_again(self, session: Session, place: Place, option: int) -> Place:
-        return super().hold(session, place, option)
+    def _settled(self, session: Session, updates: list[Update], place: Place) -> Place:
+        if not updates:
+            return replace(place, step="give_up")
+        write_effect(session, held(place))
+        return super()._settled(session, updates, place)
 
 
 class Sweep(Actor):

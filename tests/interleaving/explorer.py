@@ -123,7 +123,7 @@ class Branch:
     moment: Moment
     way: tuple[Action, ...]
     state: Key
-    whole: tuple[Action, ...]
+    whole: tuple[str, ...]
     """The same from the very beginning, for people."""
     alike: int = 1
     """Actors that stand where the stepping one does."""
@@ -211,8 +211,7 @@ class Explorer:
             while self._take(branch):
                 branch = self._todo.pop()
         except Violation as exc:
-            steps = " ".join(f"{name}:{'crash' if option == CRASH else option}" for name, option in branch.whole)
-            raise Violation(f"{exc}; after {steps}") from exc
+            raise Violation(f"{exc}; after {', '.join(branch.whole)}") from exc
 
     def _take(self, branch: Branch) -> bool:
         """Take the branch's last step. Whether there is a next one that begins here; it is the last of ``_todo``."""
@@ -236,7 +235,7 @@ class Explorer:
             moment, way = self._moment(seen), ()
         choices = self._choices(seen)
         for action, alike in choices if self._is_reversed else reversed(choices):
-            self._todo.append(Branch(moment, (*way, action), state, (*branch.whole, action), alike))
+            self._todo.append(Branch(moment, (*way, action), state, (*branch.whole, self._told(action)), alike))
         return bool(choices)
 
     def _choices(self, seen: Seen) -> list[tuple[Action, int]]:
@@ -254,6 +253,14 @@ class Explorer:
         ]
         # The clock and sweeps often find nothing to do; coming first, they spare the others a new run.
         return ([((CLOCK, 0), 1)] if seen.is_waiting else []) + choices
+
+    def _told(self, action: Action) -> str:
+        """The action in words."""
+        name, option = action
+        if name == CLOCK:
+            return "time passes"
+        step = self._actors[name].place.step
+        return f"{name} crashes" if option == CRASH else f"{name}: {step} {option}" if option else f"{name}: {step}"
 
     def _act(self, action: Action) -> None:
         """One step, to the point where everyone has an answer or waits."""

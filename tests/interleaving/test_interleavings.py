@@ -24,7 +24,7 @@ from holdfast.storage.database import Database
 
 Explore = Callable[..., Found]
 
-pytestmark = pytest.mark.timeout(900)  # some 30 s on a machine of its own; correctness does not depend on speed
+pytestmark = pytest.mark.timeout(900)  # under 30 s on a machine of its own; correctness does not depend on speed
 
 EVERY_OUTCOME = ("succeed", "fail", "bury", "release")
 
@@ -132,8 +132,8 @@ class Careless(Worker):
         session.execute(lock, {"event_id": held(place).event.id})
         return replace(place, step="write_effect")
 
-    def _settled(self, updates: list[Update], place: Place) -> Place:
-        return super()._settled(updates, place) if updates else replace(place, step="give_up")
+    def _settled(self, session: Session, updates: list[Update], place: Place) -> Place:
+        return super()._settled(session, updates, place) if updates else replace(place, step="give_up")
 
 
 class Unfenced(Worker):
@@ -157,7 +157,7 @@ class FailingUnfenced(Worker):
 class Deaf(Careless):
     """Commits its effects whether it could settle or not."""
 
-    def _settled(self, updates: list[Update], place: Place) -> Place:  # noqa: ARG002
+    def _settled(self, session: Session, updates: list[Update], place: Place) -> Place:  # noqa: ARG002
         return replace(place, step="commit")
 
 

@@ -63,6 +63,8 @@ LEASES = st.just(0) | st.integers(0, 9)
 """Which lease: 0 is the newest one, and most others have been lost."""
 VERSIONS = st.sampled_from([0, 0, 0, 0, 0, 0, -1, 1])
 SECONDS = st.sampled_from([0.0, 3600.0])
+MARGINS = st.sampled_from([0.0, 60.0])
+"""How long ago a time must have come: a minute is over only for events for which time has passed."""
 
 
 @dataclass(slots=True)
@@ -133,15 +135,16 @@ class Walk(RuleBasedStateMachine):
 
         self._step(run)
 
-    @rule(limit=st.integers(1, 3), is_suspect=st.booleans(), seconds=SECONDS)
-    def claim_due(self, limit: int, is_suspect: bool, seconds: float) -> None:
+    @rule(limit=st.integers(1, 3), is_suspect=st.booleans(), seconds=SECONDS, overdue_seconds=MARGINS)
+    def claim_due(self, limit: int, is_suspect: bool, seconds: float, overdue_seconds: float) -> None:
         def run(session: Session) -> dict[UUID, Transition]:
             claimed = lifecycle.claim_due(
-                session, owner="w", lease_seconds=seconds, limit=limit, is_suspect=is_suspect
+                session, owner="w", lease_seconds=seconds, limit=limit, is_suspect=is_suspect,
+                overdue_seconds=overdue_seconds,
             )  # fmt: skip
             leases = [lease for lease, _ in claimed]
             due = self._oldest(
-                session, limit, lambda row: row.available_at,
+                session, limit, overdue_seconds, lambda row: row.available_at,
                 lambda row: row.state in CLAIMABLE and (row.crashes > 0) == is_suspect,
             )  # fmt: skip
             assert {lease.event.id for lease in leases} == set(due)
@@ -174,21 +177,24 @@ class Walk(RuleBasedStateMachine):
             assert before <= found.lease_expires_at - timedelta(seconds=seconds) <= now
             model.row = replace(model.row, lease_expires_at=found.lease_expires_at)
 
-    @rule(duty=st.sampled_from(["recover", "redispatch", "pass_time"]), event_id=EVENTS, limit=st.integers(1, 3))
-    def maintain(self, duty: str, event_id: UUID, limit: int) -> None:
+    @rule(
+        duty=st.sampled_from(["recover", "redispatch", "pass_time"]), event_id=EVENTS, limit=st.integers(1, 3),
+        margin=MARGINS,
+    )  # fmt: skip
+    def maintain(self, duty: str, event_id: UUID, limit: int, margin: float) -> None:
         if duty == "recover":
-            self._recover(limit)
+            self._recover(limit, margin)
         elif duty == "redispatch":
             self._redispatch()
         else:
             self._pass_time(event_id)
 
-    def _recover(self, limit: int) -> None:
+    def _recover(self, limit: int, margin: float) -> None:
         def run(session: Session) -> dict[UUID, Transition]:
             expired = self._oldest(
-                session, limit, lambda row: row.lease_expires_at, lambda row: row.state is State.PROCESSING
+                session, limit, margin, lambda row: row.lease_expires_at, lambda row: row.state is State.PROCESSING
             )  # fmt: skip
-            updates = lifecycle.recover_expired(session, limit=limit)
+            updates = lifecycle.recover_expired(session, limit=limit, expired_for_seconds=margin)
             assert {update.event_id for update in updates} == set(expired)
             rows = {event_id: self.events[event_id].row for event_id in expired}
             return {
@@ -269,12 +275,14 @@ class Walk(RuleBasedStateMachine):
         self,
         session: Session,
         limit: int,
+        margin: float,
         time: Callable[[Snapshot], datetime | None],
         fits: Callable[[Snapshot], bool],
     ) -> list[UUID]:
         """The events of a kind whose time has come, oldest first. ``now()`` stands still within a transaction."""
         now: datetime = session.execute(text("SELECT now()")).scalar_one()
-        come = [(when, row.event_id) for row in self._rows() if fits(row) and (when := time(row)) and when <= now]
+        latest = now - timedelta(seconds=margin)
+        come = [(when, row.event_id) for row in self._rows() if fits(row) and (when := time(row)) and when <= latest]
         return [event_id for _, event_id in sorted(come)[:limit]]
 
     def _rows(self) -> list[Snapshot]:
