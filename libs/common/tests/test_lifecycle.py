@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
+from holdfast.domain import transitions
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease, NewEvent, canonical_json
 from holdfast.domain.state import State
@@ -356,3 +357,17 @@ def test_the_backlog_is_counted_by_state_and_age(database: Database) -> None:
 
         assert backlog.open_events(session) == {State.FAILED: 0, State.PROCESSING: 0, State.QUEUED: 3}
         assert backlog.oldest_due_age_seconds(session) == 90
+
+
+def test_a_discard_is_news_to_clients_that_saw_a_claim_which_was_undone(database: Database) -> None:
+    """A claim's commit is not durable: PostgreSQL may crash after its update was published."""
+    event = new_event()
+    record(database, event)
+    with database.transaction() as session:
+        seen = lifecycle.claim_events(session, [(event.id, 1)], owner="w", lease_seconds=30)[0][1]
+        session.rollback()
+
+    with database.transaction() as session:
+        discarded = lifecycle.apply(session, [transitions.discard(event.id)])[0]
+
+    assert discarded.version > seen.version

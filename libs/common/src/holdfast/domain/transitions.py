@@ -106,6 +106,8 @@ class Transition:
     lease_token: UUID | None = None
     needs_due: bool = False
     needs_expiry: bool = False
+    versions: int = 1
+    """Added to ``version``."""
     delay_seconds: float | None = None
     """Wait until the event is due again; ``None`` where the new state is never due."""
     attempts: int = 0
@@ -206,8 +208,14 @@ def replay(event_id: UUID) -> Transition:
 
 
 def discard(event_id: UUID) -> Transition:
-    """An operator gives an event up."""
-    return Transition(event_id=event_id, from_states=CLAIMABLE | {State.DEAD}, to_state=State.DISCARDED)
+    """An operator gives an event up.
+
+    Skips a version: a claim's commit is not durable, so a crash of PostgreSQL may have undone one that clients have seen,
+    and they would drop another update of that version.
+    """
+    return Transition(
+        event_id=event_id, from_states=CLAIMABLE | {State.DEAD}, to_state=State.DISCARDED, versions=2,
+    )  # fmt: skip
 
 
 def after(row: Snapshot, transition: Transition, *, now: datetime) -> Snapshot | None:
@@ -218,7 +226,7 @@ def after(row: Snapshot, transition: Transition, *, now: datetime) -> Snapshot |
     return replace(
         row,
         state=transition.to_state,
-        version=row.version + 1,
+        version=row.version + transition.versions,
         attempt=0 if transition.is_reset else row.attempt + transition.attempts,
         crashes=0 if transition.is_reset else row.crashes + transition.crashes,
         available_at=row.available_at if delay is None else now + timedelta(seconds=delay),

@@ -125,6 +125,8 @@ class GatewaySettings(LiveSettings):
     gateway_port: int = Field(default=8090, ge=0, le=65535)
     live_token_secret: SecretStr = Field(min_length=32)
     """Verifies live tokens (HS256); shared with ingest."""
+    gateway_demo: bool = False
+    """Serves a page at ``/demo/`` that shows live updates; for development."""
     allowed_origins: list[str] = Field(default_factory=list)
     """Browser origins that may connect, as JSON (``["https://app.example.com"]``); empty: same host only."""
     connections_per_subject: int = Field(default=1000, ge=1, le=1_000_000)

@@ -56,12 +56,12 @@ _MOVE = """
 WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:transitions AS jsonb)) AS w(
         event_id uuid, from_states text[], to_state text, version int, held_token uuid, needs_due bool,
-        needs_expiry bool, delay_seconds float8, attempts int, crashes int, is_reset bool, lease_token uuid,
+        needs_expiry bool, versions int, delay_seconds float8, attempts int, crashes int, is_reset bool, lease_token uuid,
         lease_owner text, lease_seconds float8, detail jsonb, error jsonb, handler text, result jsonb, duration_ms int)
 ), moved AS (
     UPDATE processing_state s SET
         state = w.to_state,
-        version = s.version + 1,
+        version = s.version + w.versions,
         attempt = CASE WHEN w.is_reset THEN 0 ELSE s.attempt + w.attempts END,
         crashes = CASE WHEN w.is_reset THEN 0 ELSE s.crashes + w.crashes END,
         dispatches = 0,
@@ -343,6 +343,7 @@ def _columns(transition: Transition) -> dict[str, Any]:
         "held_token": _text(transition.lease_token),
         "needs_due": transition.needs_due,
         "needs_expiry": transition.needs_expiry,
+        "versions": transition.versions,
         "delay_seconds": transition.delay_seconds,
         "attempts": transition.attempts,
         "crashes": transition.crashes,
