@@ -96,6 +96,7 @@ def test_a_lost_connection_is_resumed_after_the_last_position() -> None:
             frames = await collect(url, 4)
         assert [frame.pos for frame in frames] == ["a:7", "a:8", "a:9", "a:9"]
         assert hellos[1]["positions"] == {TOPIC: "a:8"}
+        assert [hello.get("session") for hello in hellos] == [None, "s"]
 
     asyncio.run(scenario())
 

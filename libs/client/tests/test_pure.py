@@ -110,6 +110,17 @@ def test_topics_whose_positions_do_not_fit_into_a_hello_are_subscribed_after_it(
     assert asked == positions
 
 
+@pytest.mark.parametrize(("count", "has_session"), [(3, True), (128, False)])
+def test_a_session_that_would_start_topics_without_their_positions_is_not_continued(
+    count: int, has_session: bool
+) -> None:
+    topics = [f"event:01a20ce1-a999-7253-85bb-3c3e269{number:05}" for number in range(count)]
+    watching = _Watch(topics, dict.fromkeys(topics, "0123456789abcdef-1:1"))
+    watching.take({"type": "welcome", "session": "s"})
+
+    assert ("session" in json.loads(watching.hello("t"))) is has_session
+
+
 def test_topics_that_fit_go_with_the_hello_alone() -> None:
     topics = [f"audience:user-{number}" for number in range(30)]
 

@@ -12,6 +12,7 @@
 from importlib.metadata import version
 
 from holdfast.client.errors import ApiProblem, ClientError, LiveClosed, Unreachable, WaitTimedOut
+from holdfast.client.follow import follow
 from holdfast.client.frames import Gap, Status, Subscribed, UpdateReceived
 from holdfast.client.http import Client, LiveToken, Sent
 from holdfast.client.live import watch
@@ -29,6 +30,7 @@ __all__ = [
     "Unreachable",
     "UpdateReceived",
     "WaitTimedOut",
+    "follow",
     "watch",
 ]
 

@@ -74,7 +74,7 @@ class Link:
         return cls(socket)
 
     async def next(self) -> dict[str, Any]:
-        """The next frame that is not about the connection itself.
+        """The next frame that is not about the connection alone.
 
         Raises:
             Lost: closed by the gateway or by the network; connect again.
@@ -113,11 +113,11 @@ class Link:
     async def _take(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "ping":
             await self._socket.send('{"type":"pong"}')
-        elif frame["type"] == "welcome":
-            self._silence_seconds = frame["ping_s"] + PONG_SECONDS
         elif frame["type"] == "reconnect":
             self._asked_seconds = frame["after_ms"] / 1000
         else:
+            if frame["type"] == "welcome":
+                self._silence_seconds = frame["ping_s"] + PONG_SECONDS
             await self._frames.put(frame)
 
     def _ended(self, exc: ConnectionClosed) -> Exception:

@@ -12,13 +12,12 @@ from holdfast.client.errors import ApiProblem, LiveClosed, Unreachable
 from holdfast.client.frames import Frame, Gap, Status, Subscribed, UpdateReceived
 from holdfast.client.link import Link, Lost
 from holdfast.client.retry import backoff_seconds
+from holdfast.client.versions import Versions
 
 __all__ = ["Gap", "Status", "Subscribed", "UpdateReceived", "spelled", "watch"]
 
 HEALTHY_SECONDS = 5.0
 """A connection that lasted this long was a good one: after it the pauses between attempts start small again."""
-
-REMEMBERED_EVENTS = 10_000
 
 MAX_FRAME_BYTES = 8 * 1024
 """Longest frame that a gateway takes."""
@@ -102,18 +101,22 @@ def _compact(frame: dict[str, Any]) -> str:
 
 
 class _Watch:
-    """What outlives a connection: positions, and the highest version of each event seen."""
+    """What outlives a connection: session, positions, and the highest version of each event seen."""
 
     def __init__(self, topics: Iterable[str], positions: dict[str, str]) -> None:
         self._topics = list(topics)
         self._positions = positions
-        self._seen: dict[str, tuple[int, int]] = {}
+        self._versions = Versions()
+        self._session = ""
 
     def hello(self, token: str) -> str:
         """The first frame of a connection: what to watch, and from where."""
-        topics = self._split(token)[0]
+        topics, *others = self._split(token)
         positions = {topic: self._positions[topic] for topic in topics if topic in self._positions}
-        return _compact({"type": "hello", "v": 1, "token": token, "topics": topics, "positions": positions})
+        hello = {"type": "hello", "v": 1, "token": token, "topics": topics, "positions": positions}
+        # The session makes the gateway close an older connection that it still takes for alive. It would bring all topics
+        # back, and those whose positions do not fit into this frame without what they missed.
+        return _compact(hello | ({"session": self._session} if self._session and not others else {}))
 
     def subscribes(self, token: str) -> list[str]:
         """The frames after it, for topics that with their positions did not fit into one frame; most often none."""
@@ -153,23 +156,14 @@ class _Watch:
     def _read(self, frame: dict[str, Any]) -> Frame | None:
         if frame["type"] == "status":
             return Status(frame["state"])
+        if frame["type"] == "welcome":
+            self._session = frame["session"]
         if frame["type"] not in ("update", "subscribed", "gap"):
             return None  # of a newer gateway
         topic, pos = frame["topic"], frame["pos"]
         self._positions[topic] = pos
         if frame["type"] == "update":
-            return UpdateReceived(topic, pos, frame["event"]) if self._is_news(frame["event"]) else None
+            return UpdateReceived(topic, pos, frame["event"]) if self._versions.is_news(frame["event"]) else None
         if frame["type"] == "subscribed":
             return Subscribed(topic, pos, frame["recovered"])
         return Gap(topic, pos, frame["reason"], frame["jitter_ms"])
-
-    def _is_news(self, event: dict[str, Any]) -> bool:
-        """Whether this tells more about the event than has been told before."""
-        told = (event["version"], event["step"])
-        if told <= self._seen.get(event["id"], (0, 0)):
-            return False
-        self._seen.pop(event["id"], None)
-        self._seen[event["id"]] = told
-        if len(self._seen) > REMEMBERED_EVENTS:
-            del self._seen[next(iter(self._seen))]
-        return True

@@ -1,0 +1,131 @@
+"""Snapshot, then stream: what there is, and then every change of it, without a hole between the two."""
+
+import asyncio
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import aclosing, suppress
+from typing import Any
+
+from holdfast.client.errors import ApiProblem, Unreachable
+from holdfast.client.frames import Frame, Gap, Subscribed, UpdateReceived
+from holdfast.client.live import spelled, watch
+from holdfast.client.retry import backoff_seconds
+from holdfast.client.versions import Versions, id_of, told_by
+
+__all__ = ["follow"]
+
+Event = Mapping[str, Any]
+Fetch = Callable[[], Iterable[Event]]
+
+
+async def follow(
+    live_url: str, token: str | Callable[[], str], *, topics: Iterable[str], fetch: Fetch
+) -> AsyncGenerator[Event, None]:
+    """The events of some topics as they are now, and from then on each time that one moves, until the caller stops.
+
+    Fetches once every topic is live, and again after a gap; what comes meanwhile is kept, and told afterwards if it is
+    newer. So the last that was told of an event is where it stands. Leave it with
+    ``async with contextlib.aclosing(follow(…)) as events``.
+
+    Args:
+        live_url: ``ws://…/v1/live``.
+        token: as for ``watch``.
+        topics: as for ``watch``.
+        fetch: reads the current events of the topics, such as ``lambda: client.events(audience="user-42", limit=100)``;
+            called in a thread. Its items are told as they are: each has ``event_id`` (or ``id``) and ``version``.
+
+    Raises:
+        ClientError: as ``watch``; or ``fetch`` was refused for good.
+    """
+    names = list(map(spelled, topics))
+    following = _Following(names, fetch)
+    async with aclosing(watch(live_url, token, topics=names)) as frames:
+        coming = asyncio.ensure_future(anext(frames))
+        try:
+            while True:
+                await asyncio.wait(following.with_load(coming), return_when=asyncio.FIRST_COMPLETED)
+                told = following.loaded()
+                if coming.done():
+                    frame, coming = coming.result(), asyncio.ensure_future(anext(frames))
+                    told = [*told, *following.take(frame)]
+                for event in told:
+                    yield event
+        finally:
+            await _end(coming)
+            await following.end()
+
+
+class _Following:
+    """What has been told, what is kept back, and the load that is under way."""
+
+    def __init__(self, topics: Iterable[str], fetch: Fetch) -> None:
+        self._starting = set(topics)
+        self._fetch = fetch
+        self._versions = Versions()
+        self._kept: dict[str, Event] | None = {}  # the newest of each event; None: nothing is kept back
+        self._load: asyncio.Future[list[Event]] | None = None
+
+    def with_load(self, coming: "asyncio.Future[Frame]") -> "set[asyncio.Future[Any]]":
+        """What to wait for."""
+        return {coming} if self._load is None else {coming, self._load}
+
+    def take(self, frame: Frame) -> list[Event]:
+        """What a frame tells. Whatever comes while a snapshot is fetched is kept back."""
+        match frame:
+            case UpdateReceived():
+                if self._kept is None:
+                    return self._news([frame.event])
+                _keep(self._kept, frame.event)
+            case Subscribed() if frame.topic in self._starting:
+                self._starting.remove(frame.topic)
+                if not self._starting and self._load is None:
+                    self._begin(0.0)
+            case Gap() if not self._starting:
+                self._begin(random.uniform(0, frame.jitter_ms / 1000))  # noqa: S311 (manners, not security)
+        return []
+
+    def loaded(self) -> list[Event]:
+        """What a load that has ended tells, with what was kept back meanwhile."""
+        if self._load is None or not self._load.done():
+            return []
+        events = [*self._load.result(), *(self._kept or {}).values()]
+        self._load = self._kept = None
+        return self._news(events)
+
+    async def end(self) -> None:
+        """Call off what is under way."""
+        if self._load is not None:
+            await _end(self._load)
+
+    def _begin(self, delay_seconds: float) -> None:
+        if self._load is not None:
+            self._load.cancel()  # what it reads may be older than the gap
+        self._kept = self._kept or {}
+        self._load = asyncio.ensure_future(self._snapshot(delay_seconds))
+
+    async def _snapshot(self, delay_seconds: float) -> list[Event]:
+        failures = 0
+        while True:
+            await asyncio.sleep(delay_seconds)
+            try:
+                return await asyncio.to_thread(lambda: list(self._fetch()))
+            except (ApiProblem, Unreachable) as exc:
+                if isinstance(exc, ApiProblem) and not exc.is_temporary:
+                    raise
+                failures += 1
+                delay_seconds = backoff_seconds(failures, random.random())  # noqa: S311 (jitter)
+
+    def _news(self, events: Iterable[Event]) -> list[Event]:
+        return [event for event in events if self._versions.is_news(event)]
+
+
+def _keep(kept: dict[str, Event], event: Event) -> None:
+    known = kept.get(id_of(event))
+    if known is None or told_by(known) < told_by(event):
+        kept[id_of(event)] = event
+
+
+async def _end(task: "asyncio.Future[Any]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError, Exception):
+        await task
