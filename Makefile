@@ -1,6 +1,6 @@
 # Everything starts here. Needs Python 3.11 to 3.13 and make; the rest is set up by tools/bootstrap.
 .DEFAULT_GOAL := help
-.PHONY: help run up down status test soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test clean setup
+.PHONY: help run up down status test test-browser soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test clean setup
 BIN := .venv/bin
 
 help: ## list the targets
@@ -22,7 +22,11 @@ status: setup ## say what runs and where
 	@$(BIN)/python -m holdfast.local status
 
 test: setup ## run every test against servers of its own (ARGS='-k name' for some)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak' $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak and not browser' $(ARGS)
+
+test-browser: setup ## test the browser client and the demo page in Chromium, which has to be installed
+	@.holdfast/uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
+	@$(BIN)/python -m pytest -m browser $(ARGS) tests/browser
 
 soak: setup ## kill everything at random under load, then check (MINUTES=10 SEED=n, or WITHOUT=fence)
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(WITHOUT),--without $(WITHOUT))

@@ -144,14 +144,16 @@ def _say_where(where: dict[str, Any]) -> None:
     console.print(f"""
   events    {url}/v1/events
   live      {where["live_url"]}
+  page      {where["demo_url"]}
   database  {where["database_url"]}
   redis     {where["redis_url"]}
   key       {key}
   all of it is in {FOLDER / "stack.json"}, logs are in {FOLDER / "logs"}
 
-Watch, in another terminal:
+Watch, in another terminal (the page wants a token, which 'holdfast token' prints):
 
   .venv/bin/holdfast watch audience:user-42
+  .venv/bin/holdfast token audience:user-42
 
 and send:
 

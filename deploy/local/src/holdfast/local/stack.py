@@ -101,6 +101,11 @@ class Stack:
         """The WebSocket address."""
         return f"ws://127.0.0.1:{self._ports['ws-gateway']}/v1/live"
 
+    @property
+    def demo_url(self) -> str:
+        """A page that shows live updates."""
+        return f"http://127.0.0.1:{self._ports['ws-gateway']}/demo/"
+
     def metrics_url(self, service: str) -> str:
         """Where a service serves /metrics, /livez and /readyz."""
         return f"http://127.0.0.1:{self._metrics[service]}"
@@ -166,6 +171,7 @@ class Stack:
         return {
             "ingest_url": self.ingest_url,
             "live_url": self.live_url,
+            "demo_url": self.demo_url,
             "console_url": None,
             "api_key": self.api_key,
             "database_url": self.database_url,
@@ -214,6 +220,7 @@ class Stack:
             "HOLDFAST_LIVE_TOKEN_SECRET": self._secret,
             "HOLDFAST_INGEST_PORT": str(self._ports["ingest"]),
             "HOLDFAST_GATEWAY_PORT": str(self._ports["ws-gateway"]),
+            "HOLDFAST_GATEWAY_DEMO": "true",
             "HOLDFAST_PUBLIC_LIVE_URL": self.live_url,
             "HOLDFAST_METRICS_PORT": str(self._metrics.get(service.name, 0)),
             "HOLDFAST_SHUTDOWN_SECONDS": "8",

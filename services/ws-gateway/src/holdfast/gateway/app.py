@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from holdfast.gateway.clients import Clients
+from holdfast.gateway.demo import demo_routes
 from holdfast.gateway.endpoint import LiveEndpoint
 from holdfast.gateway.gate import Gate, Origins
 from holdfast.gateway.hub import LINGER_SECONDS, Hub
@@ -72,6 +73,7 @@ class Gateway:
                 Route("/v1/live/tickets", sse.ticket, methods=["POST"]),
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
+                *(demo_routes() if settings.gateway_demo else []),
             ],
             middleware=[
                 Middleware(
