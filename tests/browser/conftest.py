@@ -2,9 +2,14 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
+
+from holdfast.client import Client
+from holdfast.local.stack import Stack
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 WITHOUT_CHROMIUM = f"none of {', '.join(NAMES)} is on the path; install one: apt-get install chromium"
@@ -41,14 +46,43 @@ def chromium() -> Iterator[Any]:
 
 
 @pytest.fixture
-def open_tab(chromium: Any) -> Iterator[Callable[[], Tab]]:
-    """Open a tab that shares nothing with others."""
+def open_tab(chromium: Any) -> Iterator[Callable[..., Tab]]:
+    """Open a tab that shares nothing with others. ``bypass_csp`` lets a test wait for conditions within the page."""
     contexts = []
 
-    def open_one() -> Tab:
-        contexts.append(chromium.new_context(viewport={"width": 1200, "height": 800}))
+    def open_one(*, bypass_csp: bool = False) -> Tab:
+        contexts.append(chromium.new_context(viewport={"width": 1200, "height": 800}, bypass_csp=bypass_csp))
         return Tab(contexts[-1].new_page())
 
     yield open_one
     for context in contexts:
         context.close()
+
+
+@pytest.fixture(scope="module")
+def stack(server_folder: Path) -> Iterator[Stack]:
+    """A stack for a module's tests, which may break it."""
+    stack = Stack(server_folder / uuid4().hex)
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture
+def client(stack: Stack) -> Iterator[Client]:
+    with Client(stack.ingest_url, stack.api_key) as client:
+        yield client
+
+
+@pytest.fixture
+def send(client: Client) -> Callable[[str], str]:
+    """Send an event for an audience; returns its id."""
+
+    def send_one(audience: str) -> str:
+        repository = {"full_name": f"acme/{uuid4().hex}"}
+        return client.send({
+            "type": "com.github.push", "source": "/test", "audience": audience,
+            "data": {"ref": "refs/heads/main", "repository": repository},
+        }).event_id  # fmt: skip
+
+    return send_one

@@ -1,11 +1,12 @@
 """The demo page in front of the whole stack, in two tabs for two people."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.chaos.proxy import Proxy
 
 from holdfast.client import Client
 from holdfast.gateway.demo import DEMO_PATH
@@ -15,89 +16,109 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
 WAIT_MS = 60_000
 
-
-@pytest.fixture(scope="module")
-def stack(server_folder: Path) -> Iterator[Stack]:
-    stack = Stack(server_folder / uuid4().hex)
-    stack.start()
-    yield stack
-    stack.stop()
+Send = Callable[[str], str]
+OpenTab = Callable[[], Any]
 
 
-@pytest.fixture
-def client(stack: Stack) -> Iterator[Client]:
-    with Client(stack.ingest_url, stack.api_key) as client:
-        yield client
+class Person:
+    """Somebody with a tab that shows what is addressed to them."""
 
+    def __init__(self, tab: Any, client: Client) -> None:
+        self.tab = tab
+        self.name = f"user-{uuid4().hex}"
+        self.sent: list[str] = []
+        self._token = client.token([f"audience:{self.name}"]).token
 
-def send(client: Client, audience: str) -> str:
-    """An event for this audience; returns its id."""
-    repository = {"full_name": f"acme/{uuid4().hex}"}
-    return client.send({
-        "type": "com.github.push", "source": "/test", "audience": audience,
-        "data": {"ref": "refs/heads/main", "repository": repository},
-    }).event_id  # fmt: skip
+    def look(self, url: str) -> None:
+        """Open the page and connect it, as somebody would."""
+        page = self.tab.page
+        page.goto(url)
+        page.get_by_label("Live token").fill(self._token)
+        assert page.get_by_label("Topics").input_value() == f"audience:{self.name}"
+        page.get_by_role("button", name="Connect", exact=True).click()
+        page.locator("#log").get_by_text("is live").wait_for(timeout=WAIT_MS)
 
+    def await_state(self, state: str) -> None:
+        self.tab.page.locator(f'#status[data-state="{state}"]').wait_for(timeout=WAIT_MS)
 
-def show(tab: Any, stack: Stack, client: Client, audience: str) -> None:
-    """Open the page and connect it, as somebody would."""
-    tab.page.goto(stack.demo_url)
-    tab.page.get_by_label("Live token").fill(client.token([f"audience:{audience}"]).token)
-    assert tab.page.get_by_label("Topics").input_value() == f"audience:{audience}"
-    tab.page.get_by_role("button", name="Connect", exact=True).click()
-    tab.page.locator("#log").get_by_text("is live").wait_for(timeout=WAIT_MS)
+    def await_processed(self) -> None:
+        for event_id in self.sent:
+            self.tab.page.locator(f'tr[data-event="{event_id}"][data-state="processed"]').wait_for(timeout=WAIT_MS)
 
-
-def await_processed(tab: Any, event_ids: list[str]) -> None:
-    for event_id in event_ids:
-        tab.page.locator(f'tr[data-event="{event_id}"][data-state="processed"]').wait_for(timeout=WAIT_MS)
-
-
-def shown(tab: Any) -> set[str]:
-    return set(tab.page.locator("#events tr").evaluate_all("rows => rows.map(row => row.dataset.event)"))
-
-
-def test_two_tabs_see_their_own_events_and_miss_nothing_while_the_gateway_is_killed(
-    stack: Stack, client: Client, open_tab: Callable[[], Any], tmp_path: Path
-) -> None:
-    people = [f"user-{uuid4().hex}" for _ in range(2)]
-    tabs = [open_tab() for _ in people]
-    for tab, person in zip(tabs, people, strict=True):
-        show(tab, stack, client, person)
-
-    sent = {person: [send(client, person) for _ in range(3)] for person in people}
-    for tab, person in zip(tabs, people, strict=True):
-        await_processed(tab, sent[person])
-        assert tab.errors == []
-    stack.services["ws-gateway"].kill()
-    stack.hold("ws-gateway")
-    for tab in tabs:
-        tab.page.locator('#status[data-state="disconnected"]').wait_for(timeout=WAIT_MS)
-    for person in people:
-        sent[person] += [send(client, person) for _ in range(3)]
-    for event_id in [id_ for ids in sent.values() for id_ in ids]:
-        client.wait(event_id, timeout_seconds=60)
-    stack.resume("ws-gateway")
-
-    for tab, person in zip(tabs, people, strict=True):
-        await_processed(tab, sent[person])
-        assert shown(tab) == set(sent[person])
-        said = tab.page.locator("#log").inner_text()
+    def has_missed_nothing(self) -> None:
+        """Own events and no others, all to their end, and no gap on the way."""
+        self.await_processed()
+        shown = self.tab.page.locator("#events tr").evaluate_all("rows => rows.map(row => row.dataset.event)")
+        assert set(shown) == set(self.sent)
+        said = self.tab.page.locator("#log").inner_text()
         assert "nothing was missed" in said
         assert "gap" not in said
         # The browser itself notes each attempt while nobody answers; nothing else may be wrong.
-        assert [text for text in tab.errors if "net::ERR_CONNECTION_REFUSED" not in text] == []
-    tabs[0].page.screenshot(path=str(tmp_path / "demo.png"))
+        assert [text for text in self.tab.errors if "WebSocket connection to" not in text] == []
 
 
-def test_the_page_runs_nothing_that_is_written_into_it(stack: Stack, open_tab: Callable[[], Any]) -> None:
+@pytest.fixture
+def people(open_tab: OpenTab, client: Client) -> list[Person]:
+    return [Person(open_tab(), client) for _ in range(2)]
+
+
+def send_and_wait(people: list[Person], send: Send, client: Client) -> None:
+    for person in people:
+        person.sent += [send(person.name) for _ in range(3)]
+    for person in people:
+        client.wait(person.sent[-1], timeout_seconds=60)
+
+
+def test_two_tabs_see_their_own_events_and_miss_nothing_while_the_gateway_is_killed(
+    stack: Stack, client: Client, people: list[Person], send: Send, tmp_path: Path
+) -> None:
+    for person in people:
+        person.look(stack.demo_url)
+    send_and_wait(people, send, client)
+    for person in people:
+        person.await_processed()
+        assert person.tab.errors == []
+
+    stack.services["ws-gateway"].kill()
+    stack.hold("ws-gateway")
+    for person in people:
+        person.await_state("disconnected")
+    send_and_wait(people, send, client)
+    stack.resume("ws-gateway")
+
+    for person in people:
+        person.has_missed_nothing()
+    people[0].tab.page.screenshot(path=str(tmp_path / "demo.png"))
+
+
+def test_two_tabs_miss_nothing_while_the_network_is_gone(
+    stack: Stack, client: Client, people: list[Person], send: Send
+) -> None:
+    gateway_port = int(stack.demo_url.partition("127.0.0.1:")[2].partition("/")[0])
+    with Proxy(gateway_port) as network:
+        for person in people:
+            person.look(stack.demo_url.replace(f":{gateway_port}", f":{network.port}"))
+        send_and_wait(people, send, client)
+
+        network.refuse()
+        network.close_connections()
+        for person in people:
+            person.await_state("disconnected")
+        send_and_wait(people, send, client)
+        network.accept()
+
+        for person in people:
+            person.has_missed_nothing()
+
+
+def test_the_page_runs_nothing_that_is_written_into_it(stack: Stack, open_tab: OpenTab) -> None:
     tab = open_tab()
     answer = tab.page.goto(stack.demo_url)
     assert "script-src 'self'" in answer.headers["content-security-policy"]
     assert tab.errors == []
-    assert (
-        tab.page.evaluate("getComputedStyle(document.querySelector('form')).display") == "flex"
-    )  # its style is let in
+    assert tab.page.evaluate("getComputedStyle(document.querySelector('form')).display") == "flex", (
+        "its style is let in"
+    )
     tab.page.evaluate("document.body.append(Object.assign(document.createElement('p'), {textContent: 'unharmed'}))")
     with pytest.raises(Exception, match=r"TrustedHTML|TrustedScript"):
         tab.page.evaluate("document.body.innerHTML = '<img src=x onerror=alert(1)>'")
