@@ -35,6 +35,11 @@ def test_every_frame_is_described_where_it_may_travel(asyncapi: Any) -> None:
     assert set(document["channels"]["live"]["messages"]) == set(CLIENT_FRAMES) | set(SERVER_FRAMES)
 
 
+def test_it_can_be_written_as_json(asyncapi: Any) -> None:
+    """Tools refuse keys that are numbers, which YAML allows."""
+    assert json.loads(json.dumps(asyncapi.document)) == asyncapi.document
+
+
 def test_every_reference_leads_somewhere(asyncapi: Any) -> None:
     references = list(refs(asyncapi.document))
 
@@ -97,7 +102,7 @@ def test_codes_and_limits_are_those_of_the_gateway(asyncapi: Any, channel: str) 
     described = asyncapi.document["channels"][channel]
 
     assert {code: each["reconnect"] for code, each in described["x-close-codes"].items()} == {
-        int(code): not code.is_terminal for code in CloseCode
+        str(int(code)): not code.is_terminal for code in CloseCode
     }
     assert {each["name"] for each in described["x-close-codes"].values()} == {code.name.lower() for code in CloseCode}
     limits = {name: value for name, value in asdict(LIMITS).items() if name not in INTERNAL_LIMITS}

@@ -184,8 +184,14 @@ def test_an_echo_serves_all_who_asked_before_its_call() -> None:
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize("clients", [200, pytest.param(1000, marks=pytest.mark.soak)])
 def test_a_storm_of_clients_that_come_back_costs_one_reading_a_topic(
-    own_valkey: Valkey, serve: Callable[..., Any], start_gateway: Callable[..., Any], join: Any, tenant: Any
+    own_valkey: Valkey,
+    serve: Callable[..., Any],
+    start_gateway: Callable[..., Any],
+    join: Any,
+    tenant: Any,
+    clients: int,
 ) -> None:
     own = type(tenant)(own_valkey.url())
     first = join(serve(redis_url=SecretStr(own_valkey.url())), own.token(), own.topic)
@@ -197,18 +203,18 @@ def test_a_storm_of_clients_that_come_back_costs_one_reading_a_topic(
     hello = {"type": "hello", "v": 1, "token": own.token(), "topics": [own.topic], "positions": {own.topic: start}}
 
     async def come_back() -> list[int]:
-        async with connect(second.live, compression=None) as connection:
+        async with connect(second.live, compression=None, open_timeout=60) as connection:
             await connection.send(json.dumps(hello))
             frames = [json.loads(await connection.recv()) for _ in range(102)]
         assert [each["type"] for each in frames] == ["welcome", *["update"] * 100, "subscribed"]
         return [each["event"]["version"] for each in frames[1:-1]]
 
     async def storm() -> list[list[int]]:
-        return await asyncio.gather(*(come_back() for _ in range(200)))
+        return await asyncio.gather(*(come_back() for _ in range(clients)))
 
     received = asyncio.run(storm())
 
-    assert received == [list(range(1, 101))] * 200
+    assert received == [list(range(1, 101))] * clients
     # The topic's own first reading, and one for the first who came; the second gateway's other clients cost none.
     assert readings(own_valkey) - before <= 3
     own.redis.close()
