@@ -7,6 +7,7 @@ error that suggests the nearest known one: a mistyped limit must not silently be
 import difflib
 import os
 import socket
+from pathlib import Path
 from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError
@@ -125,6 +126,8 @@ class GatewaySettings(LiveSettings):
     gateway_port: int = Field(default=8090, ge=0, le=65535)
     live_token_secret: SecretStr = Field(min_length=32)
     """Verifies live tokens (HS256); shared with ingest."""
+    live_token_keys: Path | None = None
+    """A file with a JWK set: public keys that verify tokens of other issuers, who are trusted with every tenant."""
     gateway_demo: bool = False
     """Serves a page at ``/demo/`` that shows live updates; for development."""
     allowed_origins: list[str] = Field(default_factory=list)

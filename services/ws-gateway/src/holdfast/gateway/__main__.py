@@ -19,10 +19,13 @@ def main() -> int:
     if sys.argv[1:2] == ["revoke"]:
         return revocation.main(sys.argv[2:])
     try:
-        settings = load(GatewaySettings)
+        return _serve(load(GatewaySettings))
     except ConfigurationError as exc:
         sys.stderr.write(f"{exc}\n")
         return 2
+
+
+def _serve(settings: GatewaySettings) -> int:
     logging.configure(
         service="ws-gateway",
         version=version("holdfast-ws-gateway"),

@@ -21,7 +21,7 @@ from holdfast.gateway.session import Sessions
 from holdfast.gateway.source import CONNECT_SECONDS, Source
 from holdfast.gateway.sse import SseEndpoint
 from holdfast.gateway.ticket import Tickets
-from holdfast.gateway.tokens import TokenVerifier
+from holdfast.gateway.tokens import TokenVerifier, read_keys
 from holdfast.runtime.health import Check, readiness
 from holdfast.runtime.settings import GatewaySettings
 
@@ -58,7 +58,10 @@ class Gateway:
             hub=self._hub,
             clients=self.clients,
             sessions=self._sessions,
-            verifier=TokenVerifier(settings.live_token_secret.get_secret_value()),
+            verifier=TokenVerifier(
+                settings.live_token_secret.get_secret_value(),
+                None if settings.live_token_keys is None else read_keys(settings.live_token_keys),
+            ),
             limits=limits,
             node=settings.node_name,
             origins=Origins(settings.allowed_origins),
