@@ -127,10 +127,12 @@ def test_l09_redis_is_down_for_a_minute_while_events_are_processed(stack: Stack,
                 pass
             while writing.is_alive():
                 answer_pings(connection, seconds=1)
+            processed = sum(state == "processed" for _, _, state in page.stored())
             stack.redis.start()
             page.read_until(connection, lambda page: page.has_settled(30))
 
         assert refused.value.response.status_code == 503
+        assert processed >= 25
         assert page.shown == truth(page)
 
 

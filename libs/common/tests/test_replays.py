@@ -187,8 +187,8 @@ def test_every_action_is_in_the_audit_log_with_who_and_what(database: Database, 
 
     with database.transaction() as session:
         operate.replay_event(session, ACTOR, replayed, request="r", grace_seconds=5)
-        operate.discard_event(session, ACTOR, discarded)
-        operate.discard_event(session, ACTOR, discarded)  # nothing left to do, so nothing to note
+        operate.discard_event(session, ACTOR, discarded, request=uuid4().hex)
+        operate.discard_event(session, ACTOR, discarded, request=uuid4().hex)  # nothing left to do, so nothing to note
     replay = start(database)
     with database.transaction() as session:
         replays.cancel(session, ACTOR, replay.id)
@@ -219,7 +219,7 @@ def test_an_event_that_has_moved_since_is_skipped_even_if_it_is_dead_again(datab
     replay = start(database)
     with database.transaction() as session:
         operate.replay_event(session, ACTOR, moved, request="r", grace_seconds=5)
-        operate.discard_event(session, ACTOR, discarded)
+        operate.discard_event(session, ACTOR, discarded, request=uuid4().hex)
     story.run(moved, error=AttemptError("KeyError", "again"))
 
     done = batch(database, replay)
@@ -340,7 +340,7 @@ def test_another_tenants_events_and_replays_are_out_of_reach(database: Database,
         assert replays.find_replay(session, replay.id, tenant="stranger") is None
         assert replays.cancel(session, stranger, replay.id) is None
         assert operate.replay_event(session, stranger, mine, request="r", grace_seconds=5) is None
-        assert operate.discard_event(session, stranger, mine) is None
+        assert operate.discard_event(session, stranger, mine, request=uuid4().hex) is None
 
     assert story.row(mine).state == "dead"
     assert find(database, replay).state is JobState.RUNNING

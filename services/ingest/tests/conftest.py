@@ -16,8 +16,10 @@ import httpx
 import pytest
 import redis
 
+from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.local.fixtures import Eventually, clone_template
 from holdfast.local.servers import Postgres, Valkey, free_port
+from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 from holdfast.storage.keys import create_key, parse_key, revoke_key
 
@@ -26,6 +28,7 @@ MAX_EVENT_BYTES = 16 * 1024
 TENANT = "acme"
 
 Post = Callable[..., httpx.Response]
+MakeEvent = Callable[..., dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,3 +206,41 @@ def event(**attributes: Any) -> dict[str, Any]:
 @pytest.fixture
 def make_event() -> Callable[..., dict[str, Any]]:
     return event
+
+
+@pytest.fixture(scope="module")
+def operator_key(ingest: Any) -> str:
+    return str(ingest.key("operate", "events:read"))
+
+
+@pytest.fixture
+def api(ingest: Any, operator_key: str) -> Iterator[Callable[..., httpx.Response]]:
+    """A request as the operator, or with another key."""
+    with httpx.Client(base_url=ingest.url, timeout=10) as client:
+
+        def ask(method: str, path: str, *, key: str = operator_key, **options: Any) -> httpx.Response:
+            headers = {"Authorization": f"Bearer {key}"} | options.pop("headers", {})
+            return client.request(method, path, headers=headers, **options)
+
+        yield ask
+
+
+@pytest.fixture
+def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
+    """Record an event and bring it into a state; returns its id."""
+
+    def make(state: str = "queued", *, error: str = "KeyError", **attributes: Any) -> str:
+        event_id: str = post(make_event(**attributes)).json()["event_id"]
+        if state == "queued":
+            return event_id
+        with ingest.database.transaction() as session:
+            [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
+            died = AttemptError(error, "no such key", handler="h", traceback="Traceback …", fingerprint="f")
+            ends = {
+                "dead": [bury(lease.event.id, lease.token, died)],
+                "processed": [settle(lease.event.id, lease.token, Completion("h", None, 7))],
+            }
+            lifecycle.apply(session, ends.get(state, []), worker="w-1")
+        return event_id
+
+    return make

@@ -1,6 +1,6 @@
 """What an operator may do over HTTP, and every refusal with its status and code."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -9,56 +9,14 @@ import pytest
 import redis
 from sqlalchemy import text
 
-from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.messaging.live import topic_keys
-from holdfast.storage import lifecycle
 
 Post = Callable[..., httpx.Response]
 MakeEvent = Callable[..., dict[str, Any]]
 NOBODY = "01a20ce1-a999-7253-85bb-3c3e269307a2"
 
 
-@pytest.fixture(scope="module")
-def operator_key(ingest: Any) -> str:
-    return str(ingest.key("operate", "events:read"))
-
-
-@pytest.fixture
-def api(ingest: Any, operator_key: str) -> Iterator[Callable[..., httpx.Response]]:
-    """A request as the operator, or with another key."""
-    with httpx.Client(base_url=ingest.url, timeout=10) as client:
-
-        def ask(method: str, path: str, *, key: str = operator_key, **options: Any) -> httpx.Response:
-            headers = {"Authorization": f"Bearer {key}"} | options.pop("headers", {})
-            return client.request(method, path, headers=headers, **options)
-
-        yield ask
-
-
 Api = Callable[..., httpx.Response]
-
-
-@pytest.fixture
-def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
-    """Record an event and bring it into a state; returns its id."""
-
-    def make(state: str = "queued", *, error: str = "KeyError", **attributes: Any) -> str:
-        event_id: str = post(make_event(**attributes)).json()["event_id"]
-        if state == "queued":
-            return event_id
-        with ingest.database.transaction() as session:
-            [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
-            died = AttemptError(error, "no such key", handler="h", traceback="Traceback …", fingerprint="f")
-            ends = {
-                "dead": [bury(lease.event.id, lease.token, died)],
-                "processed": [settle(lease.event.id, lease.token, Completion("h", None, 7))],
-            }
-            lifecycle.apply(session, ends.get(state, []), worker="w-1")
-        return event_id
-
-    return make
-
-
 Put = Callable[..., str]
 
 

@@ -13,6 +13,8 @@ from websockets.exceptions import ConnectionClosed
 
 from holdfast.gateway.protocol import LIMITS
 
+NO_TOKEN = '{"type":"hello","v":1,"token":"x.y.z"}'
+
 
 @pytest.mark.parametrize(
     ("first", "code"),
@@ -21,11 +23,13 @@ from holdfast.gateway.protocol import LIMITS
         (b"{}", 4500),
         ('{"type":"pong"}', 4500),
         ('{"type":"hello","v":1}', 4501),
-        ('{"type":"hello","v":1,"token":"x.y.z"}', 4501),
+        (NO_TOKEN, 4501),
         ('{"type":"hello","v":2}', 4505),
-        ("x" * 8193, 4500),
-        ("x" * 17 * 1024, 4500),
-        ("x" * 100 * 1024, 4500),
+        # Were they not too long, it would be the token that is refused.
+        pytest.param(NO_TOKEN.ljust(8192), 4501, id="8 KiB"),
+        pytest.param(NO_TOKEN.ljust(8193), 4500, id="a byte more"),
+        pytest.param(NO_TOKEN.ljust(17 * 1024), 4500, id="17 KiB"),
+        pytest.param(NO_TOKEN.ljust(100 * 1024), 4500, id="100 KiB"),
     ],
 )
 def test_l24_a_first_frame_that_is_no_good_hello(gateway: Any, open_live: Any, first: str | bytes, code: int) -> None:

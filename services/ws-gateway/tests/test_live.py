@@ -277,6 +277,28 @@ def test_l05_reconnecting_at_once_amid_updates_loses_and_doubles_nothing(gateway
     assert offsets(received) == list(range(1, 501))
 
 
+def test_l05_updates_published_during_a_replay_come_after_it_and_once(
+    gateway: Any, open_live: Any, join: Any, tenant: Any
+) -> None:
+    brisk = join(gateway, tenant.token(), tenant.topic)
+    start = brisk.take("subscribed")["pos"]
+    for version in range(1, 101):
+        tenant.publish(version, detail={"filler": "x" * 60_000})
+        brisk.take("update")
+
+    slow = open_live(gateway, max_queue=1)  # reads no further than it is asked to, so the replay waits for it
+    slow.send(type="hello", v=1, token=tenant.token(), topics=[tenant.topic], positions={tenant.topic: start})
+    received = [slow.take("welcome"), slow.take("update")][1:]
+    tenant.publish(*range(101, 151))
+    brisk.take_updates(50)
+    received += slow.take_updates(99)
+    end = slow.take("subscribed")
+    received += slow.take_updates(50)
+
+    assert offsets(received) == list(range(1, 151))
+    assert (end["recovered"], end["pos"]) == (True, received[99]["pos"])
+
+
 def test_l12_users_see_their_own_and_gateways_hear_only_what_they_need(
     gateway: Any, join: Any, tenant: Any, serve: Callable[..., Any]
 ) -> None:

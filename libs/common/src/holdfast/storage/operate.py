@@ -1,6 +1,6 @@
 """What an operator does to one event: replay it, or give it up. Every action is written to the audit log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 from sqlalchemy import text
@@ -12,6 +12,7 @@ from holdfast.domain.update import Update
 from holdfast.storage.audit import Actor, note
 from holdfast.storage.copies import record_copy
 from holdfast.storage.lifecycle import apply
+from holdfast.storage.updates import update_of
 
 __all__ = ["REPLAYABLE", "Acted", "discard_event", "replay_event"]
 
@@ -22,13 +23,23 @@ _STATE = text("""
 SELECT s.state FROM event e JOIN processing_state s ON s.event_id = e.id WHERE e.id = :event_id AND e.tenant = :tenant
 """)
 
+_EARLIER = text("""
+-- A move with this request's key, and where the event stands by now. Copies have their key in the copy's identity.
+SELECT e.id AS event_id, e.tenant, e.type, e.audience, s.state, s.version, s.attempt, statement_timestamp() AS at,
+       CAST('{}' AS jsonb) AS detail
+FROM event e JOIN processing_state s ON s.event_id = e.id
+WHERE e.id = :event_id AND e.tenant = :tenant AND EXISTS (
+    SELECT FROM audit_log a
+    WHERE a.event_id = e.id AND a.action = :action AND a.detail->>'request' = :request AND NOT a.detail ? 'new_event_id')
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Acted:
     """``update`` is the event's new state, or the new event's first one; ``None``: its ``state`` does not allow that.
 
-    ``is_repeated``: the same request was carried out before, and nothing was done now. ``is_conflict``: a request with
-    the same key was carried out with other data.
+    ``is_repeated``: the same request was carried out before, and nothing was done now; ``update`` is then where the event
+    stands. ``is_conflict``: a request with the same key was carried out with other data.
     """
 
     state: State
@@ -42,32 +53,51 @@ def replay_event(
 ) -> Acted | None:
     """Queue a dead or discarded event again, or record a copy of a processed one; ``None``: there is no such event.
 
-    ``request`` names the wish: a copy is made once for each. ``data_json`` replaces the copy's data, and does not fit an
-    event that is queued again, since events are immutable: then nothing is done, as for an open event.
+    ``request`` names the wish, which is carried out once. ``data_json`` replaces the copy's data, and does not fit an event
+    that is queued again, since events are immutable: then nothing is done, as for an open event.
     """
     state = _state(session, actor, event_id)
     if state is None:
         return None
+    # After the state: an event that was dead when this was asked first may be processed by now, and must not be copied.
+    earlier = _earlier(session, actor, "replay", event_id, request)
+    if earlier is not None:
+        return replace(earlier, is_conflict=data_json is not None)
     if state is State.PROCESSED:
         return _copy(session, actor, event_id, request, grace_seconds, data_json)
     if data_json is not None:
         return Acted(state)
-    return _move(session, actor, "replay", replay(event_id), state)
+    return _move(session, actor, "replay", replay(event_id), state, request)
 
 
-def discard_event(session: Session, actor: Actor, event_id: UUID) -> Acted | None:
-    """Give up a queued, failed or dead event; ``None``: there is no such event."""
+def discard_event(session: Session, actor: Actor, event_id: UUID, *, request: str) -> Acted | None:
+    """Give up a queued, failed or dead event, once for each ``request``; ``None``: there is no such event."""
     state = _state(session, actor, event_id)
-    return None if state is None else _move(session, actor, "discard", discard(event_id), state)
+    if state is None:
+        return None
+    earlier = _earlier(session, actor, "discard", event_id, request)
+    return earlier or _move(session, actor, "discard", discard(event_id), state, request)
 
 
-def _move(session: Session, actor: Actor, action: str, transition: Transition, state: State) -> Acted:
+def _move(session: Session, actor: Actor, action: str, transition: Transition, state: State, request: str) -> Acted:
     moved = apply(session, [transition])
-    if not moved:
-        # Asked again: the state may be another one by now, and that is what stood in the way.
-        return Acted(_state(session, actor, transition.event_id) or state)
-    note(session, actor, action, event_id=transition.event_id, detail={"from_state": state})
-    return Acted(moved[0].state, moved[0])
+    if moved:
+        detail = {"from_state": state, "request": request}
+        note(session, actor, action, event_id=transition.event_id, detail=detail)
+        return Acted(moved[0].state, moved[0])
+    # Looked at again: the same request may have been carried out just now, or another state stood in the way.
+    earlier = _earlier(session, actor, action, transition.event_id, request)
+    return earlier or Acted(_state(session, actor, transition.event_id) or state)
+
+
+def _earlier(session: Session, actor: Actor, action: str, event_id: UUID, request: str) -> Acted | None:
+    """What this request did when it was carried out before."""
+    parameters = {"event_id": event_id, "tenant": actor.tenant, "action": action, "request": request}
+    row = session.execute(_EARLIER, parameters).one_or_none()
+    if row is None:
+        return None
+    update = update_of(row)
+    return Acted(update.state, update, is_repeated=True)
 
 
 def _copy(
@@ -78,6 +108,7 @@ def _copy(
     if not (recorded.is_duplicate or recorded.is_conflict):
         detail = {
             "from_state": State.PROCESSED,
+            "request": request,
             "new_event_id": str(update.event_id),
             "is_edited": data_json is not None,
         }

@@ -239,6 +239,7 @@ class AuditEntry(Base):
     """What an operator did: who (a key's id), what, when, and to which event or replay. Outlives the events it names."""
 
     __tablename__ = "audit_log"
+    __table_args__ = (Index("ix_audit_log_event", "event_id", postgresql_where=text("event_id IS NOT NULL")),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     at: Mapped[datetime] = mapped_column(server_default=func.now())

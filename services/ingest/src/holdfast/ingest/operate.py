@@ -36,9 +36,9 @@ class Operator:
         """See ``storage.operate.replay_event``; ``None``: there is no such event."""
         return self._tell(reconnecting(lambda: self._replay(actor, event_id, request, data_json)), traceparent)
 
-    def discard(self, actor: Actor, event_id: UUID) -> Done | None:
+    def discard(self, actor: Actor, event_id: UUID, *, request: str) -> Done | None:
         """See ``storage.operate.discard_event``; ``None``: there is no such event."""
-        return self._tell(reconnecting(lambda: self._discard(actor, event_id)), None)
+        return self._tell(reconnecting(lambda: self._discard(actor, event_id, request)), None)
 
     def _replay(self, actor: Actor, event_id: UUID, request: str, data_json: str | None) -> Acted | None:
         with self._database.transaction() as session:
@@ -46,9 +46,9 @@ class Operator:
                 session, actor, event_id, request=request, grace_seconds=self._grace_seconds, data_json=data_json
             )
 
-    def _discard(self, actor: Actor, event_id: UUID) -> Acted | None:
+    def _discard(self, actor: Actor, event_id: UUID, request: str) -> Acted | None:
         with self._database.transaction() as session:
-            return operate.discard_event(session, actor, event_id)
+            return operate.discard_event(session, actor, event_id, request=request)
 
     def _tell(self, acted: Acted | None, traceparent: str | None) -> Done | None:
         if acted is None:

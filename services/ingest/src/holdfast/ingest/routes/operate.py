@@ -43,7 +43,8 @@ def replay(event_id: str) -> Response:
 def discard(event_id: str) -> Response:
     """Give an event up that is queued, failed or dead."""
     holder = require("operate")
-    done = _operator().discard(Actor(holder.tenant, holder.key_id), identifier(event_id))
+    actor = Actor(holder.tenant, holder.key_id)
+    done = _operator().discard(actor, identifier(event_id), request=request_key())
     if done is None:
         raise missing()
     return _answer(done, "discarded", "there is nothing left to give up")
