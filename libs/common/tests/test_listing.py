@@ -199,11 +199,11 @@ RECENTLY = NEWEST - timedelta(hours=1)
 
 FILL = text("""
 WITH made AS (
-    INSERT INTO event (id, tenant, source, ce_id, type, data_digest, received_at)
+    INSERT INTO event (id, tenant, source, ce_id, type, audience, data_digest, received_at)
     SELECT CAST(lpad(to_hex(CAST(extract(epoch FROM at) * 1000 AS bigint)), 12, '0') || '7' || substr(md5(n::text), 1, 19)
                 AS uuid),
            CASE WHEN n % 1000 = 0 THEN 'rare' ELSE 'acme' END, '/s' || n % 20, n::text, 't' || n % 50,
-           sha256(n::text::bytea), at
+           'user-' || n % 3000, sha256(n::text::bytea), at
     FROM generate_series(1, 30000) n, LATERAL (SELECT CAST(:newest AS timestamptz) - make_interval(secs => n * 100) AS at) t
     RETURNING id, received_at, CAST(ce_id AS int) AS n
 )
@@ -242,9 +242,10 @@ def plan(database: Database, statement: Select[Any]) -> str:
         ({"error_type": "E1"}, "acme", "ix_processing_state_error_type"),
         ({"state": State.DEAD, "handler": "h", "fingerprint": "f"}, "acme", "ix_processing_state_(dead|given_up)"),
         ({"source": "/s7", "ce_id": "7"}, "acme", "uq_event_identity"),
+        ({"audience": "user-7"}, "acme", "ix_event_audience"),
         ({"received_after": RECENTLY, "type": "none"}, "acme", r"Index Cond: .*id >= "),
     ],
-    ids=["tenant", "discarded", "error", "group", "identity", "time"],
+    ids=["tenant", "discarded", "error", "group", "identity", "audience", "time"],
 )
 def test_lists_and_replays_are_carried_by_indexes(
     filled: Database, wanted: dict[str, Any], tenant: str, index: str

@@ -98,6 +98,8 @@ class Event(Base):
         CheckConstraint("octet_length(data_digest) = 32", name="digest_is_sha256"),
         # Lists of a tenant's events, newest first: ids are UUIDv7, so new entries go to the right edge.
         Index("ix_event_tenant_id", "tenant", "id"),
+        # What a page shows before its first update: the newest events of a user, who may be one of millions.
+        Index("ix_event_audience", "tenant", "audience", "id", postgresql_where=text("audience IS NOT NULL")),
     )
 
 

@@ -1,4 +1,4 @@
-"""Finding in the audit log what was done to an event: whether a request was carried out before."""
+"""Looking up what was done to an event (was a request carried out before?), and the events of an audience."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,7 +11,11 @@ depends_on = None
 
 def upgrade() -> None:
     op.create_index("ix_audit_log_event", "audit_log", ["event_id"], postgresql_where=sa.text("event_id IS NOT NULL"))
+    op.create_index(
+        "ix_event_audience", "event", ["tenant", "audience", "id"], postgresql_where=sa.text("audience IS NOT NULL")
+    )
 
 
 def downgrade() -> None:
+    op.drop_index("ix_event_audience", table_name="event")
     op.drop_index("ix_audit_log_event", table_name="audit_log")
