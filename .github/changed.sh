@@ -22,16 +22,19 @@ if concerns '^(everything$|libs/common/|pyproject\.toml|requirements-dev\.lock|M
     members=$all
 else
     ! concerns '^libs/client/' || members="$members client"
-    for service in ingest processor maintenance ws-gateway; do
+    for service in ingest processor maintenance; do
         ! concerns "^services/$service/" || members="$members $service"
     done
+    # The published description of its protocol, and the browser client that its page has a copy of.
+    ! concerns '^(services/ws-gateway/|libs/client-js/|docs/asyncapi\.yaml$|tests/contract/)' || members="$members ws-gateway"
     ! concerns '^(examples/|services/processor/)' || members="$members github-activity"
     ! concerns '^(deploy/local/|libs/client/|services/)' || members="$members local"
     # Every member's tests get their servers from deploy/local.
     ! concerns '^deploy/local/' || members=$all
 fi
 
-if printf '%s\n' "$changed" | grep -Evq '(^docs/|\.md$)'; then echo code=true; else echo code=false; fi
+# Two documents are tested: their examples are run, every frame is held against them.
+if concerns '^docs/(live\.md|asyncapi\.yaml)$' || printf '%s\n' "$changed" | grep -Evq '(^docs/|\.md$)'; then echo code=true; else echo code=false; fi
 
 jobs=""
 for member in $members; do

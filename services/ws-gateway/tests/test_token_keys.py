@@ -105,6 +105,14 @@ def test_any_other_signature_is_refused(file: Path, name: str) -> None:
         (key_set({"kty": "oct", "k": "c2VjcmV0", "kid": "a", "alg": "HS256"}), "HS256 is not one of"),
         (key_set({**PUBLIC["rsa"], "kid": "a"}, {**PUBLIC["ec"], "kid": "a"}), "same kid"),
     ],
+    ids=[
+        "empty",
+        "a list",
+        "no keys",
+        "no kid",
+        "a secret",
+        "one kid twice",
+    ],  # xdist compares what its workers collected
 )
 def test_a_file_with_something_else_is_told_at_the_start(tmp_path: Path, content: str, reason: str) -> None:
     path = tmp_path / "keys.json"

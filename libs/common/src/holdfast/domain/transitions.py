@@ -211,7 +211,7 @@ def discard(event_id: UUID) -> Transition:
     """An operator gives an event up.
 
     Skips a version: a claim's commit is not durable, so a crash of PostgreSQL may have undone one that clients have seen,
-    and they would drop another update of that version.
+    and they would drop another update of that version (ADR 0015).
     """
     return Transition(
         event_id=event_id, from_states=CLAIMABLE | {State.DEAD}, to_state=State.DISCARDED, versions=2,
