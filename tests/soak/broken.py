@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .plan import Kind, Mix
-from .rules import Violation
+from .violation import Violation
 
 __all__ = ["CONTROLS", "Control", "break_copy"]
 

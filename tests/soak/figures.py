@@ -8,11 +8,11 @@ from typing import Any
 
 from .history import History, Record, by_event
 from .plan import KILLS
-from .rules import Violation
+from .violation import Violation
 
 __all__ = ["figures", "table"]
 
-SETTLED = ("processed", "dead")
+SETTLED = ("processed", "dead", "discarded")
 
 INTERRUPTS = frozenset({"kill", "pause", "terminate", "kill-backend", "crash-postgres"})
 """Faults that end an attempt without a word, when they hit the processor or PostgreSQL."""
@@ -30,7 +30,9 @@ LABELS = {
     "stored": "events in the database",
     "processed": "processed",
     "dead": "dead",
+    "discarded": "discarded",
     "open": "still open",
+    "operated": "replays and discards asked for by operators",
     "lost": "lost",
     "doubled": "doubled",
     "calls_repeated": "calls to another service repeated, with the same key",
@@ -67,7 +69,9 @@ def figures(history: History, violations: Sequence[Violation]) -> dict[str, Any]
         "stored": len(history.states),
         "processed": states["processed"],
         "dead": states["dead"],
-        "open": len(history.states) - states["processed"] - states["dead"],
+        "discarded": states["discarded"],
+        "open": len(history.states) - sum(states[state] for state in SETTLED),
+        "operated": len(history.asked),
         "lost": rules["lost"],
         "doubled": rules["doubled"],
         "calls_repeated": len(history.calls) - len({call["event"] for call in history.calls}),

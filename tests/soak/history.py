@@ -45,6 +45,8 @@ class History:
         run: seed, times and settings: ``lease_seconds``, ``began``, ``faults_ended``, ``calm_since`` (every service was
             ready again), ``ended``.
         accepted: one for each 202: tenant, source, ce_id, event, is_duplicate, at.
+        asked: requests of operators: tenant, action, event, key, at.
+        answered: their definite answers: besides, status, answered (the event that the answer is about), is_duplicate.
         refused: answers that no valid event may get: tenant, source, ce_id, status, at; status 0: no answer in time.
         faults: strikes as they happened: kind, target, at, ended, hit (process id, or the events that were put back).
         spared: faults that found their target still starting.
@@ -55,6 +57,8 @@ class History:
 
     run: Record = field(default_factory=dict)
     accepted: list[Record] = field(default_factory=list)
+    asked: list[Record] = field(default_factory=list)
+    answered: list[Record] = field(default_factory=list)
     refused: list[Record] = field(default_factory=list)
     faults: list[Record] = field(default_factory=list)
     spared: list[Record] = field(default_factory=list)
@@ -67,7 +71,7 @@ class History:
     calls: list[Record] = field(default_factory=list)
 
 
-FILES = ("accepted", "refused", "faults", "spared", "frames", "clients", *DATABASE)
+FILES = ("accepted", "asked", "answered", "refused", "faults", "spared", "frames", "clients", *DATABASE)
 
 
 class Recorder:

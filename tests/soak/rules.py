@@ -1,15 +1,16 @@
 """The checker: what must be true of every history. Pure functions from a history to violations."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 
 from holdfast.domain.position import Position
 from holdfast.domain.transitions import MAX_CRASHES
 
 from .history import History, Record, by_event
+from .rules_operators import asked_for, carried_out_once, copied_once, discards
+from .violation import Rule, Violation
 
-__all__ = ["RULES", "Violation", "check"]
+__all__ = ["RULES", "check"]
 
 OPEN = frozenset({"queued", "processing", "failed"})
 
@@ -20,18 +21,6 @@ OUTSIDE, ORDERED = "soak.outside", "soak.ordered"
 """Types with an effect elsewhere, in the table ``call``, and with an order within each subject."""
 
 REDIS_FORGETS = frozenset({"kill-redis", "empty-redis", "flush-redis"})
-
-
-@dataclass(frozen=True, slots=True)
-class Violation:
-    """A promise that was broken."""
-
-    rule: str
-    about: str
-    what: str
-
-
-Rule = Callable[[History], Iterator[Violation]]
 
 
 def lost(history: History) -> Iterator[Violation]:
@@ -145,17 +134,13 @@ def dead_for_a_reason(history: History) -> Iterator[Violation]:
 
 
 def versions_rise_by_one(history: History) -> Iterator[Violation]:
-    """The history of an event has every version, except those that were made by hand."""
-    put_back = _put_back(history)
+    """The history of an event has every version, except those that were made by hand or skipped by a discard."""
+    absent = _put_back(history) + discards(history)
     updates = by_event(history.updates)
     for state in history.states:
         versions = [update["version"] for update in updates.get(state["event"], [])]
         missing = state["version"] - len(set(versions))
-        if (
-            len(set(versions)) != len(versions)
-            or missing != put_back[state["event"]]
-            or max(versions) > state["version"]
-        ):
+        if len(set(versions)) != len(versions) or missing != absent[state["event"]] or max(versions) > state["version"]:
             yield Violation("history", state["event"], f"version {state['version']} with the updates {versions}")
 
 
@@ -217,7 +202,7 @@ def live_ends_like_the_database(history: History) -> Iterator[Violation]:
 RULES: tuple[Rule, ...] = (
     lost, stuck, unanswered, doubled_events, doubled_effects, one_key_outside, in_order, settled_once,
     settled_by_the_holder, dead_for_a_reason, versions_rise_by_one, leases_end, live_in_order, gaps_explained,
-    live_ends_like_the_database,
+    live_ends_like_the_database, carried_out_once, copied_once, asked_for,
 )  # fmt: skip
 
 

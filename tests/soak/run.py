@@ -19,8 +19,10 @@ from .figures import figures
 from .history import Recorder, dump_database, load_history
 from .live import LiveClients
 from .load import Load, Tenant
+from .operators import Operators
 from .plan import Fault, save_plan
-from .rules import Violation, check
+from .rules import check
+from .violation import Violation
 
 __all__ = ["SETTINGS", "Soak", "Verdict"]
 
@@ -120,9 +122,11 @@ class Soak:
         load = Load(stack.ingest_url, tenants, recorder, seed=self.seed, per_second=self.per_second)
         clients.start()
         _wait(clients.are_subscribed, 30)
+        operators = Operators(stack.ingest_url, tenants, recorder, seed=self.seed)
         load.start()
+        operators.start()
         self._strike(stack, recorder)
-        self._settle(stack, load, clients)
+        self._settle(stack, load, operators, clients)
         clients.stop()
         dump_database(recorder, stack.database_url)
 
@@ -132,13 +136,14 @@ class Soak:
         faults.strike(stack, self.plan, recorder, until_seconds=self.seconds)
         self._run["faults_ended"] = time.time()
 
-    def _settle(self, stack: Stack, load: Load, clients: LiveClients) -> None:
+    def _settle(self, stack: Stack, load: Load, operators: Operators, clients: LiveClients) -> None:
         """Wait until all is settled and told, or the time is up: what is then still open is stuck."""
         self.say("the faults are over; waiting for everything to settle")
         _wait(lambda: _are_ready(stack), READY_SECONDS)
         self._run["calm_since"] = time.time()
         deadline = time.monotonic() + self.settle_seconds
         load.finish(deadline - time.monotonic())
+        operators.finish(deadline - time.monotonic())
         _wait(lambda: _is_settled(stack), deadline - time.monotonic())
         _wait(lambda: clients.know(_States(stack.database_url)), deadline - time.monotonic())
         self._run["ended"] = time.time()

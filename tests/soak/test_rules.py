@@ -149,6 +149,63 @@ def test_an_event_put_back_by_hand_may_settle_again_but_leaves_one_effect(histor
     assert {violation.rule for violation in check(history)} == {"doubled", "fence"}
 
 
+@pytest.fixture
+def operated(history: History) -> History:
+    """The rejected event is replayed, dies again and is discarded, and the other one is copied, each by a request."""
+    history.faults.append({"kind": "flush-redis", "target": "redis", "at": 6.0, "ended": 6.0, "hit": None})
+    history.asked += [_asked("replay", POISON, "k1"), _asked("discard", POISON, "k2"), _asked("replay", EVENT, "k3")]
+    history.answered += [
+        _answered("replay", POISON, "k1", POISON), _answered("discard", POISON, "k2", POISON),
+        _answered("replay", EVENT, "k3", "e4"),
+    ]  # fmt: skip
+    history.accepted.append(_answer(f"replay:{EVENT}:k3", "e4"))
+    history.updates += [
+        _update(POISON, 4, "queued", 20.0, reason="replayed"),
+        _update(POISON, 5, "processing", 20.1, attempt=1),
+        _update(POISON, 6, "dead", 20.2, attempt=1),
+        _update(POISON, 8, "discarded", 21.0, attempt=1),
+        _update("e4", 1, "queued", 22.0),
+        _update("e4", 2, "processing", 22.1, attempt=1),
+        _update("e4", 3, "processed", 22.2, attempt=1),
+    ]
+    history.states[1].update(state="discarded", version=8)
+    history.states.append(_state("e4", f"replay:{EVENT}:k3", "soak.plain", "processed", 3, attempt=1))
+    history.log.append(_entry("e4", "plain", attempt=1))
+    history.effects.append({"event": "e4", "attempt": 1, "at": 22.2})
+    history.frames += [
+        _seen(4, POISON, 4, "queued", epoch="b"), _seen(5, POISON, 5, "processing", epoch="b"),
+        _seen(6, POISON, 6, "dead", epoch="b"), _seen(7, POISON, 8, "discarded", epoch="b"),
+        _seen(8, "e4", 1, "queued", epoch="b"), _seen(9, "e4", 3, "processed", epoch="b"),
+    ]  # fmt: skip
+    return history
+
+
+def test_what_operators_asked_for_breaks_no_rule(operated: History) -> None:
+    assert check(operated) == []
+
+
+OPERATED: dict[str, tuple[str, Damage]] = {
+    "a request was answered and did nothing": ("operated", lambda h: _drop(h.updates, event=POISON, version=4)),
+    "a request was carried out twice": (
+        "operated", lambda h: h.updates.append(_update(POISON, 9, "queued", 23.0, reason="replayed")),
+    ),
+    "one request moved its event and copied it": ("doubled", lambda h: h.answered[2].update(answered=EVENT)),
+    "an event was discarded and nobody asked": ("operated", lambda h: h.asked.pop(1)),
+    "a discard skipped no version": ("history", lambda h: h.states[1].update(version=7)),
+    "a copy is not there": ("lost", lambda h: h.states.pop()),
+    "a client did not hear of a discard": ("live-state", lambda h: _drop(h.frames, state="discarded")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OPERATED)
+def test_a_broken_promise_to_an_operator_is_found(operated: History, what: str) -> None:
+    rule, damage = OPERATED[what]
+
+    damage(operated)
+
+    assert rule in {violation.rule for violation in check(operated)}
+
+
 def test_events_of_one_subject_have_their_effects_in_the_order_of_arrival(history: History) -> None:
     lane = {"type": "soak.ordered", "tenant": "demo", "source": "/s", "subject": "x"}
     history.states[0].update(lane, received_at=1.0)
@@ -183,6 +240,14 @@ def _answer(ce_id: str, event: str, *, is_duplicate: bool = False, tenant: str =
     return {
         "tenant": tenant, "source": "/s", "ce_id": ce_id, "event": event, "is_duplicate": is_duplicate, "at": 1.0,
     }  # fmt: skip
+
+
+def _asked(action: str, event: str, key: str) -> dict[str, Any]:
+    return {"tenant": "demo", "action": action, "event": event, "key": key, "at": 19.0}
+
+
+def _answered(action: str, event: str, key: str, answered: str) -> dict[str, Any]:
+    return _asked(action, event, key) | {"status": 202, "answered": answered, "is_duplicate": False}
 
 
 def _entry(event: str, handler: str, *, attempt: int) -> dict[str, Any]:

@@ -342,3 +342,24 @@ def test_the_version_and_the_examples_are_printed(cli: Cli) -> None:
     assert cli("--version").stdout.startswith("holdfast 0.")
     assert '--data \'{"order_id": "1"}\'' in cli("send", "--help").stdout
     assert "--until-settled 1" in cli("watch", "--help").stdout
+
+
+def test_a_token_is_printed_alone(cli: Cli, script: Any) -> None:
+    script.answers = [(201, {"token": "jwt", "expires_at": 7, "live_url": "ws://live"}, {})]
+
+    done = cli("token", "audience:user-42", "event:*", "--sub", "user-42", "--ttl", "60")
+
+    assert (done.returncode, done.stdout, done.stderr) == (0, "jwt\n", "")
+    [(path, _, body)] = script.requests
+    assert (path, body) == (
+        "/v1/tokens", {"topics": ["audience:user-42", "event:*"], "sub": "user-42", "ttl_seconds": 60},
+    )  # fmt: skip
+
+
+def test_a_token_that_is_refused_is_told(cli: Cli, script: Any) -> None:
+    script.answers = [(403, {"code": "forbidden_topic", "detail": "tenant:other is another tenant's"}, {})]
+
+    done = cli("token", "tenant:other")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "another tenant's" in done.stderr
