@@ -63,4 +63,8 @@ cat >"$stack" <<END
   "api_key": "$key"
 }
 END
+"$python" -c "
+from urllib.request import urlopen
+assert b'holdfast-live' in urlopen('http://$(address_of ws-gateway 8090)/demo/demo.js', timeout=10).read()" || fail "no demo page"
+
 HOLDFAST_E2E_STACK=$stack "$python" -m pytest -q tests/e2e/test_path.py
