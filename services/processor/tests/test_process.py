@@ -95,6 +95,20 @@ def test_a_failing_handler_is_tried_again_with_backoff_and_then_dead(
     assert row.last_error["message"] == "the other side is away"
 
 
+def test_an_event_without_a_handler_is_dead_and_logged_without_a_traceback(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    worker = start()
+    event_id = stored.record("test.of.nobody")
+    live.ring((event_id, 1))
+
+    row = settle(stored, event_id, eventually)
+
+    assert (row.state, row.last_error["type"]) == ("dead", "no_handler")
+    [told] = eventually(lambda: [line for line in worker.lines() if line.get("reason") == "no_handler"])
+    assert "Traceback" not in json.dumps(told)
+
+
 def test_retry_after_waits_as_long_as_it_says(start: Start, stored: Any, live: Any, eventually: Eventually) -> None:
     start()
     event_id = stored.record("test.later")

@@ -293,7 +293,8 @@ def _settle(session: Session, lease: Lease, completion: Completion) -> list[Upda
 
 def _tell_failure(exc: BaseException, transition: Transition, handler: Handler | None, log: Logger) -> None:
     reason = transition.error.type if transition.error else ""
-    shown = None if quotes_values(exc) else exc
+    # That nobody handles a type happened nowhere in a handler's code.
+    shown = None if isinstance(exc, NoHandler) or quotes_values(exc) else exc
     if transition.to_state is State.DEAD:
         Metrics.dead_letters.labels(reason).inc()
         log.error(Log.DEAD_LETTER, reason=reason, exc_info=shown)
