@@ -52,8 +52,8 @@ export interface LiveError {
 
 export interface Options {
   /**
-   * A live token, or a function that gets a new one from your backend (`POST /v1/tokens` needs an API key, which never
-   * belongs in a page). The function is called for each connection and before a token expires; when it rejects, it is called
+   * A live token, or a function that gets a new one of the same subject from your backend (`POST /v1/tokens` needs an API key,
+   * which never belongs in a page). The function is called for each connection and before a token expires; when it rejects, it is called
    * again after a pause.
    */
   token: string | (() => string | Promise<string>);

@@ -43,8 +43,8 @@ async def watch(
 
     Args:
         live_url: ``ws://…/v1/live``.
-        token: a live token, or a function that gets a new one; it is called in a thread before each connection, so with a
-            function the watch outlives a token.
+        token: a live token, or a function that gets a new one, of the same subject; it is called in a thread before each
+            connection, so with a function the watch outlives a token.
         topics: names such as ``audience:user-42``.
         positions: where to resume topics, as kept from an earlier watch.
 
