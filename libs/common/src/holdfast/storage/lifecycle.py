@@ -276,9 +276,8 @@ def extend(session: Session, leases: Iterable[Lease]) -> set[UUID]:
 def recover_expired(session: Session, *, limit: int, expired_for_seconds: float = 0.0) -> list[Update]:
     """Take up to ``limit`` expired leases away, oldest first: back to ``queued``, or ``dead`` in a crash loop.
 
-    Those that expired less than ``expired_for_seconds`` ago are left to somebody else.
-
-    Rows locked by a settling transaction are skipped: that worker is alive.
+    Those that expired less than ``expired_for_seconds`` ago are left to somebody else. Rows locked by a settling transaction
+    are skipped: that worker is alive.
     """
     rows = session.execute(_EXPIRED, {"limit": limit, "expired_for_seconds": expired_for_seconds}).all()
     if not rows:
