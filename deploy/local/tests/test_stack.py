@@ -6,6 +6,7 @@ import signal
 import stat
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,14 @@ def test_a_held_service_stays_down_until_it_is_resumed(stack: Stack, eventually:
     assert described(stack)["pids"]["scheduler"] == []
 
     stack.resume("scheduler")
+    assert len(described(stack)["pids"]["scheduler"]) > 0
+
+
+def test_threads_that_write_stack_json_at_once_do_not_take_it_from_each_other(stack: Stack) -> None:
+    with ThreadPoolExecutor(4) as threads:
+        for resumed in [threads.submit(stack.resume, "scheduler") for _ in range(100)]:
+            resumed.result()
+
     assert len(described(stack)["pids"]["scheduler"]) > 0
 
 

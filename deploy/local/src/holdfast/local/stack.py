@@ -275,10 +275,11 @@ class Stack:
         return servers | {name: process.pids(children) for name, process in self.services.items()}
 
     def _write(self) -> None:
-        """Write ``stack.json``, whole or not at all: others read it at any time."""
-        described = self.describe()
-        self._pids = described["pids"]
-        new = self.folder / "stack.json.new"
-        new.touch(mode=0o600)
-        new.write_text(json.dumps(described, indent=2) + "\n")
-        new.replace(self.folder / "stack.json")
+        """Write ``stack.json``, whole or not at all: others read it at any time, and two threads write it."""
+        with self._lock:
+            described = self.describe()
+            self._pids = described["pids"]
+            new = self.folder / "stack.json.new"
+            new.touch(mode=0o600)
+            new.write_text(json.dumps(described, indent=2) + "\n")
+            new.replace(self.folder / "stack.json")
