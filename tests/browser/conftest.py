@@ -62,10 +62,8 @@ def open_tab(chromium: Any) -> Iterator[Callable[..., Tab]]:
 @pytest.fixture(scope="module")
 def stack(server_folder: Path) -> Iterator[Stack]:
     """A stack for a module's tests, which may break it."""
-    stack = Stack(server_folder / uuid4().hex)
-    stack.start()
-    yield stack
-    stack.stop()
+    with Stack(server_folder / uuid4().hex) as stack:
+        yield stack
 
 
 @pytest.fixture

@@ -51,13 +51,9 @@ def chaos_stack(folder: Path, **settings: str) -> Iterator[Stack]:
         "HOLDFAST_HANDLERS": "handlers_late:handlers",
         "HOLDFAST_BACKLOG_LIMIT_SECONDS": "0",  # a long backlog is made on purpose, and ingest is to add to it
     }
-    stack = Stack(folder / uuid4().hex, settings=defaults | settings, python_path=HERE)
-    try:
-        stack.start()
+    with Stack(folder / uuid4().hex, settings=defaults | settings, python_path=HERE) as stack:
         stack.postgres.execute(EFFECT, database="holdfast")
         yield stack
-    finally:
-        stack.stop()
 
 
 class Replica:

@@ -28,11 +28,9 @@ LOCK = 4242
 def stack(server_folder: Path) -> Iterator[Stack]:
     """A stack for these tests alone; each leaves it as it found it."""
     settings = {"HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS), "HOLDFAST_HANDLERS": "handlers:handlers"}
-    stack = Stack(server_folder / uuid4().hex, settings=settings, python_path=HERE)
-    stack.start()
-    stack.postgres.execute("CREATE TABLE effect (event_id text)", database="holdfast")
-    yield stack
-    stack.stop()
+    with Stack(server_folder / uuid4().hex, settings=settings, python_path=HERE) as stack:
+        stack.postgres.execute("CREATE TABLE effect (event_id text)", database="holdfast")
+        yield stack
 
 
 @pytest.fixture

@@ -106,10 +106,8 @@ def test_l23_a_snapshot_and_the_stream_after_it_are_the_database(
 @pytest.fixture(scope="module")
 def stack(server_folder: Path) -> Iterator[Stack]:
     """A stack for the tests that break it."""
-    stack = Stack(server_folder / uuid4().hex)
-    stack.start()
-    yield stack
-    stack.stop()
+    with Stack(server_folder / uuid4().hex) as stack:
+        yield stack
 
 
 @pytest.mark.soak

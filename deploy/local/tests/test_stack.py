@@ -27,10 +27,8 @@ SAID: list[str] = []
 
 @pytest.fixture(scope="module")
 def stack(server_folder: Path) -> Iterator[Stack]:
-    stack = Stack(server_folder / "local-stack", say=SAID.append)
-    stack.start()
-    yield stack
-    stack.stop()
+    with Stack(server_folder / "local-stack", say=SAID.append) as stack:
+        yield stack
 
 
 def described(stack: Stack) -> dict[str, Any]:

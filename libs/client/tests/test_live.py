@@ -44,10 +44,19 @@ async def gateway(*scenes: Scene, ping_s: float = 25) -> AsyncIterator[tuple[str
         yield f"ws://127.0.0.1:{port}", hellos
 
 
-async def serving(connection: ServerConnection, _: dict[str, Any]) -> None:
-    """A scene: the topic is live, and nothing happens in it."""
-    await connection.send(subscribed(1))
-    await connection.wait_closed()
+def telling(*frames: str) -> Scene:
+    """A scene: these frames, and then nothing."""
+
+    async def scene(connection: ServerConnection, _: dict[str, Any]) -> None:
+        for frame in frames:
+            await connection.send(frame)
+        await connection.wait_closed()
+
+    return scene
+
+
+serving = telling(subscribed(1))
+"""The topic is live, and nothing happens in it."""
 
 
 async def collect(url: str, count: int, **options: Any) -> list[Any]:
@@ -62,14 +71,8 @@ async def collect(url: str, count: int, **options: Any) -> list[Any]:
 
 
 def test_frames_come_as_values_in_their_order() -> None:
-    async def scene(connection: ServerConnection, _: dict[str, Any]) -> None:
-        await connection.send(subscribed(7))
-        await connection.send('{"type":"status","state":"degraded"}')
-        await connection.send(update(8, 1))
-        await connection.send(
-            json.dumps({"type": "gap", "topic": TOPIC, "pos": "b:0", "reason": "epoch", "jitter_ms": 1})
-        )
-        await connection.wait_closed()
+    gap = json.dumps({"type": "gap", "topic": TOPIC, "pos": "b:0", "reason": "epoch", "jitter_ms": 1})
+    scene = telling(subscribed(7), '{"type":"status","state":"degraded"}', update(8, 1), gap)
 
     async def scenario() -> None:
         async with gateway(scene) as (url, hellos):
@@ -86,10 +89,7 @@ def test_a_lost_connection_is_resumed_after_the_last_position() -> None:
         await connection.send(update(8, 1))
         connection.transport.abort()
 
-    async def second(connection: ServerConnection, _: dict[str, Any]) -> None:
-        await connection.send(update(9, 2))
-        await connection.send(subscribed(9, recovered=True))
-        await connection.wait_closed()
+    second = telling(update(9, 2), subscribed(9, recovered=True))
 
     async def scenario() -> None:
         async with gateway(first, second) as (url, hellos):
@@ -102,12 +102,8 @@ def test_a_lost_connection_is_resumed_after_the_last_position() -> None:
 
 
 def test_positions_of_an_earlier_watch_are_resumed() -> None:
-    async def scene(connection: ServerConnection, _: dict[str, Any]) -> None:
-        await connection.send(subscribed(9, recovered=True))
-        await connection.wait_closed()
-
     async def scenario() -> None:
-        async with gateway(scene) as (url, hellos):
+        async with gateway(telling(subscribed(9, recovered=True))) as (url, hellos):
             await collect(url, 1, positions={TOPIC: "a:3"})
         assert hellos[0]["positions"] == {TOPIC: "a:3"}
 
@@ -115,14 +111,8 @@ def test_positions_of_an_earlier_watch_are_resumed() -> None:
 
 
 def test_what_tells_nothing_new_of_an_event_is_dropped() -> None:
-    async def scene(connection: ServerConnection, _: dict[str, Any]) -> None:
-        await connection.send(update(1, 2))
-        await connection.send(update(2, 1))
-        await connection.send(update(3, 2))
-        await connection.send(update(4, 2, step=1))
-        await connection.send(update(5, 1, event_id="e2"))
-        await connection.send(update(6, 3))
-        await connection.wait_closed()
+    known = [update(1, 2), update(2, 1), update(3, 2)]
+    scene = telling(*known, update(4, 2, step=1), update(5, 1, event_id="e2"), update(6, 3))
 
     async def scenario() -> None:
         async with gateway(scene) as (url, _):
@@ -210,12 +200,10 @@ def test_a_token_that_is_refused_ends_the_watch() -> None:
 
 
 def test_a_topic_that_is_refused_ends_the_watch() -> None:
-    async def scene(connection: ServerConnection, _: dict[str, Any]) -> None:
-        await connection.send('{"type":"error","code":"forbidden","message":"not yours","temporary":false}')
-        await connection.wait_closed()
+    refusal = '{"type":"error","code":"forbidden","message":"not yours","temporary":false}'
 
     async def scenario() -> None:
-        async with gateway(scene) as (url, _):
+        async with gateway(telling(refusal)) as (url, _):
             with pytest.raises(LiveClosed, match="forbidden: not yours"):
                 await collect(url, 1)
 
@@ -368,19 +356,10 @@ def test_another_protocol_ends_the_watch(said: str) -> None:
 
 
 def test_a_refusal_for_now_is_tried_again_on_a_new_connection() -> None:
-    async def scene(connection: ServerConnection, _: dict[str, Any]) -> None:
-        expired = {
-            "type": "error",
-            "code": "token_expired",
-            "message": "send a new one",
-            "temporary": True,
-            "retry_ms": 0,
-        }
-        await connection.send(json.dumps(expired))
-        await connection.wait_closed()
+    expired = '{"type":"error","code":"token_expired","message":"send a new one","temporary":true,"retry_ms":0}'
 
     async def scenario() -> None:
-        async with gateway(scene, serving) as (url, hellos):
+        async with gateway(telling(expired), serving) as (url, hellos):
             await collect(url, 1)
         assert len(hellos) == 2
 

@@ -129,10 +129,7 @@ def _starting(folder: Path) -> Iterator[StartStack]:
     with contextlib.ExitStack() as running:
 
         def start(**settings: str) -> Stack:
-            stack = Stack(folder / uuid4().hex, settings=settings)
-            running.callback(stack.stop)
-            stack.start()
-            return stack
+            return running.enter_context(Stack(folder / uuid4().hex, settings=settings))
 
         yield start
 

@@ -3,12 +3,13 @@
 import contextlib
 import json
 import secrets
+import shutil
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from holdfast.local.process import Guarded, StartFailed, children_by_parent, wait_until
 from holdfast.local.servers import Postgres, Server, Valkey, claim, free_port
@@ -41,7 +42,7 @@ class Ports:
 
 class Stack:
     """Starts everything in order, restarts what dies, and stops everything in order. A server or service that is stopped
-    through this object stays down until it is started again through it.
+    through this object stays down until it is started again through it. As a context manager it runs within the block.
 
     Args:
         folder: data, logs and ``stack.json``.
@@ -66,6 +67,7 @@ class Stack:
         self.folder = folder
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True, exist_ok=True)
+        self._temporary = folder / "tmp"
         self.postgres = Postgres(folder / "postgres", port=wished.postgres, is_durable=is_durable)
         self.redis = Valkey(folder / "redis", port=wished.redis, is_persistent=True)
         self._ports = {"ingest": free_port(wished.ingest), "ws-gateway": free_port(wished.gateway)}
@@ -85,6 +87,17 @@ class Stack:
         for name, port, wish in self._wishes(asked):
             if wish and port != wish:
                 say(f"port {wish} is taken: {name} is on {port}")
+
+    def __enter__(self) -> Self:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
     @property
     def database_url(self) -> str:
@@ -116,6 +129,7 @@ class Stack:
         Raises:
             StartFailed: with the end of the log that says why.
         """
+        self._clear_temporary_files()
         for server in self._servers():
             self._say(f"starting {server.process.name}")
             server.start()
@@ -140,6 +154,7 @@ class Stack:
             thread.join()
         for server in (self.redis, self.postgres):
             server.stop()
+        self._clear_temporary_files()
         self._claims.close()
         (self.folder / "stack.json").unlink(missing_ok=True)
 
@@ -199,6 +214,11 @@ class Stack:
     def _servers(self) -> tuple[Server, Server]:
         return self.postgres, self.redis
 
+    def _clear_temporary_files(self) -> None:
+        """What the services left behind, those that were killed among them."""
+        shutil.rmtree(self._temporary, ignore_errors=True)
+        self._temporary.mkdir()
+
     def _prepare_database(self) -> None:
         if not self.postgres.execute("SELECT 1 FROM pg_database WHERE datname = 'holdfast'"):
             self.postgres.execute("CREATE DATABASE holdfast")
@@ -225,6 +245,7 @@ class Stack:
             "HOLDFAST_METRICS_PORT": str(self._metrics.get(service.name, 0)),
             "HOLDFAST_SHUTDOWN_SECONDS": "8",
             "HOLDFAST_LOG_FORMAT": "json",
+            "TMPDIR": str(self._temporary),
             **({"PYTHONPATH": self._python_path} if self._python_path else {}),
             **self._settings,
         }
