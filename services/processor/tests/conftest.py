@@ -174,8 +174,8 @@ class Worker:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "holdfast.processor"],
-                env=environment(settings) | {"PYTHONPATH": str(HERE)}, stdout=output, stderr=output,
-                start_new_session=True,
+                env=environment(settings) | {"PYTHONPATH": str(HERE), "TMPDIR": str(log.parent)},
+                stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
 
     def get(self, path: str) -> tuple[int, str]:

@@ -5,6 +5,7 @@ import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -24,6 +25,13 @@ def is_running(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def record_suspect(stored: Any) -> UUID:
+    """An event that was with a lost worker, and whose data its handler does not take."""
+    event_id: UUID = stored.record("test.order", {"order_id": "1"})
+    stored.run("UPDATE processing_state SET crashes = 1, available_at = now() - interval '1 h'")
+    return event_id
 
 
 def test_orphans_stop_by_themselves_and_give_back_what_they_run(
@@ -81,12 +89,30 @@ def test_the_process_for_suspects_is_started_again_and_the_others_do_not_notice(
 
     eventually(lambda: worker.has_logged(ENDED))
     eventually(lambda: len(worker.children()) == 2)
-    assert others in worker.children()
     assert worker.process.poll() is None
-    crashed = stored.record("test.order", ORDER)
-    stored.run("UPDATE processing_state SET crashes = 1, available_at = now() - interval '1 h'")
-    eventually(lambda: stored.state(crashed) == "processed")
-    assert "holdfast_events_polled_total 0.0" in worker.get("/metrics")[1], "by the new process for suspects"
+    [new] = set(worker.children()) - {others}
+    suspect = record_suspect(stored)
+    eventually(lambda: stored.state(suspect) == "dead")
+    assert stored.scalar("SELECT worker FROM attempt_error").endswith(f":{new}")
+
+
+def test_metrics_are_those_of_all_processes_and_outlive_each_of_them(
+    start: Start, stored: Any, eventually: Eventually
+) -> None:
+    worker = start(PROCESSOR_PROCESSES="2")
+    suspect = record_suspect(stored)
+    eventually(lambda: stored.state(suspect) == "dead")
+    sample = 'holdfast_dead_letters_total{reason="invalid_data"} 1.0'
+    eventually(lambda: sample in worker.get("/metrics")[1], message="what the process for suspects counted is told")
+    _, server, _ = worker.children()
+
+    os.kill(server, signal.SIGKILL)
+
+    eventually(lambda: worker.has_logged(ENDED))
+    eventually(worker.is_ready, timeout_seconds=60)
+    assert server not in worker.children()
+    assert sample in worker.get("/metrics")[1]
+    assert "holdfast_live_connections 0.0" in worker.get("/metrics")[1], "one series, not one for each process"
 
 
 def test_an_event_that_kills_its_worker_is_dead_and_its_neighbours_are_processed(

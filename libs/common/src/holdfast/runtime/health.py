@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from holdfast.runtime import logging
+from holdfast.runtime.shared_metrics import registry
 from holdfast.runtime.telemetry import Log
 
 __all__ = ["Check", "Readiness", "readiness", "serve_health"]
@@ -84,7 +85,7 @@ def _handler(checks: Mapping[str, Check], is_alive: Callable[[], bool]) -> type[
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                self._answer(200, generate_latest(), CONTENT_TYPE_LATEST)
+                self._answer(200, generate_latest(registry()), CONTENT_TYPE_LATEST)
             elif path == "/livez":
                 status = "ok" if is_alive() else "dead"
                 self._answer(200 if status == "ok" else 503, json.dumps({"status": status}).encode())

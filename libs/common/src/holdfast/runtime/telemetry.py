@@ -4,13 +4,16 @@ Log events are the constants of :class:`Log`; a test makes sure that no service 
 labels only: never an id, a tenant or a topic.
 """
 
-from typing import Final
+from typing import Final, Literal
 
 from prometheus_client import Counter, Gauge, Histogram
 
 __all__ = ["Log", "Metrics"]
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+_MODE: Literal["sum"] = "sum"
+"""How processes that share their metrics add a gauge up; the default would be a series for each process."""
 
 
 class Log:
@@ -75,8 +78,9 @@ class Metrics:
         "holdfast_enqueue_failures", "Doorbells or updates that Redis did not take after a commit"
     )
     turning_away = Gauge(
-        "holdfast_ingest_turning_away", "1 while the backlog is too old and events are answered with 503"
-    )
+        "holdfast_ingest_turning_away", "1 while the backlog is too old and events are answered with 503",
+        multiprocess_mode=_MODE,
+    )  # fmt: skip
     # processor
     handler_seconds = Histogram(
         "holdfast_handler_duration_seconds", "Handler run time", ["handler", "outcome"], buckets=_FAST
@@ -95,10 +99,13 @@ class Metrics:
     redispatched = Counter("holdfast_events_redispatched", "Doorbells rung again for due events")
     relayed = Counter("holdfast_updates_relayed", "Updates published by the relay")
     replayed = Counter("holdfast_replay_items", "Events of replays by filter", ["outcome"])
-    pending = Gauge("holdfast_events_pending", "Open events by state", ["state"])
-    oldest_due_seconds = Gauge("holdfast_oldest_due_age_seconds", "Age of the oldest event that is due and not claimed")
+    pending = Gauge("holdfast_events_pending", "Open events by state", ["state"], multiprocess_mode=_MODE)
+    oldest_due_seconds = Gauge(
+        "holdfast_oldest_due_age_seconds", "Age of the oldest event that is due and not claimed",
+        multiprocess_mode=_MODE,
+    )  # fmt: skip
     # gateway
-    connections = Gauge("holdfast_live_connections", "Open live connections")
+    connections = Gauge("holdfast_live_connections", "Open live connections", multiprocess_mode=_MODE)
     delivered = Counter("holdfast_updates_delivered", "Update frames handed to connections")
     gaps = Counter("holdfast_live_gaps", "Subscriptions told of a gap", ["reason"])
     closed = Counter("holdfast_live_closed", "Live connections closed, by close code", ["code"])

@@ -1,23 +1,30 @@
 """``python -m holdfast.processor``: check the settings, then look after the worker processes."""
 
 import sys
+from contextlib import nullcontext
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import VERSION
 from holdfast.processor.roles import roles
-from holdfast.processor.supervisor import Supervisor
 from holdfast.runtime import logging
 from holdfast.runtime.settings import ProcessorSettings, load
+from holdfast.runtime.shared_metrics import shared_metrics
 
 
 def main() -> int:
     """Run the service; its exit status."""
     try:
         settings = load(ProcessorSettings)
+        logging.configure(
+            service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level
+        )
+        with shared_metrics() if settings.metrics_port else nullcontext():
+            # Not before: metrics are made when this is imported, and shared if it is now.
+            from holdfast.processor.supervisor import Supervisor
+
+            return Supervisor(settings, roles(settings)).run()
     except ConfigurationError as exc:
         sys.exit(str(exc))
-    logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
-    return Supervisor(settings, roles(settings)).run()
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ class Role:
 
 def roles(settings: ProcessorSettings) -> list[Role]:
     """One worker with one thread for events that were with a lost worker before: whatever ran beside them would be lost with
-    them. And as many as are wanted for all others, the first of which serves health and metrics.
+    them. And as many as are wanted for all others, the first of which serves health, and the metrics of all.
     """
     suspects = Role("suspects", doorbell.SUSPECT_QUEUE, threads=1, is_suspect=True, metrics_port=0)
     workers = [

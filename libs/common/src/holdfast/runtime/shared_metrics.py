@@ -1,0 +1,61 @@
+"""Metrics of a service's processes, counted together: whichever process is asked answers for all of them.
+
+This is the multi-process mode of prometheus-client (see "Multiprocess Mode" in its documentation): every process keeps its
+values in files of a folder that they share, and the files are added up when somebody asks.
+"""
+
+import multiprocessing
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from prometheus_client import REGISTRY, CollectorRegistry, values
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from holdfast.domain.errors import ConfigurationError
+
+__all__ = ["registry", "shared_metrics"]
+
+FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable by which the library finds the folder."""
+
+
+@contextmanager
+def shared_metrics() -> Iterator[None]:
+    """Count together with the processes that are forked within the block.
+
+    It has to be entered before :mod:`holdfast.runtime.telemetry` is imported: a metric keeps its values where it was made.
+
+    Raises:
+        ConfigurationError: there is no place for the folder.
+        RuntimeError: it is too late.
+    """
+    if "holdfast.runtime.telemetry" in sys.modules:
+        raise RuntimeError("metrics are made already")
+    try:
+        folder = tempfile.mkdtemp(prefix="holdfast-metrics-")
+    except OSError as exc:
+        raise ConfigurationError(
+            f"no folder for the processes' metrics ({exc.strerror}): let TMPDIR name one that can be written to, or switch"
+            " metrics off with HOLDFAST_METRICS_PORT=0"
+        ) from None
+    os.environ[FOLDER] = folder
+    # By the name of a process and not its id: a worker that is started again goes on with its predecessor's files. Otherwise
+    # each would leave some behind, which are read whenever somebody asks (prometheus/client_python#509).
+    values.ValueClass = values.MultiProcessValue(lambda: multiprocessing.current_process().name)  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def registry() -> CollectorRegistry:
+    """What to answer with: the sums over all processes that share their metrics, or those of this process."""
+    if FOLDER not in os.environ:
+        return REGISTRY
+    shared = CollectorRegistry()
+    MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
+    return shared

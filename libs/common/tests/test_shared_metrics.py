@@ -1,0 +1,75 @@
+"""Metrics of several processes, each test in an interpreter of its own: what is shared once is shared until the end."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+COUNT = """
+import multiprocessing, os
+from prometheus_client import generate_latest
+from holdfast.runtime.shared_metrics import registry, shared_metrics
+
+def count(times):
+    from holdfast.runtime.telemetry import Metrics
+    for _ in range(times):
+        Metrics.retries.labels("handler").inc()
+
+with shared_metrics():
+    import holdfast.runtime.telemetry
+    context = multiprocessing.get_context("fork")
+    for name, times in [("a", 2), ("b", 3), ("a", 4)]:
+        process = context.Process(target=count, args=(times,), name=name)
+        process.start()
+        process.join()
+    print(registry().get_sample_value("holdfast_retries_total", {"handler": "handler"}))
+    print(registry().get_sample_value("holdfast_lost_leases_total"))
+    print(sorted(name for name in os.listdir(os.environ["PROMETHEUS_MULTIPROC_DIR"]) if name.startswith("counter")))
+"""
+
+TOO_LATE = """
+import holdfast.runtime.telemetry
+from holdfast.runtime.shared_metrics import shared_metrics
+shared_metrics().__enter__()
+"""
+
+NOWHERE = """
+import tempfile
+from holdfast.runtime.shared_metrics import shared_metrics
+tempfile.tempdir = "/nowhere"
+shared_metrics().__enter__()
+"""
+
+
+def run(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", script], env={**os.environ, "TMPDIR": str(folder)}, capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+
+
+def test_processes_count_together_and_successors_go_on(tmp_path: Path) -> None:
+    ran = run(COUNT, tmp_path)
+
+    assert ran.stderr == ""
+    total, unmoved, files = ran.stdout.splitlines()
+    assert (total, unmoved) == ("9.0", "0.0")
+    assert files == "['counter_MainProcess.db', 'counter_a.db', 'counter_b.db']"
+
+
+def test_nothing_is_left_behind(tmp_path: Path) -> None:
+    run(COUNT, tmp_path)
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_metrics_that_are_made_already_can_not_be_shared(tmp_path: Path) -> None:
+    assert "RuntimeError: metrics are made already" in run(TOO_LATE, tmp_path).stderr
+
+
+def test_without_a_place_for_files_the_error_names_two_ways_out(tmp_path: Path) -> None:
+    said = run(NOWHERE, tmp_path).stderr.splitlines()[-1]
+
+    assert said.startswith("holdfast.domain.errors.ConfigurationError: no folder for the processes' metrics")
+    assert "TMPDIR" in said
+    assert "HOLDFAST_METRICS_PORT=0" in said
