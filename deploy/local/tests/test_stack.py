@@ -147,3 +147,14 @@ def test_two_stacks_about_to_start_do_not_take_the_same_ports(folder: Path) -> N
     assert second_port != wished.postgres
     assert len(said) == 4
     assert third.postgres.port == wished.postgres
+
+
+def test_what_killed_services_left_in_their_temporary_folder_is_gone_after_a_stop(folder: Path) -> None:
+    stack = Stack(folder / "stack")
+    left = folder / "stack" / "tmp" / "left"
+    left.parent.mkdir()
+    left.touch()
+
+    stack.stop()
+
+    assert not left.exists()
