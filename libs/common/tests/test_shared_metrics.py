@@ -7,6 +7,7 @@ from pathlib import Path
 
 COUNT = """
 import multiprocessing, os
+from pathlib import Path
 from prometheus_client import generate_latest
 from holdfast.runtime.shared_metrics import registry, shared_metrics
 
@@ -15,8 +16,11 @@ def count(times):
     for _ in range(times):
         Metrics.retries.labels("handler").inc()
 
-with shared_metrics():
+with shared_metrics(["a", "b"]):
     import holdfast.runtime.telemetry
+    folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    before = sorted(file.name for file in folder.iterdir())
+    print(len(before), min(file.stat().st_blocks * 512 for file in folder.iterdir()))
     context = multiprocessing.get_context("fork")
     for name, times in [("a", 2), ("b", 3), ("a", 4)]:
         process = context.Process(target=count, args=(times,), name=name)
@@ -24,20 +28,20 @@ with shared_metrics():
         process.join()
     print(registry().get_sample_value("holdfast_retries_total", {"handler": "handler"}))
     print(registry().get_sample_value("holdfast_lost_leases_total"))
-    print(sorted(name for name in os.listdir(os.environ["PROMETHEUS_MULTIPROC_DIR"]) if name.startswith("counter")))
+    print(sorted(file.name for file in folder.iterdir()) == before)
 """
 
 TOO_LATE = """
 import holdfast.runtime.telemetry
 from holdfast.runtime.shared_metrics import shared_metrics
-shared_metrics().__enter__()
+shared_metrics([]).__enter__()
 """
 
 NOWHERE = """
 import tempfile
 from holdfast.runtime.shared_metrics import shared_metrics
 tempfile.tempdir = "/nowhere"
-shared_metrics().__enter__()
+shared_metrics([]).__enter__()
 """
 
 
@@ -52,9 +56,16 @@ def test_processes_count_together_and_successors_go_on(tmp_path: Path) -> None:
     ran = run(COUNT, tmp_path)
 
     assert ran.stderr == ""
-    total, unmoved, files = ran.stdout.splitlines()
-    assert (total, unmoved) == ("9.0", "0.0")
-    assert files == "['counter_MainProcess.db', 'counter_a.db', 'counter_b.db']"
+    _, total, unmoved, has_no_more_files = ran.stdout.splitlines()
+    assert (total, unmoved, has_no_more_files) == ("9.0", "0.0", "True")
+
+
+def test_all_room_is_taken_before_the_processes_start(tmp_path: Path) -> None:
+    """A process that writes to a mapped file is killed when there turns out to be no room for the page."""
+    files, least_bytes = map(int, run(COUNT, tmp_path).stdout.splitlines()[0].split())
+
+    assert files == 3 * 3
+    assert least_bytes >= 256 * 1024
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:
@@ -70,6 +81,6 @@ def test_metrics_that_are_made_already_can_not_be_shared(tmp_path: Path) -> None
 def test_without_a_place_for_files_the_error_names_two_ways_out(tmp_path: Path) -> None:
     said = run(NOWHERE, tmp_path).stderr.splitlines()[-1]
 
-    assert said.startswith("holdfast.domain.errors.ConfigurationError: no folder for the processes' metrics")
+    assert said.startswith("holdfast.domain.errors.ConfigurationError: no place for the processes' metrics")
     assert "TMPDIR" in said
     assert "HOLDFAST_METRICS_PORT=0" in said

@@ -9,8 +9,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -22,30 +23,29 @@ __all__ = ["registry", "shared_metrics"]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which the library finds the folder."""
 
+KINDS = ("counter", "gauge_sum", "histogram")
+"""Beginnings of the library's file names, for the metrics that there are."""
+
+FILE_BYTES = 256 * 1024
+"""Enough for some hundred handlers and outcomes; the library extends a file that is full."""
+
 
 @contextmanager
-def shared_metrics() -> Iterator[None]:
-    """Count together with the processes that are forked within the block.
+def shared_metrics(processes: Iterable[str]) -> Iterator[None]:
+    """Count together with the processes of these names, which are forked within the block.
 
     It has to be entered before :mod:`holdfast.runtime.telemetry` is imported: a metric keeps its values where it was made.
 
     Raises:
-        ConfigurationError: there is no place for the folder.
+        ConfigurationError: there is no place for the files.
         RuntimeError: it is too late.
     """
     if "holdfast.runtime.telemetry" in sys.modules:
         raise RuntimeError("metrics are made already")
-    try:
-        folder = tempfile.mkdtemp(prefix="holdfast-metrics-")
-    except OSError as exc:
-        raise ConfigurationError(
-            f"no folder for the processes' metrics ({exc.strerror}): let TMPDIR name one that can be written to, or switch"
-            " metrics off with HOLDFAST_METRICS_PORT=0"
-        ) from None
-    os.environ[FOLDER] = folder
+    os.environ[FOLDER] = folder = _folder([_this_process(), *processes])
     # By the name of a process and not its id: a worker that is started again goes on with its predecessor's files. Otherwise
     # each would leave some behind, which are read whenever somebody asks (prometheus/client_python#509).
-    values.ValueClass = values.MultiProcessValue(lambda: multiprocessing.current_process().name)  # type: ignore[no-untyped-call]
+    values.ValueClass = values.MultiProcessValue(_this_process)  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
@@ -59,3 +59,25 @@ def registry() -> CollectorRegistry:
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
     return shared
+
+
+def _this_process() -> str:
+    return multiprocessing.current_process().name
+
+
+def _folder(processes: Iterable[str]) -> str:
+    folder = None
+    try:
+        folder = tempfile.mkdtemp(prefix="holdfast-metrics-")
+        for process in processes:
+            for kind in KINDS:
+                # In full now: a process that writes to a mapped file whose disk is full is killed by SIGBUS.
+                Path(folder, f"{kind}_{process}.db").write_bytes(bytes(FILE_BYTES))
+    except OSError as exc:
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise ConfigurationError(
+            f"no place for the processes' metrics ({exc.strerror}): let TMPDIR name a folder that can be written to, or"
+            " switch metrics off with HOLDFAST_METRICS_PORT=0"
+        ) from None
+    return folder

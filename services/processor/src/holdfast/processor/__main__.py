@@ -18,11 +18,12 @@ def main() -> int:
         logging.configure(
             service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level
         )
-        with shared_metrics() if settings.metrics_port else nullcontext():
+        workers = roles(settings)
+        with shared_metrics(worker.name for worker in workers) if settings.metrics_port else nullcontext():
             # Not before: metrics are made when this is imported, and shared if it is now.
             from holdfast.processor.supervisor import Supervisor
 
-            return Supervisor(settings, roles(settings)).run()
+            return Supervisor(settings, workers).run()
     except ConfigurationError as exc:
         sys.exit(str(exc))
 
