@@ -13,7 +13,7 @@ import pytest
 
 from holdfast.local.fixtures import Eventually
 from holdfast.local.guard import NOBODY
-from holdfast.local.process import Guarded
+from holdfast.local.process import Guarded, log_lines
 
 LAUNCH = Path(__file__).with_name("launch.py")
 
@@ -106,3 +106,13 @@ def test_an_unknown_program_is_an_error_and_leaves_nothing(folder: Path, eventua
     eventually(lambda: not program.is_running)
     assert "/no/such/program" in program.tail()
     program.stop()
+
+
+def test_a_log_line_that_is_being_written_is_left_out(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_text('{"message": "one"}\n{"mess')
+    assert log_lines(log) == [{"message": "one"}]
+
+    log.write_text("Traceback\n")
+    with pytest.raises(json.JSONDecodeError):
+        log_lines(log)

@@ -18,6 +18,7 @@ import redis
 
 from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.local.fixtures import Eventually, clone_template
+from holdfast.local.process import log_lines
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
@@ -57,7 +58,7 @@ class Ingest:
 
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return log_lines(self.log)
 
     def is_alive(self) -> bool:
         """Whether it answers."""

@@ -21,6 +21,7 @@ from holdfast.domain.event import Lease, NewEvent
 from holdfast.domain.state import State
 from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.local.fixtures import Eventually
+from holdfast.local.process import log_lines
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment
 from holdfast.messaging.broker import DoorbellBroker, redis_broker, redis_client
@@ -177,7 +178,7 @@ class Maintenance:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log. A line that is not JSON fails the test."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return log_lines(self.log)
 
     def kill(self) -> None:
         """With its children: a killed Dramatiq master leaves its workers running."""

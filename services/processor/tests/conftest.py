@@ -20,6 +20,7 @@ from sqlalchemy import Row, text
 from holdfast.domain.event import Lease, NewEvent, canonical_json
 from holdfast.domain.update import Update
 from holdfast.local.fixtures import Eventually
+from holdfast.local.process import log_lines
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment
 from holdfast.messaging.broker import redis_broker, redis_client
@@ -202,7 +203,7 @@ class Worker:
 
     def lines(self) -> list[dict[str, Any]]:
         """The log. A line that is not JSON fails the test."""
-        return [json.loads(line) for line in self.log.read_text().splitlines()]
+        return log_lines(self.log)
 
     def children(self) -> list[int]:
         """The processes for suspects and for all others, in the order of their start."""

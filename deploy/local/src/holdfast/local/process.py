@@ -1,6 +1,7 @@
 """A program under guard: started, signalled, stopped, killed and started again."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -8,8 +9,9 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-__all__ = ["Guarded", "StartFailed", "children_by_parent", "wait_until"]
+__all__ = ["Guarded", "StartFailed", "children_by_parent", "log_lines", "wait_until"]
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -149,6 +151,16 @@ _PRELUDE = (
     "import os, runpy, sys; os.dup2({fd}, 3); os.set_inheritable(3, False);"
     " sys.argv[0] = {guard!r}; runpy.run_path({guard!r}, run_name='__main__')"
 )
+
+
+def log_lines(log: Path) -> list[dict[str, Any]]:
+    """The lines of a JSON log. One that is being written is left out: a reader may see the beginning of a write.
+
+    Raises:
+        json.JSONDecodeError: a line is not JSON.
+    """
+    whole, _, _ = log.read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def children_by_parent() -> dict[int, list[int]]:
