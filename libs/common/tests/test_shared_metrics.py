@@ -31,6 +31,26 @@ with shared_metrics(["a", "b"]):
     print(sorted(file.name for file in folder.iterdir()) == before)
 """
 
+GONE = """
+import multiprocessing, os, shutil
+from holdfast.runtime.shared_metrics import shared_metrics
+
+def count():
+    from holdfast.runtime.telemetry import Metrics
+    Metrics.polled.inc()
+    Metrics.retries.labels("handler").inc()
+    Metrics.turning_away.set(1)
+    Metrics.handler_seconds.labels("handler", "processed").observe(1)
+    print("went on", flush=True)
+
+with shared_metrics(["a"]):
+    import holdfast.runtime.telemetry
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    process = multiprocessing.get_context("fork").Process(target=count, name="a")
+    process.start()
+    process.join()
+"""
+
 TOO_LATE = """
 import holdfast.runtime.telemetry
 from holdfast.runtime.shared_metrics import shared_metrics
@@ -72,6 +92,12 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     run(COUNT, tmp_path)
 
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_counts_goes_on_though_the_folder_is_gone(tmp_path: Path) -> None:
+    ran = run(GONE, tmp_path)
+
+    assert (ran.stdout, ran.stderr) == ("went on\n", "")
 
 
 def test_metrics_that_are_made_already_can_not_be_shared(tmp_path: Path) -> None:

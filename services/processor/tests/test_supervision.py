@@ -1,6 +1,7 @@
 """What becomes of the worker processes when one of them, a thread in one, or the first process is gone."""
 
 import os
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -113,6 +114,24 @@ def test_metrics_are_those_of_all_processes_and_outlive_each_of_them(
     assert server not in worker.children()
     assert sample in worker.get("/metrics")[1]
     assert "holdfast_live_connections 0.0" in worker.get("/metrics")[1], "one series, not one for each process"
+
+
+def test_a_worker_works_though_the_folder_of_the_metrics_is_gone(
+    start: Start, stored: Any, closed_url: str, tmp_path: Path, eventually: Eventually
+) -> None:
+    worker = start(BROKER_URL=closed_url, REDIS_URL=closed_url, PROCESSOR_THREADS="2")
+    [folder] = tmp_path.glob("holdfast-metrics-*")
+    shutil.rmtree(folder)
+    os.kill(worker.pid_of_worker(), signal.SIGKILL)
+    eventually(lambda: worker.has_logged(ENDED))
+    eventually(worker.is_ready, timeout_seconds=60)
+
+    for _ in range(4):
+        stored.record("test.order", ORDER)
+
+    eventually(lambda: stored.count("processed") == 4)
+    assert stored.scalar("SELECT sum(attempt) FROM processing_state") == 4, "none was claimed and then forgotten"
+    assert worker.get("/metrics")[0] == 503
 
 
 def test_an_event_that_kills_its_worker_is_dead_and_its_neighbours_are_processed(

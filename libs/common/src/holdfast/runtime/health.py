@@ -80,12 +80,19 @@ def _ask(check: Check) -> str:
     return "ok"
 
 
+def _metrics() -> tuple[int, bytes, str]:
+    try:
+        return 200, generate_latest(registry()), CONTENT_TYPE_LATEST
+    except Exception as exc:  # noqa: BLE001 (the files of shared metrics may be gone, or be anything)
+        return 503, json.dumps({"status": "no metrics", "reason": type(exc).__name__}).encode(), "application/json"
+
+
 def _handler(checks: Mapping[str, Check], is_alive: Callable[[], bool]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             path = self.path.partition("?")[0]
             if path == "/metrics":
-                self._answer(200, generate_latest(registry()), CONTENT_TYPE_LATEST)
+                self._answer(*_metrics())
             elif path == "/livez":
                 status = "ok" if is_alive() else "dead"
                 self._answer(200 if status == "ok" else 503, json.dumps({"status": status}).encode())

@@ -10,8 +10,9 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
 from prometheus_client.multiprocess import MultiProcessCollector
@@ -43,9 +44,7 @@ def shared_metrics(processes: Iterable[str]) -> Iterator[None]:
     if "holdfast.runtime.telemetry" in sys.modules:
         raise RuntimeError("metrics are made already")
     os.environ[FOLDER] = folder = _folder([_this_process(), *processes])
-    # By the name of a process and not its id: a worker that is started again goes on with its predecessor's files. Otherwise
-    # each would leave some behind, which are read whenever somebody asks (prometheus/client_python#509).
-    values.ValueClass = values.MultiProcessValue(_this_process)  # type: ignore[no-untyped-call]
+    values.ValueClass = _value_class()
     try:
         yield
     finally:
@@ -81,3 +80,29 @@ def _folder(processes: Iterable[str]) -> str:
             " switch metrics off with HOLDFAST_METRICS_PORT=0"
         ) from None
     return folder
+
+
+def _value_class() -> Any:
+    # By the name of a process and not its id: a worker that is started again goes on with its predecessor's files. Otherwise
+    # each would leave some behind, which are read whenever somebody asks (prometheus/client_python#509).
+    stored: Any = values.MultiProcessValue(_this_process)  # type: ignore[no-untyped-call]
+
+    class Value(stored):  # type: ignore[misc]
+        """Counts, or does nothing where the files are gone.
+
+        Metrics move in the middle of work. Between a claim and its handler an exception would lose the claim and a thread.
+        """
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            with suppress(Exception):
+                super().__init__(*arguments, **options)
+
+        def inc(self, amount: float) -> None:
+            with suppress(Exception):
+                super().inc(amount)
+
+        def set(self, value: float, timestamp: float | None = None) -> None:
+            with suppress(Exception):
+                super().set(value, timestamp)
+
+    return Value

@@ -127,9 +127,9 @@ class Poller:
             leases = self._executor.claim_due(free, is_suspect=self._is_suspect, overdue_seconds=overdue_seconds)
         finally:
             self._slots.give_back(free - len(leases))
-        Metrics.polled.inc(len(leases))
         for lease in leases:
             self._claimed.put(lease)
+        Metrics.polled.inc(len(leases))
         return len(leases) == free
 
     def _rest(self, *, is_more: bool) -> None:
