@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from dramatiq.threading import raise_thread_exception
+from prometheus_client import Gauge
 from pydantic import BaseModel
 from sqlalchemy import text
 
@@ -18,6 +19,8 @@ handlers = Handlers()
 
 LOCK = 4242
 """The advisory lock that ``test.blocked`` waits for."""
+
+at_work = Gauge("test_at_work", "Attempts at test.endless that run", multiprocess_mode="livesum")
 
 AT_ONCE = Backoff(first=0, cap=0, attempts=3)
 
@@ -48,6 +51,7 @@ def blocked(data: Any, ctx: Context) -> None:  # noqa: ARG001
 
 
 @handlers.on("test.endless", name="endless")
+@at_work.track_inprogress()
 def endless(data: Any, ctx: Context) -> None:  # noqa: ARG001
     leave_effect(ctx)
     ctx.log.info("at work")

@@ -116,6 +116,21 @@ def test_metrics_are_those_of_all_processes_and_outlive_each_of_them(
     assert "holdfast_live_connections 0.0" in worker.get("/metrics")[1], "one series, not one for each process"
 
 
+def test_what_a_killed_worker_had_in_hand_is_off_the_live_gauges(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    worker = start()
+    event_id = stored.record("test.endless")
+    live.ring((event_id, 1))
+    eventually(lambda: "test_at_work 1.0" in worker.get("/metrics")[1])
+
+    os.kill(worker.pid_of_worker(), signal.SIGKILL)
+
+    eventually(lambda: worker.has_logged(ENDED))
+    eventually(worker.is_ready, timeout_seconds=60)
+    assert "test_at_work 0.0" in worker.get("/metrics")[1]
+
+
 def test_a_worker_works_though_the_folder_of_the_metrics_is_gone(
     start: Start, stored: Any, closed_url: str, tmp_path: Path, eventually: Eventually
 ) -> None:

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from holdfast.domain.errors import ConfigurationError
 
-__all__ = ["registry", "shared_metrics"]
+__all__ = ["forget_live", "registry", "shared_metrics"]
 
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which the library finds the folder."""
@@ -58,6 +58,12 @@ def registry() -> CollectorRegistry:
     shared = CollectorRegistry()
     MultiProcessCollector(shared)  # type: ignore[no-untyped-call]
     return shared
+
+
+def forget_live(process: str) -> None:
+    """A process has died: what its ``live…`` gauges say is not so any more, and its successor must not go on from there."""
+    if FOLDER in os.environ:
+        mark_process_dead(process)  # type: ignore[no-untyped-call]
 
 
 def _this_process() -> str:

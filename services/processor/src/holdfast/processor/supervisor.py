@@ -17,6 +17,7 @@ from holdfast.processor.worker import CANNOT_START, serve
 from holdfast.runtime import logging
 from holdfast.runtime.restarts import Restarts
 from holdfast.runtime.settings import ProcessorSettings
+from holdfast.runtime.shared_metrics import forget_live
 from holdfast.runtime.telemetry import Log
 
 __all__ = ["Supervisor"]
@@ -109,6 +110,7 @@ class _Worker:
             log.error(
                 Log.WORKER_ENDED, worker=self._role.name, status=self._process.exitcode, restart_in_seconds=wait_seconds
             )
+            forget_live(self._role.name)
         elif self._restarts.is_due(now):
             self._process.close()
             self._process = self._new()
