@@ -1,6 +1,8 @@
 """Health over HTTP."""
 
+import contextlib
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -8,7 +10,9 @@ from collections.abc import Callable
 import pytest
 from structlog.testing import capture_logs
 
+from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import free_port
+from holdfast.runtime import health
 from holdfast.runtime.health import Check, readiness, serve_health
 from holdfast.runtime.telemetry import Log, Metrics
 
@@ -99,6 +103,22 @@ def test_a_taken_port_is_logged_and_no_reason_to_stop(served: Callable[..., str]
         serve_health("127.0.0.1", port, {})
 
     assert [(line["event"], line["port"]) for line in logged] == [(Log.METRICS_PORT_TAKEN, port)]
+
+
+def test_a_port_that_was_taken_is_served_as_soon_as_it_is_free(
+    monkeypatch: pytest.MonkeyPatch, eventually: Eventually
+) -> None:
+    monkeypatch.setattr(health, "RETRY_SECONDS", 0.01)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        serve_health("127.0.0.1", port, {})
+
+    def is_alive() -> bool:
+        with contextlib.suppress(OSError):
+            return get(f"http://127.0.0.1:{port}/livez")[0] == 200
+        return False
+
+    eventually(is_alive)
 
 
 def test_port_zero_serves_nothing() -> None:

@@ -52,6 +52,22 @@ def test_orphans_stop_by_themselves_and_give_back_what_they_run(
     assert (row.state, row.attempt, row.crashes) == ("queued", 0, 0)
 
 
+def test_a_service_is_asked_for_its_health_though_orphans_had_its_port(
+    start: Start, launch: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    worker = start(SHUTDOWN_SECONDS="600")
+    event_id = stored.record("test.endless")
+    live.ring((event_id, 1))
+    eventually(lambda: worker.has_logged("at work"))
+    orphans = worker.children()
+    worker.process.kill()
+
+    successor = launch(METRICS_PORT=worker.url.rpartition(":")[2])
+
+    eventually(lambda: not any(map(is_running, orphans)), message="the orphans have stopped")
+    eventually(successor.is_ready, message="the port is the successor's")
+
+
 def test_a_worker_thread_that_has_ended_fails_liveness(
     start: Start, stored: Any, live: Any, eventually: Eventually
 ) -> None:

@@ -6,8 +6,11 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -19,6 +22,9 @@ from holdfast.runtime.telemetry import Log
 __all__ = ["Check", "Readiness", "readiness", "serve_health"]
 
 log = logging.get(__name__)
+
+RETRY_SECONDS = 1.0
+"""Between two looks at a port that is taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +66,25 @@ def serve_health(
 ) -> None:
     """Serve in a daemon thread; port 0 serves nothing.
 
-    A taken port is logged and no reason to stop: of several worker processes on one host only the first gets it.
+    A port that is taken is logged, and had as soon as it is free: it may be that of an orphan, which ends within seconds, and
+    a process that nobody can ask for its health is one that nobody replaces.
     """
     if port == 0:
         return
+    address, handler = (host, port), _handler(checks, is_alive)
     try:
-        server = ThreadingHTTPServer((host, port), _handler(checks, is_alive))
+        serve = ThreadingHTTPServer(address, handler).serve_forever
     except OSError:
         log.warning(Log.METRICS_PORT_TAKEN, port=port)
-        return
-    threading.Thread(target=server.serve_forever, name="health", daemon=True).start()
+        serve = partial(_serve_when_free, address, handler)
+    threading.Thread(target=serve, name="health", daemon=True).start()
+
+
+def _serve_when_free(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    while True:
+        time.sleep(RETRY_SECONDS)
+        with suppress(OSError), ThreadingHTTPServer(address, handler) as server:
+            server.serve_forever()
 
 
 def _ask(check: Check) -> str:

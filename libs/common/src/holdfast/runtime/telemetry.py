@@ -26,7 +26,7 @@ class Log:
     BACKGROUND_FAILED: Final = "background duty failed; it runs again at its next turn"
     DATABASE_UNAVAILABLE: Final = "database unavailable"
     REDIS_UNAVAILABLE: Final = "redis unavailable"
-    METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics"
+    METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics until it is free"
     # ingest
     REQUEST_FAILED: Final = "request failed"
     REQUEST_REJECTED: Final = "request rejected"
