@@ -181,7 +181,7 @@ class Maintenance:
         return log_lines(self.log)
 
     def kill(self) -> None:
-        """With its children: a killed Dramatiq master leaves its workers running."""
+        """With its children: one whose master was killed takes a second to notice."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(10)

@@ -142,6 +142,15 @@ def test_sigterm_ends_the_worker_in_order(start: Start) -> None:
     assert messages.index("stopping") < messages.index("stopped")
 
 
+def test_a_worker_whose_master_was_killed_stops_by_itself(start: Start, eventually: Eventually) -> None:
+    worker = start()
+    assert worker.get("/livez")[0] == 200
+
+    worker.process.kill()
+
+    eventually(lambda: worker.get("/livez")[0] == 0, message="nobody has the port any more")
+
+
 def test_sigterm_ends_the_scheduler_in_order(start: Start, in_redis: Any, eventually: Eventually) -> None:
     scheduler = start("scheduler")
     eventually(lambda: in_redis.client.exists("dramatiq:maintenance"), timeout_seconds=20, message="a tick")

@@ -4,6 +4,9 @@ Every duty runs in two ways: as an actor, each minute, by a tick that periodiq s
 the worker process, every second or so, which needs neither Redis nor the scheduler.
 """
 
+import multiprocessing
+import os
+import signal
 import sys
 
 import dramatiq
@@ -17,6 +20,7 @@ from holdfast.maintenance.duties import REDIS_TIMEOUT_SECONDS, Duties
 from holdfast.maintenance.timers import Timers
 from holdfast.messaging.broker import DoorbellBroker, redis_broker
 from holdfast.runtime import logging
+from holdfast.runtime.background import Repeater
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.settings import MaintenanceSettings, load
 from holdfast.runtime.telemetry import Log
@@ -34,6 +38,10 @@ GAUGES_EVERY = 10
 """Sweeps per measurement: counting is dearer than sweeping, and scrapes are seconds apart."""
 
 
+LOOK_SECONDS = 1.0
+"""How soon an orphan notices that it is one."""
+
+
 class Process(Middleware):
     """Opens connections and starts the timers in the worker process, after the fork."""
 
@@ -41,6 +49,8 @@ class Process(Middleware):
         self.settings = settings
         self.duties: Duties | None = None
         self._timers: Timers | None = None
+        self._is_told = False
+        self._parent = Repeater("parent-watch", self._stop_if_orphan, interval_seconds=LOOK_SECONDS)
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start."""
@@ -56,6 +66,7 @@ class Process(Middleware):
             }
         )
         timers.start()
+        self._parent.start()
         self._serve_health(duties, timers, worker)
         log.info(Log.STARTED)
 
@@ -70,6 +81,13 @@ class Process(Middleware):
         if self.duties is not None:
             self.duties.close()
         log.info(Log.STOPPED)
+
+    def _stop_if_orphan(self) -> None:
+        """Dramatiq's workers go on when their master was killed: beside their successors, with their port, for ever."""
+        master = multiprocessing.parent_process()
+        if master is not None and os.getppid() != master.pid and not self._is_told:
+            self._is_told = True  # a second signal would end the process in the middle of its stop
+            os.kill(os.getpid(), signal.SIGTERM)
 
     def _serve_health(self, duties: Duties, timers: Timers, worker: Worker) -> None:
         serve_health(
