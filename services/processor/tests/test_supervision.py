@@ -3,6 +3,8 @@
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,34 @@ Start = Callable[..., Any]
 ORDER = {"order_id": "1", "amount": 1}
 
 ENDED = "worker process ended; starting it again"
+
+
+WITHOUT_MEMORY = """
+import os, signal, sys, time
+from holdfast.processor import supervisor
+from holdfast.processor.roles import Role
+from holdfast.runtime.settings import ProcessorSettings
+
+fork, forks, first = os.fork, [], os.getpid()
+
+def fork_twice():
+    forks.append(1)
+    if len(forks) > 2:
+        raise BlockingIOError("no memory")
+    return fork()
+
+def serve(settings, role):
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.SIGNALS)
+    while role.name == "lasting" and os.getppid() == first:
+        time.sleep(0.05)
+    os._exit(9)
+
+os.fork, supervisor.serve = fork_twice, serve
+roles = [Role(name, "events", 1, False, 0) for name in ("lasting", "brief")]
+settings = ProcessorSettings(database_url="postgresql://nowhere/x", shutdown_seconds=5)
+sys.exit(supervisor.Supervisor(settings, roles).run())
+"""
 
 
 def is_running(pid: int) -> bool:
@@ -163,6 +193,16 @@ def test_a_worker_works_though_the_folder_of_the_metrics_is_gone(
     eventually(lambda: stored.count("processed") == 4)
     assert stored.scalar("SELECT sum(attempt) FROM processing_state") == 4, "none was claimed and then forgotten"
     assert worker.get("/metrics")[0] == 503
+
+
+def test_a_service_that_can_not_fork_ends_its_workers_and_itself() -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", WITHOUT_MEMORY], capture_output=True, text=True, check=False, timeout=20
+    )
+
+    assert ran.returncode == 1
+    assert "a worker process can not be forked, so the service ends" in ran.stdout
+    assert "killed" not in ran.stdout, "the other worker was asked to stop, and did"
 
 
 def test_an_event_that_kills_its_worker_is_dead_and_its_neighbours_are_processed(

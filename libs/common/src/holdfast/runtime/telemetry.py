@@ -52,6 +52,7 @@ class Log:
     POLL_FAILED: Final = "poll failed; the next one follows after a wait"
     EXECUTION_BROKE: Final = "execution broke off; the event comes back when its lease ends"
     WORKER_ENDED: Final = "worker process ended; starting it again"
+    WORKER_NOT_FORKED: Final = "a worker process can not be forked, so the service ends"
     WORKER_KILLED: Final = "worker process outlived the grace and was killed"
     WORKER_BROKEN: Final = "a thread of the worker process has ended or hangs, so the process ends too"
     ORPHANED: Final = "the first process is gone, so this worker stops"

@@ -44,9 +44,20 @@ class Supervisor:
         self._is_stopping = False
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT, or a worker says that it can not start; returns the exit status."""
+        """Until SIGTERM or SIGINT, or a worker can not be started; returns the exit status."""
         for number in SIGNALS:
             signal.signal(number, self._stop)
+        try:
+            self._supervise()
+        except OSError:
+            # No memory, say. An exception would leave this process waiting for the other workers, deaf and for ever.
+            log.exception(Log.WORKER_NOT_FORKED)
+            self._end()
+            return 1
+        has_been_asked = self._is_stopping
+        return 0 if self._end() and has_been_asked else 1
+
+    def _supervise(self) -> None:
         for worker in self._workers:
             worker.start()
         while not self._is_stopping and not any(worker.cannot_start for worker in self._workers):
@@ -55,8 +66,6 @@ class Supervisor:
             )
             for worker in self._workers:
                 worker.look_after()
-        has_been_asked = self._is_stopping
-        return 0 if self._end() and has_been_asked else 1
 
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._is_stopping = True
@@ -85,7 +94,7 @@ class _Worker:
 
     @property
     def is_running(self) -> bool:
-        return self._process.exitcode is None
+        return self._process.pid is not None and self._process.exitcode is None
 
     @property
     def sentinel(self) -> int:
