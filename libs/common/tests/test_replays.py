@@ -182,6 +182,33 @@ def test_one_request_makes_one_copy_however_often_it_arrives(database: Database,
     assert len(story.rows("SELECT 1 FROM audit_log WHERE action = 'replay'")) == 1
 
 
+@pytest.mark.parametrize("ask", [operate.replay_event, operate.discard_event])
+def test_a_request_that_was_held_up_is_not_carried_out_after_its_own_repetition(
+    database: Database, story: Story, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., Any]
+) -> None:
+    [event_id] = story.dead()
+    options = {"grace_seconds": 5} if ask is operate.replay_event else {}
+    look = operate._earlier
+
+    def look_and_be_held_up(*arguments: Any) -> Any:
+        monkeypatch.setattr(operate, "_earlier", look)
+        earlier = look(*arguments)
+        with database.transaction() as session:
+            ask(session, ACTOR, event_id, request="r", **options)
+        if ask is operate.discard_event:
+            with database.transaction() as session:
+                operate.replay_event(session, ACTOR, event_id, request="another", grace_seconds=5)
+        story.run(event_id, error=AttemptError("KeyError", "again"))
+        return earlier
+
+    monkeypatch.setattr(operate, "_earlier", look_and_be_held_up)
+    with database.transaction() as session:
+        acted = ask(session, ACTOR, event_id, request="r", **options)
+
+    assert acted.is_repeated
+    assert story.row(event_id).state == "dead"
+
+
 def test_every_action_is_in_the_audit_log_with_who_and_what(database: Database, story: Story) -> None:
     [replayed, discarded] = story.dead(2)
 

@@ -20,7 +20,8 @@ REPLAYABLE = frozenset({State.DEAD, State.DISCARDED, State.PROCESSED})
 """The finished states. An open event is going to run anyway."""
 
 _STATE = text("""
-SELECT s.state FROM event e JOIN processing_state s ON s.event_id = e.id WHERE e.id = :event_id AND e.tenant = :tenant
+SELECT s.state, s.version FROM event e JOIN processing_state s ON s.event_id = e.id
+WHERE e.id = :event_id AND e.tenant = :tenant
 """)
 
 _EARLIER = text("""
@@ -56,38 +57,53 @@ def replay_event(
     ``request`` names the wish, which is carried out once. ``data_json`` replaces the copy's data, and does not fit an event
     that is queued again, since events are immutable: then nothing is done, as for an open event.
     """
-    state = _state(session, actor, event_id)
-    if state is None:
+    found = _find(session, actor, event_id)
+    if found is None:
         return None
+    state, version = found
     # After the state: an event that was dead when this was asked first may be processed by now, and must not be copied.
     earlier = _earlier(session, actor, "replay", event_id, request)
     if earlier is not None:
         return replace(earlier, is_conflict=data_json is not None)
     if state is State.PROCESSED:
         return _copy(session, actor, event_id, request, grace_seconds, data_json)
-    if data_json is not None:
+    move = replace(replay(event_id), version=version)
+    if data_json is not None or state not in move.from_states:
         return Acted(state)
-    return _move(session, actor, "replay", replay(event_id), state, request)
+    return _move(session, actor, "replay", move, state, request) or replay_event(
+        session, actor, event_id, request=request, grace_seconds=grace_seconds
+    )
 
 
 def discard_event(session: Session, actor: Actor, event_id: UUID, *, request: str) -> Acted | None:
     """Give up a queued, failed or dead event, once for each ``request``; ``None``: there is no such event."""
-    state = _state(session, actor, event_id)
-    if state is None:
+    found = _find(session, actor, event_id)
+    if found is None:
         return None
-    earlier = _earlier(session, actor, "discard", event_id, request)
-    return earlier or _move(session, actor, "discard", discard(event_id), state, request)
+    state, version = found
+    if earlier := _earlier(session, actor, "discard", event_id, request):
+        return earlier
+    move = replace(discard(event_id), version=version)
+    if state not in move.from_states:
+        return Acted(state)
+    return _move(session, actor, "discard", move, state, request) or discard_event(
+        session, actor, event_id, request=request
+    )
 
 
-def _move(session: Session, actor: Actor, action: str, transition: Transition, state: State, request: str) -> Acted:
+def _move(
+    session: Session, actor: Actor, action: str, transition: Transition, state: State, request: str
+) -> Acted | None:
+    """``None``: the event has moved since it was looked at, and all has to be asked again.
+
+    A request that was held up between its statements must not be carried out after its own repetition.
+    """
     moved = apply(session, [transition])
-    if moved:
-        detail = {"from_state": state, "request": request}
-        note(session, actor, action, event_id=transition.event_id, detail=detail)
-        return Acted(moved[0].state, moved[0])
-    # Looked at again: the same request may have been carried out just now, or another state stood in the way.
-    earlier = _earlier(session, actor, action, transition.event_id, request)
-    return earlier or Acted(_state(session, actor, transition.event_id) or state)
+    if not moved:
+        return None
+    detail = {"from_state": state, "request": request}
+    note(session, actor, action, event_id=transition.event_id, detail=detail)
+    return Acted(moved[0].state, moved[0])
 
 
 def _earlier(session: Session, actor: Actor, action: str, event_id: UUID, request: str) -> Acted | None:
@@ -118,6 +134,6 @@ def _copy(
     )  # fmt: skip
 
 
-def _state(session: Session, actor: Actor, event_id: UUID) -> State | None:
-    found = session.scalar(_STATE, {"event_id": event_id, "tenant": actor.tenant})
-    return None if found is None else State(found)
+def _find(session: Session, actor: Actor, event_id: UUID) -> tuple[State, int] | None:
+    row = session.execute(_STATE, {"event_id": event_id, "tenant": actor.tenant}).one_or_none()
+    return None if row is None else (State(row.state), row.version)
