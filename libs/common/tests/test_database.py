@@ -77,6 +77,17 @@ def test_a_connection_that_dies_within_a_transaction_is_unavailable(
     database.ping()
 
 
+@pytest.mark.parametrize("state", ["25006", "53100", "53300", "57P03"])
+def test_a_server_that_takes_no_writes_is_unavailable(
+    make_database: MakeDatabase, postgres: Postgres, state: str
+) -> None:
+    database = make_database(postgres.url())
+    refuse = text(f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{state}'; END $$")
+
+    with pytest.raises(DatabaseUnavailable), database.transaction() as session:
+        session.execute(refuse)
+
+
 def test_no_free_connection_is_unavailable_with_the_remedy(make_database: MakeDatabase, postgres: Postgres) -> None:
     database = make_database(postgres.url(), pool_size=1, connect_timeout_seconds=1)
 

@@ -1,9 +1,11 @@
 """What is left of an attempt whose worker loses its lease or its database."""
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
+import pytest
 import redis
 from sqlalchemy import text
 
@@ -153,3 +155,23 @@ def test_a_connection_that_breaks_between_handler_and_settling_judges_nothing(
 
     assert (stored.state(event_id), stored.row(event_id).attempt, stored.row(event_id).crashes) == ("queued", 0, 0)
     assert (stored.effects(event_id), stored.errors(event_id)) == (0, [])
+
+
+def test_a_server_that_takes_no_writes_for_a_while_judges_nothing(stored: Any, executor: MakeExecutor) -> None:
+    event_id = stored.record("test.done")
+    with stored.database.transaction() as session:
+        [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="test", lease_seconds=60)
+    name = stored.scalar("SELECT current_database()")
+    # As a standby is, or one that is full.
+    stored.run(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+
+    with ThreadPoolExecutor(1) as pool:
+        attempt = pool.submit(executor(handling(just_leave_effect)).run, lease)
+        with pytest.raises(TimeoutError):
+            attempt.result(1)
+        stored.run(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        attempt.result(30)
+
+    row = stored.row(event_id)
+    assert (row.state, row.attempt, row.crashes) == ("queued", 0, 0)
+    assert stored.errors(event_id) == []

@@ -20,8 +20,9 @@ _KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5,
 QUERY_CANCELED = "57014"
 """SQLSTATE of a statement that reached ``statement_timeout``."""
 
-_RETRY_SOON = ("57P01", "57P02", "57P03", "53300", "08")
-"""SQLSTATEs of a server that is stopping, starting, full, or cut off: nothing is wrong with the statement."""
+_RETRY_SOON = ("57P01", "57P02", "57P03", "53100", "53300", "08", "25006")
+"""SQLSTATEs of a server that is stopping, starting, full, cut off, or read-only (a standby, or one that is spared before its
+disk is full): nothing is wrong with the statement."""
 
 
 def normalise_url(url: str) -> URL:
@@ -106,7 +107,9 @@ class Database:
             if _is_unavailable(exc):
                 # Every pooled connection leads to the same dead server: without this each one costs a failed request.
                 self.engine.dispose()
-                raise DatabaseUnavailable("PostgreSQL is not reachable; check DATABASE_URL and the server") from exc
+                raise DatabaseUnavailable(
+                    "PostgreSQL is not reachable or takes no writes; check DATABASE_URL and the server"
+                ) from exc
             if getattr(exc.orig, "pgcode", None) == QUERY_CANCELED:
                 raise StatementTooSlow("PostgreSQL cancelled a statement that took too long") from exc
             raise
