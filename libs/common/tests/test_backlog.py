@@ -29,9 +29,9 @@ def put(database: Database, due_for_seconds: float, *, subject: str | None = Non
     return event.id
 
 
-def age(database: Database) -> float:
+def age(database: Database, *, with_suspects: bool = True) -> float:
     with database.transaction() as session:
-        return oldest_due_age_seconds(session)
+        return oldest_due_age_seconds(session, with_suspects=with_suspects)
 
 
 def test_the_oldest_due_event_counts_and_one_that_is_not_due_does_not(database: Database) -> None:
@@ -50,3 +50,13 @@ def test_waiting_for_a_predecessor_is_no_backlog(database: Database) -> None:
     put(database, 30, subject="another")
 
     assert age(database) == pytest.approx(30, abs=20)
+
+
+def test_suspects_wait_for_one_another_and_can_be_left_out(database: Database) -> None:
+    suspect = put(database, 1200)
+    put(database, 30)
+    with database.transaction() as session:
+        session.execute(text("UPDATE processing_state SET crashes = 1 WHERE event_id = :id"), {"id": suspect})
+
+    assert age(database) == pytest.approx(1200, abs=60)
+    assert age(database, with_suspects=False) == pytest.approx(30, abs=20)

@@ -115,6 +115,23 @@ def limited(postgres: Postgres, valkey: Valkey, start_ingest: Any, eventually: E
     postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
 
 
+def test_suspects_that_wait_for_one_another_turn_nobody_away(
+    limited: Any, post_to: Callable[..., httpx.Response], eventually: Eventually
+) -> None:
+    key = limited.key()
+    assert post_to(limited, key).status_code == 202
+
+    def move(values: str) -> None:
+        with limited.database.transaction() as session:
+            session.execute(text(f"UPDATE processing_state SET {values}"))  # noqa: S608
+
+    move("available_at = now() - interval '150 s'")
+    eventually(lambda: post_to(limited, key).status_code == 503, message="the gate shuts")
+    move("crashes = 1")
+
+    eventually(lambda: post_to(limited, key).status_code == 202, message="the gate opens")
+
+
 def test_events_are_turned_away_while_the_backlog_is_too_old_and_nothing_else_is(
     limited: Any, post_to: Callable[..., httpx.Response], eventually: Eventually
 ) -> None:
@@ -146,5 +163,5 @@ def test_events_are_turned_away_while_the_backlog_is_too_old_and_nothing_else_is
     assert post_to(limited, "hf_none").status_code == 401
     age(10)
     eventually(lambda: post_to(limited, key).status_code == 202, message="the gate opens")
-    told = [line["message"] for line in limited.lines() if "backlog" in line["message"]]
+    told = [line["message"] for line in limited.lines() if "backlog" in line["message"]][-2:]
     assert told == ["backlog too old; events are turned away", "backlog worked off; events are accepted again"]

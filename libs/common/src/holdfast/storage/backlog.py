@@ -15,7 +15,7 @@ _OLDEST_DUE = text("""
 -- One that has a predecessor in its lane waits for that, not for a processor: a subject whose first event is tried again
 -- for an hour must not look like an hour's backlog.
 SELECT extract(epoch FROM now() - s.available_at) FROM processing_state s
-WHERE s.state IN ('queued', 'failed') AND s.available_at <= now()
+WHERE s.state IN ('queued', 'failed') AND s.available_at <= now() AND (:with_suspects OR s.crashes = 0)
   AND (s.lane IS NULL OR NOT EXISTS (
       SELECT FROM processing_state o WHERE o.lane = s.lane AND o.state IN ('queued', 'failed', 'processing')
         AND (o.lane_at, o.event_id) < (s.lane_at, s.event_id)))
@@ -29,6 +29,9 @@ def open_events(session: Session) -> dict[State, int]:
     return {state: counted.get(state, 0) for state in sorted(OPEN)}
 
 
-def oldest_due_age_seconds(session: Session) -> float:
-    """For how long the oldest due event has been waiting for a processor; 0 when none is."""
-    return float(session.scalar(_OLDEST_DUE) or 0.0)
+def oldest_due_age_seconds(session: Session, *, with_suspects: bool = True) -> float:
+    """For how long the oldest due event has been waiting for a processor; 0 when none is.
+
+    Suspects, which were with a lost worker, wait for one another. However long that is, new events do not add to it.
+    """
+    return float(session.scalar(_OLDEST_DUE, {"with_suspects": with_suspects}) or 0.0)

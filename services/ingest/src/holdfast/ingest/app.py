@@ -117,7 +117,7 @@ def _mark(database: Database, keys: list[UpdateKey]) -> None:
 
 def _oldest_due(database: Database) -> float:
     with database.transaction() as session:
-        return oldest_due_age_seconds(session)
+        return oldest_due_age_seconds(session, with_suspects=False)
 
 
 def _check_schema(database: Database) -> None:
