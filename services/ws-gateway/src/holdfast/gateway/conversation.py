@@ -85,19 +85,19 @@ class Conversation:
         self._subscriptions: dict[str, Subscription] = {}
         self._joins: deque[Join] = deque()
         self._has_joins = asyncio.Event()
+        self._joining: Subscription | None = None
+        self._joiner: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def running(self, topics: Sequence[str], positions: Mapping[str, str]) -> AsyncIterator[None]:
         """Ping, watch the token and join topics meanwhile; begin with these and those of the session."""
-        joins = asyncio.create_task(self._run_joins(), name="live joins")
-        joins.add_done_callback(lambda task: _close_on_failure(task, self._connection))
+        self._begin_joins()
         began = time.monotonic()
         log.info(Log.CONNECTED, tenant=self._claims.tenant, session=self._session.id)
         try:
             self._start(topics, positions)
             yield
         finally:
-            joins.cancel()
             self._end()
             log.info(
                 Log.DISCONNECTED,
@@ -136,19 +136,31 @@ class Conversation:
 
     def _end(self) -> None:
         """Leave every topic and stop every clock."""
+        self._stop_joins()
         self._heart.stop()
         self._token_clock.stop()
         for subscription in self._subscriptions.values():
             self._hub.unsubscribe(subscription)
         self._subscriptions.clear()
 
+    def _begin_joins(self) -> None:
+        self._joiner = asyncio.create_task(self._run_joins(), name="live joins")
+        self._joiner.add_done_callback(lambda task: _close_on_failure(task, self._connection))
+
+    def _stop_joins(self) -> None:
+        self._joining = None
+        if self._joiner is not None:
+            self._joiner.cancel()
+
     async def _run_joins(self) -> None:
         """Join topics in the order they were asked for, until cancelled."""
         while True:
-            await self._has_joins.wait()
-            self._has_joins.clear()
             while self._joins:
-                await self._join(*self._joins.popleft())
+                self._joining, since, request_id = self._joins.popleft()
+                await self._join(self._joining, since, request_id)
+                self._joining = None
+            self._has_joins.clear()
+            await self._has_joins.wait()
 
     def _subscribe(self, requests: Iterable[TopicSince], request_id: RequestId | None) -> None:
         for request in requests:
@@ -210,8 +222,13 @@ class Conversation:
             subscription = self._subscriptions.pop(check_topic(name), None)
         except InvalidTopic:
             return
-        if subscription is not None:
-            self._hub.unsubscribe(subscription)
+        if subscription is None:
+            return
+        self._hub.unsubscribe(subscription)
+        if subscription is self._joining:
+            # A topic that nobody wants is not read any more: the join would wait for ever, and the next ones behind it.
+            self._stop_joins()
+            self._begin_joins()
 
     def _refresh(self, token: str, request_id: RequestId) -> None:
         claims = self._verifier.verify(token)
