@@ -210,6 +210,29 @@ def test_l11_redis_restored_from_an_older_dump_is_a_gap_and_never_a_wrong_messag
     assert offsets(seen) == list(range(4 - len(seen), 4)), "what follows the gap is contiguous"
 
 
+def test_a_connection_outlives_a_dump_from_before_it_took_its_session_over(
+    own_valkey: Valkey, own_tenant: Any, serve: Callable[..., Any], join: Any, tmp_path: Path, eventually: Any
+) -> None:
+    address = serve(redis_url=SecretStr(own_valkey.url()))
+    first = join(address, own_tenant.token(), own_tenant.topic)
+    first.take("subscribed")
+    own_valkey.execute("SAVE")
+    shutil.copy(own_valkey.folder / "dump.rdb", tmp_path / "older.rdb")
+    second = join(address, own_tenant.token(), session=first.session)
+    second.take("subscribed")
+
+    own_valkey.kill()
+    shutil.copy(tmp_path / "older.rdb", own_valkey.folder / "dump.rdb")
+    own_valkey.start()
+    session = f"live:session:{first.session}"
+    assert own_tenant.redis.hget(session, "generation") in {b"1", b"2"}, "the older dump is there"
+    eventually(lambda: own_tenant.redis.hget(session, "generation") == b"2", message="the newer connection has it")
+
+    second.take("gap")
+    own_tenant.publish(1)
+    assert second.take("update")["event"]["version"] == 1
+
+
 def test_l09_without_redis_clients_stay_and_new_ones_are_sent_away(
     own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], join: Any, open_live: Any
 ) -> None:

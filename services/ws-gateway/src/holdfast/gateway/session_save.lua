@@ -6,9 +6,10 @@
 -- ARGV[10]       1 while the connection is open, 0 when it has ended
 -- Returns 'kept', 'taken' (nothing was changed) or 'revoked'.
 --
--- A session that is missing is written again: Redis may have been flushed while its connection lived on.
+-- A session that is missing is written again: Redis may have been flushed while its connection lived on. So is one of a
+-- generation before this one: Redis was restored from an older dump, or an older connection was the first to write.
 local generation = redis.call('HGET', KEYS[1], 'generation')
-if generation and generation ~= ARGV[2] then
+if generation and tonumber(generation) > tonumber(ARGV[2]) then
     return 'taken'
 end
 redis.call('HSET', KEYS[1], 'sub', ARGV[3], 'tenant', ARGV[4], 'topics', ARGV[6], 'node', ARGV[7], 'generation', ARGV[2])
