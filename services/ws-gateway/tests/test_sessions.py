@@ -1,5 +1,7 @@
 """Sessions: topics that outlive a connection and its gateway, and whose they are."""
 
+import contextlib
+import itertools
 import json
 import os
 import subprocess
@@ -10,6 +12,7 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
+from websockets.exceptions import ConnectionClosed
 
 from holdfast.gateway.protocol import LIMITS
 from holdfast.local.servers import Valkey
@@ -140,6 +143,27 @@ def test_a_takeover_whose_notice_was_lost_is_found_at_the_next_refresh(
     # As another gateway would, but without telling.
     tenant.redis.hincrby(f"live:session:{client.session}", "generation", 1)
 
+    assert client.close_code() == 4503
+
+
+def test_sessions_are_refreshed_however_busy_the_gateway_is(
+    serve: Callable[..., Any], join: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    address = serve(replace(LIMITS, session_refresh_s=0.5))
+    client, busy = join(address, tenant.token()), join(address, tenant.token(sub="user-2"))
+    tenant.redis.hincrby(f"live:session:{client.session}", "generation", 1)
+
+    numbers = itertools.count()
+
+    def is_closed() -> bool:
+        # So that something is always due.
+        busy.send(type="subscribe", id=1, topics=[{"topic": f"audience:{next(numbers)}"}])
+        busy.take("subscribed")
+        with contextlib.suppress(TimeoutError, ConnectionClosed):
+            client.receive(timeout_seconds=0.1)
+        return client.connection.close_code is not None
+
+    eventually(is_closed, timeout_seconds=10, message="it has learnt that it was taken over")
     assert client.close_code() == 4503
 
 

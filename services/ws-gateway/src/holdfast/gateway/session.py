@@ -136,12 +136,15 @@ class Sessions:
     async def run(self) -> None:
         """Write what is due, until cancelled."""
         now = asyncio.get_running_loop().time
+        sweep_at = now() + SWEEP_SECONDS
         while True:
-            try:
-                async with asyncio.timeout(SWEEP_SECONDS):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(sweep_at):
                     await self._has_due.wait()
-            except TimeoutError:
+            if now() >= sweep_at:
+                # By the clock, and not after a quiet moment: on a busy gateway there is none.
                 self._save_soon([session for session in self._sessions.values() if session.refresh_at <= now()])
+                sweep_at = now() + SWEEP_SECONDS
             if not await self.flush():
                 await asyncio.sleep(RETRY_SECONDS)
 
