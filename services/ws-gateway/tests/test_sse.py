@@ -1,9 +1,12 @@
 """The same updates as Server-Sent Events."""
 
 import json
+import signal
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -261,3 +264,29 @@ def test_the_end_of_the_process_sends_streams_elsewhere(
     close = stream.take("close")
     assert stream.retry_ms == reconnect["after_ms"]
     assert (close["code"], close["reconnect"]) == (4001, True)
+
+
+def test_a_stream_that_begins_while_the_process_ends_is_sent_elsewhere_too(
+    own_valkey: Any, serve: Callable[..., Any], open_stream: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    address = serve(redis_url=SecretStr(own_valkey.url()))
+    host, _, port = address.http.removeprefix("http://").partition(":")
+
+    def is_closed() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) != 0
+
+    with ThreadPoolExecutor() as threads:
+        own_valkey.send(signal.SIGSTOP)
+        try:
+            opening = threads.submit(open_stream, address, tenant.topic, token=tenant.token())
+            eventually(lambda: address.server.server_state.tasks, message="the request is there, and waits for Redis")
+            address.server.should_exit = True
+            eventually(is_closed, message="the drain has begun")
+        finally:
+            own_valkey.send(signal.SIGCONT)
+        stream = opening.result()
+
+    while (frame := stream.receive())["type"] != "close":
+        pass
+    assert (frame["code"], frame["reconnect"]) == (4001, True)

@@ -36,6 +36,10 @@ class Clients:
         writer = asyncio.create_task(connection.run(), name="live writer")
         self._writers[connection] = writer
         Metrics.connections.inc()
+        if self.is_draining:
+            # Let in before the drain began, it came too late to be among those that are let go by that.
+            _announce_end(connection)
+            _end(connection)
         try:
             yield
         finally:
@@ -58,11 +62,19 @@ class Clients:
         connections = list(self._writers)
         seconds = min(DRAIN_SECONDS, len(connections) * DRAIN_SECONDS_PER_CONNECTION)
         for connection in connections:
-            connection.send(Reconnect(after_ms=random.randint(0, RECONNECT_JITTER_MS)))  # noqa: S311 (jitter)
+            _announce_end(connection)
         size = max(1, -(-len(connections) // DRAIN_BATCHES))
         for start in range(0, len(connections), size):
             for connection in connections[start : start + size]:
-                connection.close(CloseCode.DRAIN, "this gateway shuts down; connect again")
+                _end(connection)
             await asyncio.sleep(seconds / DRAIN_BATCHES)
         if self._writers:
             await asyncio.wait(list(self._writers.values()), timeout=PARTING_SECONDS)
+
+
+def _announce_end(connection: Connection) -> None:
+    connection.send(Reconnect(after_ms=random.randint(0, RECONNECT_JITTER_MS)))  # noqa: S311 (jitter)
+
+
+def _end(connection: Connection) -> None:
+    connection.close(CloseCode.DRAIN, "this gateway shuts down; connect again")
