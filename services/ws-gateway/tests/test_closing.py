@@ -40,6 +40,14 @@ def test_l24_a_first_frame_that_is_no_good_hello(gateway: Any, open_live: Any, f
     assert client.close_code() == code
 
 
+def test_a_first_frame_that_is_no_text(gateway: Any, open_live: Any) -> None:
+    client = open_live(gateway)
+
+    client.connection.send(b"\xff\xfe", text=True)  # no UTF-8
+
+    assert client.close_code() == 4500
+
+
 def test_an_expired_token_does_not_get_in(gateway: Any, open_live: Any, tenant: Any) -> None:
     client = open_live(gateway)
 

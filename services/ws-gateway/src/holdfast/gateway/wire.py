@@ -36,6 +36,12 @@ arrive when a phone has left the network, and Linux alone would try for a quarte
 REASON_BYTES = 123
 """RFC 6455: a control frame carries 125 bytes, two of which are the code."""
 
+_OUR_CODES: dict[int, int] = {
+    StandardCode.MESSAGE_TOO_BIG: CloseCode.PROTOCOL,
+    StandardCode.INVALID_DATA: CloseCode.PROTOCOL,
+}
+"""The standard's codes are below 4500, which says: come back; and what is too long, or no text, will be so again."""
+
 
 class LiveProtocol(WebSocketsSansIOProtocol):
     """uvicorn's protocol, with bounded buffers, and a :class:`Wire` in its scope. Given to uvicorn as ``ws=``."""
@@ -46,13 +52,16 @@ class LiveProtocol(WebSocketsSansIOProtocol):
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
-        fail = self.conn.fail
+        fail, send_close = self.conn.fail, self.conn.send_close
 
         def fail_by_our_codes(code: int, reason: str = "") -> None:
-            # The standard's 1009 is below 4500, which says: come back; and what is too long will be so again.
-            fail(CloseCode.PROTOCOL if code == StandardCode.MESSAGE_TOO_BIG else code, reason)
+            fail(_OUR_CODES.get(code, code), reason)
+
+        def send_close_by_our_codes(code: int | None = None, reason: str = "") -> None:
+            send_close(None if code is None else _OUR_CODES.get(code, code), reason)
 
         self.conn.fail = fail_by_our_codes  # type: ignore[method-assign]
+        self.conn.send_close = send_close_by_our_codes  # type: ignore[method-assign]
 
     async def run_asgi(self) -> None:
         # Nothing here reads a query string, and a token put there by mistake must not reach a log line.
