@@ -1,5 +1,7 @@
 """Connections: what an outage looks like, what errors tell, and what a session on the server is set to."""
 
+import os
+import socket
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -158,6 +160,16 @@ def test_a_session_on_the_server_is_set_up(
 
     with database.transaction() as session:
         assert session.scalar(text(f"SHOW {setting}")) == value
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
+def test_a_statement_that_a_vanished_server_never_got_is_given_up(
+    make_database: MakeDatabase, postgres: Postgres
+) -> None:
+    with make_database(postgres.url()).engine.connect() as connection:
+        opened: Any = connection.connection.dbapi_connection
+        with socket.socket(fileno=os.dup(opened.fileno())) as wire:
+            assert wire.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000
 
 
 def test_commits_are_durable_unless_said_otherwise(make_database: MakeDatabase, postgres: Postgres) -> None:

@@ -14,8 +14,11 @@ from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable, Stat
 
 __all__ = ["Database", "cut_off", "normalise_url"]
 
-_KEEPALIVES = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
-"""A peer that vanished without a FIN is noticed after some 25 s instead of the kernel's two hours."""
+_KEEPALIVES = {
+    "keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000,
+}  # fmt: skip
+"""A peer that vanished without a FIN is noticed after some 25 s instead of the kernel's two hours; and one that vanished
+before it acknowledged a statement, for which there are no keepalives, instead of its quarter of an hour."""
 
 QUERY_CANCELED = "57014"
 """SQLSTATE of a statement that reached ``statement_timeout``."""
