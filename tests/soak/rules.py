@@ -35,7 +35,9 @@ def lost(history: History) -> Iterator[Violation]:
 
 
 def stuck(history: History) -> Iterator[Violation]:
-    """Nothing is open at the end, and no update waits to be published."""
+    """Nothing is open at the end, no update waits to be published, and every service came back after the faults."""
+    for service in history.run["unready"]:
+        yield Violation("stuck", service, "not ready again after the faults")
     for state in history.states:
         if state["state"] in OPEN:
             yield Violation("stuck", state["event"], f"still {state['state']} ({state['type']}) at the end")

@@ -11,7 +11,7 @@ from typing import Any
 
 import psycopg2
 
-from holdfast.local.services import SERVICES, is_ready
+from holdfast.local.services import SERVICES, Service, is_ready
 from holdfast.local.stack import TENANT, Stack
 
 from . import faults
@@ -139,7 +139,8 @@ class Soak:
     def _settle(self, stack: Stack, load: Load, operators: Operators, clients: LiveClients) -> None:
         """Wait until all is settled and told, or the time is up: what is then still open is stuck."""
         self.say("the faults are over; waiting for everything to settle")
-        _wait(lambda: _are_ready(stack), READY_SECONDS)
+        are_back = _wait(lambda: not _unready(stack), READY_SECONDS)
+        self._run["unready"] = [] if are_back else _unready(stack)
         self._run["calm_since"] = time.time()
         deadline = time.monotonic() + self.settle_seconds
         load.finish(deadline - time.monotonic())
@@ -186,11 +187,15 @@ class _States:
         }
 
 
-def _are_ready(stack: Stack) -> bool:
-    return all(
-        is_ready(stack.metrics_url(service.name)) if service.has_metrics else stack.services[service.name].is_running
-        for service in SERVICES
-    )
+def _unready(stack: Stack) -> list[str]:
+    """Services that say so, or do not answer, or do not run."""
+    return [service.name for service in SERVICES if not _is_ready(stack, service)]
+
+
+def _is_ready(stack: Stack, service: Service) -> bool:
+    if service.has_metrics:
+        return is_ready(stack.metrics_url(service.name))
+    return stack.services[service.name].is_running
 
 
 def _is_settled(stack: Stack) -> bool:

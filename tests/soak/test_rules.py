@@ -18,7 +18,15 @@ def history() -> History:
     """An event that is processed at its second attempt, after a crash, and one that is rejected, both seen by a client; and
     one of another tenant that called another service twice."""
     return History(
-        run={"seed": 1, "lease_seconds": 3.0, "began": 0.0, "faults_ended": 50.0, "calm_since": 55.0, "ended": 60.0},
+        run={
+            "seed": 1,
+            "lease_seconds": 3.0,
+            "began": 0.0,
+            "faults_ended": 50.0,
+            "calm_since": 55.0,
+            "ended": 60.0,
+            "unready": [],
+        },
         accepted=[
             _answer("1", EVENT),
             _answer("1", EVENT, is_duplicate=True),
@@ -81,6 +89,7 @@ DAMAGES: dict[str, tuple[str, Damage]] = {
     "an accepted event is not in the database": ("lost", lambda h: _drop(h.states, event=EVENT)),
     "an event is open at the end": ("stuck", lambda h: h.states[0].update(state="processing")),
     "an update is in the outbox at the end": ("stuck", lambda h: h.updates[0].update(is_published=False)),
+    "a service did not come back": ("stuck", lambda h: h.run["unready"].append("processor")),
     "a producer was never answered": (
         "unanswered",
         lambda h: h.refused.append({"tenant": "demo", "source": "/s", "ce_id": "9", "status": 0, "at": 1.0}),
