@@ -39,14 +39,14 @@ def test_r13_connections_killed_every_second_lose_and_double_nothing(
     stack: Stack, rows: Rows, producers: Producers, assert_invariant: Callable[[], None], eventually: Eventually,
     seconds: int,
 ) -> None:  # fmt: skip
-    killed = 0
+    killed: list[int] = []
     tick = threading.Event()
     with Load(stack.ingest_url, stack.api_key, producers, "chaos.working", seconds=0.05) as load:
         for _ in range(seconds):
-            killed += len(rows.query(TERMINATE))
+            killed.append(len(rows.query(TERMINATE)))
             tick.wait(1)
 
-    assert killed > 3 * seconds, "services came back, and were cut off again"
+    assert sum(map(bool, killed)) > seconds / 2, "services came back, and were cut off again"
     settled = settle(rows, load.accepted, eventually)
     assert {row.state for row in settled} == {"processed"}
     assert_invariant()

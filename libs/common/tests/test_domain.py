@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import math
 import time
 from typing import Any
 from uuid import UUID, uuid4
@@ -201,7 +202,12 @@ def test_the_last_attempt_exhausts_the_policy() -> None:
     assert [Backoff(attempts=2).is_exhausted(attempt) for attempt in (1, 2, 3)] == [False, True, True]
 
 
-@pytest.mark.parametrize("wrong", [{"first": -1}, {"first": 10, "cap": 9}, {"factor": 0.5}, {"attempts": 0}])
+NO_NUMBERS = [{"first": math.nan}, {"cap": math.nan}, {"factor": math.nan}, {"first": 1, "cap": math.inf}]
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"first": -1}, {"first": 10, "cap": 9}, {"factor": 0.5}, {"attempts": 0}, *NO_NUMBERS]
+)
 def test_an_impossible_policy_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="0 <= first <= cap"):
         Backoff(**wrong)

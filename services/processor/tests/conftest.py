@@ -265,12 +265,15 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Execut
         def make(
             handlers: Handlers, *, redis_url: str = redis_url, database_url: str = database_url,
             publisher: Publisher | None = None,
-            lease_seconds: float = 60, **options: Any,
+            lease_seconds: float = 60, statement_timeout_seconds: float = 30, **options: Any,
         ) -> Executor:  # fmt: skip
             claims, effects = (
-                Database(database_url, application_name="executor", pool_size=20, is_durable=is_durable)
+                Database(
+                    database_url, application_name="executor", pool_size=20, is_durable=is_durable,
+                    statement_timeout_seconds=statement_timeout_seconds,
+                )
                 for is_durable in (False, True)
-            )
+            )  # fmt: skip
             client = redis_client(redis_url, timeout_seconds=1)
             for each in (claims, effects, client):
                 opened.callback(each.close)

@@ -38,6 +38,10 @@ def just_leave_effect(data: Any, ctx: Context) -> None:  # noqa: ARG001
     leave_effect(ctx)
 
 
+def do_nothing(data: Any, ctx: Context) -> None:
+    """A handler without effects."""
+
+
 class Recovering(Publisher):
     """Publishes, and lets maintenance recover the event right after its claim: the worker was away for too long."""
 
@@ -170,6 +174,29 @@ def test_a_server_that_takes_no_writes_for_a_while_judges_nothing(stored: Any, e
         with pytest.raises(TimeoutError):
             attempt.result(1)
         stored.run(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+        attempt.result(30)
+
+    row = stored.row(event_id)
+    assert (row.state, row.attempt, row.crashes) == ("queued", 0, 0)
+    assert stored.errors(event_id) == []
+
+
+@pytest.mark.parametrize("is_transactional", [True, False])
+def test_a_table_that_is_locked_for_long_judges_nothing(
+    stored: Any, executor: MakeExecutor, is_transactional: bool
+) -> None:
+    event_id = stored.record("test.done")
+    with stored.database.transaction() as session:
+        [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="test", lease_seconds=60)
+    handlers = handling(do_nothing, transactional=is_transactional)
+    made = executor(handlers, statement_timeout_seconds=0.2)
+
+    with ThreadPoolExecutor(1) as pool:
+        with stored.database.transaction() as session:
+            session.execute(text("LOCK TABLE processing_state"))
+            attempt = pool.submit(made.run, lease)
+            with pytest.raises(TimeoutError):
+                attempt.result(1)
         attempt.result(30)
 
     row = stored.row(event_id)

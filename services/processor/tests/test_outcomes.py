@@ -9,12 +9,12 @@ import pytest
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from holdfast.domain.event import Lease, StoredEvent
+from holdfast.domain.retry import MAX_RETRY_SECONDS
 from holdfast.domain.state import State
 from holdfast.domain.transitions import AttemptError, Transition
 from holdfast.processor import Backoff, Context, Handler, Handlers, Reject, Retry
 from holdfast.processor.outcomes import (
     MAX_MESSAGE,
-    MAX_RETRY_SECONDS,
     MAX_TRACEBACK,
     InvalidData,
     NoHandler,

@@ -4,7 +4,10 @@ from dataclasses import dataclass
 
 from holdfast.domain.errors import ConfigurationError
 
-__all__ = ["Backoff", "DEFAULT_BACKOFF"]
+__all__ = ["DEFAULT_BACKOFF", "MAX_RETRY_SECONDS", "Backoff"]
+
+MAX_RETRY_SECONDS = 365 * 24 * 3600.0
+"""A year: nobody means more, and PostgreSQL's intervals and timestamps end somewhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,7 @@ class Backoff:
     Attributes:
         first: longest wait after the first attempt, in seconds.
         factor: growth per attempt, at least 1.
-        cap: longest wait ever, in seconds.
+        cap: longest wait ever, in seconds; at most a year.
         attempts: attempts in total, the first one included.
 
     Raises:
@@ -30,8 +33,11 @@ class Backoff:
     attempts: int = 8
 
     def __post_init__(self) -> None:
-        if self.first < 0 or self.cap < self.first or self.factor < 1 or self.attempts < 1:
-            raise ConfigurationError("a Backoff needs 0 <= first <= cap (seconds), factor >= 1 and attempts >= 1")
+        # In this form what is no number at all (NaN) is refused too.
+        if not (0 <= self.first <= self.cap <= MAX_RETRY_SECONDS and self.factor >= 1 and self.attempts >= 1):
+            raise ConfigurationError(
+                "a Backoff needs 0 <= first <= cap <= a year (in seconds), factor >= 1 and attempts >= 1"
+            )
 
     def ceiling_seconds(self, attempt: int) -> float:
         """Longest possible wait after attempt number ``attempt`` (1 is the first)."""

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from redis.exceptions import RedisError
 
-from holdfast.domain.errors import AlreadyProcessed, DatabaseUnavailable, LeaseLost
+from holdfast.domain.errors import AlreadyProcessed, DatabaseUnavailable, LeaseLost, StatementTooSlow
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, Transition, release, resettle, settle
@@ -31,6 +31,9 @@ from holdfast.storage.database import Database
 from holdfast.storage.updates import UpdateKey
 
 __all__ = ["Executor"]
+
+UNDECIDED = (DatabaseUnavailable, StatementTooSlow)
+"""PostgreSQL did not say yes or no to a statement of ours: it is away, or a lock on a whole table stands in the way."""
 
 OUTAGES = 3
 """Attempts at one event in which a process lost its database before it takes the handler for the cause. A statement that
@@ -107,7 +110,7 @@ class Executor:
         log = logging.get(__name__).bind(event_id=str(event_id))
         try:
             lease = self._claim(event_id, version)
-        except DatabaseUnavailable as exc:
+        except UNDECIDED as exc:
             # The claim is all there was; the next doorbell or poll brings the event back.
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
             return
@@ -139,7 +142,7 @@ class Executor:
         )
         try:
             self._attempt(lease, log)
-        except DatabaseUnavailable as exc:
+        except UNDECIDED as exc:
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
             self._give_back(lease, self._after_outage(exc, lease), log)
 
@@ -175,7 +178,7 @@ class Executor:
         except Interrupted:
             log.warning(Log.RELEASED)
             self._publish(self._apply(release(lease.event.id, lease.token)))
-        except DatabaseUnavailable:
+        except UNDECIDED:
             raise
         except HandlerFailed as failed:
             self._fail(failed.error, lease, handler, log, started=started)
@@ -224,7 +227,7 @@ class Executor:
         Metrics.lost_leases.inc()
         log.warning(Log.LEASE_LOST)
 
-    def _after_outage(self, exc: DatabaseUnavailable, lease: Lease) -> Transition:
+    def _after_outage(self, exc: Exception, lease: Lease) -> Transition:
         """An outage is no attempt and no crash of this worker, unless the event meets one time and again."""
         seen = self._outages.pop(lease.event.id, 0) + 1
         if seen > OUTAGES:
@@ -244,7 +247,7 @@ class Executor:
         while time.monotonic() < deadline:
             try:
                 updates = self._apply(transition)
-            except DatabaseUnavailable:
+            except UNDECIDED:
                 if self._is_ending.wait(GIVE_BACK_SECONDS * (0.5 + self._draw())):
                     return
             else:
@@ -262,7 +265,7 @@ class Executor:
         try:
             with self._claims.transaction() as session:
                 doorbell = lifecycle.next_in_lane(session, lease.lane, ordered=self._ordered)
-        except DatabaseUnavailable:
+        except UNDECIDED:
             return
         if doorbell is not None:
             self._wake(doorbell)

@@ -8,7 +8,7 @@ from types import TracebackType
 from pydantic import ValidationError
 
 from holdfast.domain.event import Lease
-from holdfast.domain.retry import DEFAULT_BACKOFF
+from holdfast.domain.retry import DEFAULT_BACKOFF, MAX_RETRY_SECONDS
 from holdfast.domain.transitions import AttemptError, Transition, bury, fail
 from holdfast.processor.registry import Handler
 
@@ -23,9 +23,6 @@ MAX_TRACEBACK = 20_000
 MAX_CODE = 100
 
 MAX_FAULTS = 20
-
-MAX_RETRY_SECONDS = 365 * 24 * 3600.0
-"""A year: nobody means more, and PostgreSQL's intervals and timestamps end somewhere."""
 
 FRAMES = 3
 """Innermost frames in a fingerprint: enough to tell two calls of one function apart."""
