@@ -15,6 +15,9 @@ __all__ = ["Guarded", "StartFailed", "children_by_parent", "log_lines", "wait_un
 
 GUARD = Path(__file__).with_name("guard.py")
 
+LIBPQ_NOTICE = "WARNING:  "
+"""What a server says while a connection to it is being opened, libpq writes to stderr by itself."""
+
 STOP_SECONDS = 30
 """More than any grace: a guard that takes longer is itself stuck."""
 
@@ -160,7 +163,7 @@ def log_lines(log: Path) -> list[dict[str, Any]]:
         json.JSONDecodeError: a line is not JSON.
     """
     whole, _, _ = log.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+    return [json.loads(line) for line in whole.splitlines() if not line.startswith(LIBPQ_NOTICE)]
 
 
 def children_by_parent() -> dict[int, list[int]]:
