@@ -257,8 +257,9 @@ class LiveClient {
     this.#sendCommands();
   }
 
-  #refused({ code, message, temporary }) {
-    if (code === "token_expired") return void this.#refresh();
+  #refused({ id, code, message, temporary }) {
+    // As the answer to a subscribe it leaves the topic out: the hello of a new connection names them all.
+    if (code === "token_expired") return id === undefined ? void this.#refresh() : this.#retry(message);
     this.#tell("onError", { code, message, temporary });
   }
 

@@ -1,5 +1,6 @@
 """``libs/client-js`` in a real browser, against a real gateway: what a page is told, and when."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -188,6 +189,27 @@ def test_a_token_is_refreshed_before_it_expires_and_the_connection_stays(
 
     assert [status["state"] for status in page.told["statuses"]] == ["connecting", "live"]
     assert page.told["errors"] == []
+
+
+def test_a_topic_that_was_subscribed_with_an_expired_token_is_live_with_the_next_one(
+    client: Client, page: Page, audience: str, send: Send
+) -> None:
+    topics = [f"audience:{audience}", f"audience:{audience}-later"]
+    calls = itertools.count(1)
+
+    def token() -> str:
+        if next(calls) in (2, 3):  # in good time, and when the gateway says that it has expired
+            raise ConnectionError("the backend is away")
+        return client.token(topics, ttl_seconds=10).token
+
+    page.connect(token, topics[0])
+    page.until("window.told.errors.length === 2")
+    page.evaluate("([topic]) => window.live.subscribe(topic)", topics[1])
+
+    page.until(f"window.told.subscribed.some(([topic]) => topic === '{topics[1]}')")
+    event_id = send(f"{audience}-later")
+    page.until(f"window.told.updates.some(([id, , , state]) => id === '{event_id}' && state === 'processed')")
+    assert {error["code"] for error in page.told["errors"]} == {"token"}
 
 
 def test_what_is_refused_for_good_is_not_tried_again(page: Page) -> None:
