@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
 
+from holdfast.gateway import revocation
 from holdfast.gateway.protocol import LIMITS
 from holdfast.local.servers import Valkey
 from holdfast.messaging.live import revoke
@@ -275,6 +276,18 @@ def test_an_operator_revokes_by_command(gateway: Any, join: Any, valkey: Valkey,
     subprocess.run(command, env=os.environ | {"HOLDFAST_REDIS_URL": valkey.url()}, check=True, timeout=60)
 
     assert client.close_code() == 4506
+
+
+@pytest.mark.parametrize("arguments", [["--tenant", "acme", "--sub", ""], ["--tenant", "", "--jti", "the-one"]])
+def test_an_operator_who_names_nothing_is_told_so(
+    valkey: Valkey, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.setenv("HOLDFAST_REDIS_URL", valkey.url())
+
+    with pytest.raises(SystemExit) as refused:
+        revocation.main(arguments)
+
+    assert refused.value.code == 2
 
 
 def test_a_refresh_with_a_revoked_token_ends_the_connection(gateway: Any, join: Any, tenant: Any) -> None:

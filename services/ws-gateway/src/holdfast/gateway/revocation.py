@@ -28,6 +28,9 @@ def main(arguments: Sequence[str]) -> int:
     what.add_argument("--sub", help="subject whose tokens, issued by now, count no more")
     what.add_argument("--jti", help="id of one token (its jti claim)")
     asked = parser.parse_args(arguments)
+    if not asked.tenant or not (asked.sub or asked.jti):
+        # Of a shell variable that is not set, say. It would match nothing, and look like success.
+        parser.error("neither --tenant nor what is revoked may be empty")
     try:
         settings = load(LiveSettings)
         with redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5) as client:
