@@ -105,6 +105,18 @@ def test_a_ticket_opens_one_stream(gateway: Any, open_stream: Any, tenant: Any) 
     assert json.loads(again.response.read())["code"] == "bad_token"
 
 
+def test_a_question_for_the_head_alone_opens_no_stream(gateway: Any, tenant: Any) -> None:
+    request = urllib.request.Request(  # noqa: S310
+        f"{gateway.http}/v1/live/sse?topics={tenant.topic}",
+        method="HEAD",
+        headers={"Authorization": f"Bearer {tenant.token()}"},
+    )
+
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+        assert answer.headers.get_content_type() == "text/event-stream"
+    assert tenant.redis.zcard(f"live:connections:{tenant.name}:user-1") == 0
+
+
 def test_a_page_without_headers_resumes_by_its_address(gateway: Any, open_stream: Any, tenant: Any) -> None:
     stream = open_stream(gateway, "audience:a", query=ticket(gateway, tenant.token())[1])
     last = subscribed(stream, "audience:a")

@@ -68,6 +68,8 @@ class SseEndpoint:
             claims = await self._claims(request)
         except (Closing, RedisError) as exc:
             return _problem(exc)
+        if request.method == "HEAD":  # which Starlette lets in beside GET: it has no body, so no stream would ever end
+            return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         return _Stream(self.gate, claims, topics, positions)
 
     def _admit(self, request: Request) -> None:
