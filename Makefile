@@ -22,7 +22,7 @@ status: setup ## say what runs and where
 	@$(BIN)/python -m holdfast.local status
 
 test: setup ## run every test against servers of its own (ARGS='-k name' for some)
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m 'not soak and not browser' $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not soak and not browser' $(ARGS)
 
 test-browser: setup ## test the browser client and the demo page in Chromium, which has to be installed
 	@.holdfast/uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
