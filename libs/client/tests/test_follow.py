@@ -107,6 +107,28 @@ def test_nothing_is_told_before_the_snapshot_and_nothing_older_after_it() -> Non
     ]  # fmt: skip
 
 
+def test_what_is_kept_back_is_told_in_the_order_in_which_it_came() -> None:
+    all_has_come = threading.Event()
+
+    def fetch_in_vain() -> Any:
+        assert all_has_come.wait(10)
+        return []
+
+    def fetch_again() -> Any:  # for the gap, and so after all that came before it
+        all_has_come.set()
+        return []
+
+    fetches = [fetch_in_vain, fetch_again]
+
+    async def scenario(gateway: Gateway, connection: ServerConnection) -> None:
+        await go_live(gateway, connection)
+        for event_id, version in [("e1", 2), ("e2", 1), ("e1", 3)]:
+            await move(connection, event_id, version)
+        await say(connection, "gap", reason="epoch", jitter_ms=0)
+
+    assert run(scenario, lambda: fetches.pop(0)(), count=2) == [("e2", 1, "live"), ("e1", 3, "live")]
+
+
 def test_the_snapshot_is_fetched_once_all_topics_are_live() -> None:
     fetches: list[int] = []
 

@@ -122,6 +122,7 @@ class _Following:
 def _keep(kept: dict[str, Event], event: Event) -> None:
     known = kept.get(id_of(event))
     if known is None or told_by(known) < told_by(event):
+        kept.pop(id_of(event), None)  # so that events are told in the order in which the kept updates came
         kept[id_of(event)] = event
 
 
