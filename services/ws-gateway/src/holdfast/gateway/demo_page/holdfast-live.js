@@ -64,8 +64,9 @@ class Follow {
   take(event) {
     if (this.#buffer === null) return this.#apply(event);
     const kept = this.#buffer.get(event.id);
-    if (!kept || kept.version < event.version || (kept.version === event.version && kept.step < event.step))
-      this.#buffer.set(event.id, event);
+    if (kept && (kept.version > event.version || (kept.version === event.version && kept.step >= event.step))) return;
+    this.#buffer.delete(event.id); // so that events are shown in the order in which the kept updates came
+    this.#buffer.set(event.id, event);
   }
 
   /** Keep updates back, fetch after `delayMs`, apply what is newer; again until a fetch succeeds or another load begins. */
