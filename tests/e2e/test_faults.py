@@ -21,6 +21,8 @@ pytestmark = pytest.mark.xdist_group("broken-stack")
 
 HERE = str(Path(__file__).parent)
 LEASE_SECONDS = 3
+NOT_HELD_UP_SECONDS = 5
+"""Far more than a POST takes also on a busy machine; one that waits for a hung Redis takes for ever."""
 LOCK = 4242
 
 
@@ -93,7 +95,7 @@ def test_redis_stopped_during_a_post_delays_the_event_and_its_updates_and_no_mor
     stack.redis.start()
     body = answer.json()
     assert (answer.status_code, body["enqueued"]) == (202, False)
-    assert took_seconds < 1
+    assert took_seconds < NOT_HELD_UP_SECONDS
     assert client.wait(body["event_id"], timeout_seconds=30)["state"] == "processed"
     assert effects(stack, body["event_id"]) == 1
     assert (
@@ -122,7 +124,7 @@ def test_a_hung_redis_holds_no_post_up(stack: Stack, post: Callable[..., httpx.R
         stack.redis.process.send(signal.SIGCONT)
 
     assert (answer.status_code, answer.json()["enqueued"]) == (202, False)
-    assert took_seconds < 1
+    assert took_seconds < NOT_HELD_UP_SECONDS
     assert client.wait(answer.json()["event_id"], timeout_seconds=30)["state"] == "processed"
 
 

@@ -111,14 +111,13 @@ class _Worker:
     def look_after(self) -> None:
         """Start it again, some time after its death, unless that is of no use."""
         now = time.monotonic()
-        if self.cannot_start:
+        status = self._process.exitcode  # asked once: it may end at any moment
+        if status == CANNOT_START:
             return
-        if self.is_running:
+        if status is None:
             self._restarts.note_running(now)
         elif (wait_seconds := self._restarts.note_death(now)) is not None:
-            log.error(
-                Log.WORKER_ENDED, worker=self._role.name, status=self._process.exitcode, restart_in_seconds=wait_seconds
-            )
+            log.error(Log.WORKER_ENDED, worker=self._role.name, status=status, restart_in_seconds=wait_seconds)
             forget_live(self._role.name)
         elif self._restarts.is_due(now):
             self._process.close()
