@@ -17,6 +17,8 @@ from cloudevents.v1.http import CloudEvent as CloudEvent1
 
 from holdfast.messaging.live import topic_keys
 
+pytestmark = pytest.mark.xdist_group("ingest-events")  # one process for all of them
+
 Post = Callable[..., httpx.Response]
 Get = Callable[..., httpx.Response]
 MakeEvent = Callable[..., dict[str, Any]]

@@ -11,6 +11,8 @@ from sqlalchemy import text
 
 from holdfast.messaging.live import topic_keys
 
+pytestmark = pytest.mark.xdist_group("ingest-operate")  # one process for all of them
+
 Post = Callable[..., httpx.Response]
 MakeEvent = Callable[..., dict[str, Any]]
 NOBODY = "01a20ce1-a999-7253-85bb-3c3e269307a2"

@@ -11,6 +11,8 @@ import httpx
 import pytest
 from sqlalchemy import text
 
+pytestmark = pytest.mark.xdist_group("ingest-rejections")  # one process for all of them
+
 MAX_EVENT_BYTES = 16 * 1024
 
 Post = Callable[..., httpx.Response]

@@ -6,11 +6,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import httpx
+import pytest
 from sqlalchemy import text
 
 from holdfast.domain.transitions import Completion, settle
 from holdfast.local.fixtures import Eventually
 from holdfast.storage import lifecycle
+
+pytestmark = pytest.mark.xdist_group("ingest-repeats")  # one process for all of them
 
 WAITING = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()")
 

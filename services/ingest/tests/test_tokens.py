@@ -9,6 +9,8 @@ import pytest
 
 from holdfast.messaging.contracts import LIVE_AUDIENCE, LiveTokenV1
 
+pytestmark = pytest.mark.xdist_group("ingest-tokens")  # one process for all of them
+
 SECRET = "a secret of the tests alone, long enough"
 
 
