@@ -119,7 +119,8 @@ class LiveClient:
         frame = self.receive(timeout_seconds=timeout_seconds)
         while frame["type"] in {"ping", "status"} - {kind}:
             if frame["type"] == "ping":
-                self.send(type="pong")
+                with contextlib.suppress(ConnectionClosed):  # what came before the close is still to be read
+                    self.send(type="pong")
             frame = self.receive(timeout_seconds=timeout_seconds)
         assert frame["type"] == kind, frame
         return frame

@@ -64,10 +64,11 @@ class Clients:
         for connection in connections:
             _announce_end(connection)
         size = max(1, -(-len(connections) // DRAIN_BATCHES))
-        for start in range(0, len(connections), size):
-            for connection in connections[start : start + size]:
+        batches = [connections[start : start + size] for start in range(0, len(connections), size)]
+        for batch in batches:
+            for connection in batch:
                 _end(connection)
-            await asyncio.sleep(seconds / DRAIN_BATCHES)
+            await asyncio.sleep(seconds / len(batches))
         if self._writers:
             await asyncio.wait(list(self._writers.values()), timeout=PARTING_SECONDS)
 
