@@ -263,8 +263,12 @@ def test_a_gateway_that_falls_silent_is_left_for_another_connection() -> None:
 
 def test_a_gateway_that_goes_away_is_not_asked_again_before_it_said() -> None:
     async def leaving(connection: ServerConnection, _: dict[str, Any]) -> None:
-        await connection.send('{"type":"reconnect","after_ms":1000}')
-        await connection.close(4001, "drain")
+        protocol = connection.protocol
+        protocol.send_text(b'{"type":"ping"}')  # which can not be answered: all three arrive in one piece
+        protocol.send_text(b'{"type":"reconnect","after_ms":1000}')
+        protocol.send_close(4001, "drain")
+        connection.transport.write(b"".join(protocol.data_to_send()))
+        await connection.wait_closed()
 
     async def scenario() -> None:
         async with gateway(leaving, serving) as (url, hellos):

@@ -1,6 +1,7 @@
 """SIGTERM with many clients: told where to go, let go piece by piece, and nothing is lost on the way."""
 
 import asyncio
+import contextlib
 import json
 import signal
 import threading
@@ -40,7 +41,8 @@ class Watcher:
                 frame = json.loads(await connection.recv())
                 self.take(frame)
                 if frame["type"] == "ping":
-                    await connection.send('{"type":"pong"}')
+                    with contextlib.suppress(ConnectionClosed):  # what came before the close is still to be read
+                        await connection.send('{"type":"pong"}')
         except ConnectionClosed:
             self.close_code = connection.close_code or 0
 

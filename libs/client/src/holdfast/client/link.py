@@ -112,7 +112,8 @@ class Link:
 
     async def _take(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "ping":
-            await self._socket.send('{"type":"pong"}')
+            with contextlib.suppress(ConnectionClosed):  # what came before the close is still to be read
+                await self._socket.send('{"type":"pong"}')
         elif frame["type"] == "reconnect":
             self._asked_seconds = frame["after_ms"] / 1000
         else:
