@@ -126,6 +126,10 @@ def test_r20_sigterm_under_load_lets_handlers_finish_and_counts_no_crash(
                 before = processor.log.stat().st_size
                 stopping.start()
                 eventually(lambda: '"stopping"' in processor.log.read_text()[before:], message="it has heard SIGTERM")
+                accepted = len(load.accepted)
+                eventually(
+                    lambda: len(load.accepted) > accepted + 50, message="time passes, in which they are waited for"
+                )
             stopping.join()
         status = processor.status
     finally:
