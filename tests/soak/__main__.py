@@ -5,6 +5,7 @@ With ``--without`` a negative control: something is taken away on purpose, and e
 
 import argparse
 import random
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +23,7 @@ SHOWN = 20
 def main() -> int:
     """Run and report."""
     options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends in order, as with Ctrl-C
     folder = options.history or Path(".holdfast/soak") / f"{datetime.now(UTC):%Y%m%dT%H%M%S}"
     if options.without:
         control = CONTROLS[options.without]
@@ -63,4 +65,7 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted: no verdict")

@@ -20,6 +20,9 @@ from .plan import Fault, Kind
 
 __all__ = ["strike"]
 
+SAY_SECONDS = 30.0
+"""Between two lines of progress."""
+
 REQUEUED = 5
 """Events that one REQUEUE puts back."""
 
@@ -35,14 +38,22 @@ FROM chosen WHERE s.event_id = chosen.event_id RETURNING s.event_id
 """
 
 
-def strike(stack: Stack, plan: Sequence[Fault], recorder: Recorder, *, until_seconds: float) -> None:
-    """Strike every fault at its time; return after ``until_seconds``, when all are over and the servers run."""
+def strike(
+    stack: Stack, plan: Sequence[Fault], recorder: Recorder, *, until_seconds: float, say: Callable[[str], None]
+) -> None:
+    """Strike every fault at its time; return after ``until_seconds``, when all are over and the servers run.
+
+    ``say`` is told now and then how far that is.
+    """
     striking = _Striking(stack, recorder)
-    began = time.monotonic()
+    said = began = time.monotonic()
     with ThreadPoolExecutor(max_workers=16, thread_name_prefix="fault") as pool:
         struck = []
-        for fault in plan:
+        for number, fault in enumerate(plan):
             _wait(began + fault.at - time.monotonic())
+            if time.monotonic() - said >= SAY_SECONDS:
+                said = time.monotonic()
+                say(f"{said - began:.0f} of {until_seconds:.0f} s, {number} of {len(plan)} faults")
             struck.append(pool.submit(striking.strike, fault))
         _wait(began + until_seconds - time.monotonic())
     for each in struck:

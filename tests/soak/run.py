@@ -1,5 +1,6 @@
 """One run: start a stack, load it, strike, let it settle, write the history, judge it."""
 
+import contextlib
 import json
 import shutil
 import tempfile
@@ -120,20 +121,23 @@ class Soak:
             database_url=stack.database_url,
         )  # fmt: skip
         load = Load(stack.ingest_url, tenants, recorder, seed=self.seed, per_second=self.per_second)
-        clients.start()
-        _wait(clients.are_subscribed, 30)
         operators = Operators(stack.ingest_url, tenants, recorder, seed=self.seed)
-        load.start()
-        operators.start()
-        self._strike(stack, recorder)
-        self._settle(stack, load, operators, clients)
-        clients.stop()
+        with contextlib.ExitStack() as running:  # a run that is interrupted ends too
+            clients.start()
+            running.callback(clients.stop)
+            _wait(clients.are_subscribed, 30)
+            load.start()
+            running.callback(load.finish, 0)
+            operators.start()
+            running.callback(operators.finish, 0)
+            self._strike(stack, recorder)
+            self._settle(stack, load, operators, clients)
         dump_database(recorder, stack.database_url)
 
     def _strike(self, stack: Stack, recorder: Recorder) -> None:
         self.say(f"seed {self.seed}: {len(self.plan)} faults in {self.seconds:.0f} s; history in {self.folder}")
         self._run |= {"seed": self.seed, "lease_seconds": LEASE_SECONDS, "began": time.time()}
-        faults.strike(stack, self.plan, recorder, until_seconds=self.seconds)
+        faults.strike(stack, self.plan, recorder, until_seconds=self.seconds, say=self.say)
         self._run["faults_ended"] = time.time()
 
     def _settle(self, stack: Stack, load: Load, operators: Operators, clients: LiveClients) -> None:
