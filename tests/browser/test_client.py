@@ -102,6 +102,34 @@ def test_each_update_is_told_once_though_it_comes_by_two_topics(
     assert page.tab.errors == []
 
 
+def test_what_comes_during_a_fetch_is_shown_in_the_order_in_which_it_came(
+    client: Client, page: Page, audience: str
+) -> None:
+    topic = f"audience:{audience}"
+    page.connect(client.token([topic]).token)
+    page.evaluate(
+        """([topic]) => {
+          window.shown = [];
+          window.live.follow(topic, {
+            fetch: () => new Promise((resolve) => { window.letGo = () => resolve([]); }),
+            show: (event) => { window.shown.push([event.id, event.version]); },
+          });
+        }""",
+        topic,
+    )
+    page.until("window.letGo !== undefined")  # it is live, then
+    event = {"type": "com.acme.unheard-of", "source": "/test", "audience": audience}  # queued, processing, dead
+    first, second = (client.send(event).event_id for _ in range(2))
+    settle(client, [first, second])
+    client.replay(first)
+
+    page.until("Object.values(window.live.positions)[0].endsWith(':9')")
+    page.evaluate("() => window.letGo()")
+
+    page.until("window.shown.length === 2")
+    assert page.evaluate("() => window.shown") == [[second, 3], [first, 6]]
+
+
 def test_a_page_that_follows_shows_the_truth_also_after_redis_has_forgotten(
     stack: Stack, client: Client, page: Page, audience: str, send: Send
 ) -> None:
