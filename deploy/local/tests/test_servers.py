@@ -185,3 +185,10 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(folder: Path) -> No
 
     with pytest.raises(StartFailed, match="no_such_setting"):
         server.start()
+
+
+def test_a_port_that_was_given_is_not_given_again_soon() -> None:
+    """It may still be free: seconds pass between finding a port and listening there."""
+    given = [free_port() for _ in range(200)]
+
+    assert len(set(given)) == 200

@@ -6,6 +6,7 @@ is given to them; the data stays there.
 """
 
 import contextlib
+import itertools
 import os
 import random
 import secrets
@@ -15,6 +16,7 @@ import socket
 import subprocess
 import sys
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -37,6 +39,19 @@ PORTS = range(15_000, 30_000)
 port, and what is free now is still free when the server gets to it.
 """
 
+SHARES = 32
+"""Processes that look for ports at once have shares of their own: none takes what another one has just found."""
+
+
+def _share() -> Iterator[int]:
+    """The ports of this process's share, in any order, over and over: one that was given is not given again soon."""
+    ports = list(PORTS[os.getpid() % SHARES :: SHARES])
+    random.shuffle(ports)
+    return itertools.cycle(ports)
+
+
+_own_ports = _share()
+
 
 def free_port(preferred: int = 0) -> int:
     """``preferred`` if nobody listens there, else any free port of the loopback interface.
@@ -44,7 +59,7 @@ def free_port(preferred: int = 0) -> int:
     Raises:
         StartFailed: there is none.
     """
-    for port in (*([preferred] if preferred else []), *random.sample(PORTS, 200)):
+    for port in itertools.chain([preferred] if preferred else [], itertools.islice(_own_ports, 200)):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
