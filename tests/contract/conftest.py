@@ -18,7 +18,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from holdfast import client
 from holdfast.client import Client, watch
-from holdfast.gateway.protocol import Status
+from holdfast.gateway.protocol.frames import Status
 from holdfast.local.fixtures import Eventually, clone_template
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment

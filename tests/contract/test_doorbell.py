@@ -22,9 +22,9 @@ Golden = Callable[[str], dict[str, Any]]
 ANSWER = """
 import base64, inspect, json
 from dramatiq import Message
-from holdfast.processor.discovery import discover
-from holdfast.processor.process import WorkerProcess
-from holdfast.processor.roles import roles
+from holdfast.processor.handlers.discovery import discover
+from holdfast.processor.worker.process import WorkerProcess
+from holdfast.processor.worker.roles import roles
 from holdfast.runtime.settings import ProcessorSettings, load
 settings = load(ProcessorSettings)
 broker = WorkerProcess(settings, roles(settings)[-1], discover(settings.handlers)).broker

@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from websockets.sync.client import ClientConnection, connect
 
 from holdfast.client import Client, Gap, Status, Subscribed
-from holdfast.gateway.codec import parse_client_frame
-from holdfast.gateway.protocol import LIMITS, SERVER_FRAMES, Hello, Pong
+from holdfast.gateway.protocol.codec import parse_client_frame
+from holdfast.gateway.protocol.frames import LIMITS, SERVER_FRAMES, Hello, Pong
 
 pytestmark = pytest.mark.xdist_group("contract")
 

@@ -8,8 +8,8 @@ import jwt
 import pytest
 
 from holdfast.client import Client
-from holdfast.gateway.codec import Closing
-from holdfast.gateway.tokens import TokenVerifier, is_allowed
+from holdfast.gateway.clients.tokens import TokenVerifier, is_allowed
+from holdfast.gateway.protocol.codec import Closing
 from holdfast.messaging.contracts import LiveTokenV1
 
 pytestmark = pytest.mark.xdist_group("contract")

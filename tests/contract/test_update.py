@@ -13,8 +13,8 @@ import pytest
 from holdfast.client import Client, Subscribed, UpdateReceived, watch
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
-from holdfast.gateway import protocol
-from holdfast.gateway.codec import update_frame, update_prefix
+from holdfast.gateway.protocol import frames as protocol
+from holdfast.gateway.protocol.codec import update_frame, update_prefix
 from holdfast.local.fixtures import Eventually
 from holdfast.messaging.broker import redis_client
 from holdfast.messaging.contracts import UpdateV1, encode_update

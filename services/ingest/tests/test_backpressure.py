@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.domain.errors import DatabaseUnavailable
-from holdfast.ingest.backpressure import Backpressure, is_shut
-from holdfast.ingest.problems import Problem
+from holdfast.ingest.http.problems import Problem
+from holdfast.ingest.intake.backpressure import Backpressure, is_shut
 from holdfast.local.fixtures import Eventually, clone_template
 from holdfast.local.servers import Postgres, Valkey
 

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from holdfast.domain.event import NewEvent
-from holdfast.ingest.cloudevents import read_event
-from holdfast.ingest.faults import InvalidEvent
+from holdfast.ingest.intake.cloudevents import read_event
+from holdfast.ingest.intake.faults import InvalidEvent
 
 STRUCTURED = {"Content-Type": "application/cloudevents+json"}
 

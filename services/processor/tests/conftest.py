@@ -27,7 +27,7 @@ from holdfast.messaging.broker import redis_broker, redis_client
 from holdfast.messaging.doorbell import ring
 from holdfast.messaging.live import Publisher, topic_keys
 from holdfast.processor import Handlers
-from holdfast.processor.execute import Executor
+from holdfast.processor.attempt.execute import Executor
 from holdfast.runtime.background import Batcher
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import lifecycle

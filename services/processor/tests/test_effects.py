@@ -12,7 +12,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from holdfast.local.servers import free_port
 from holdfast.processor import Context, Handlers
-from holdfast.processor.execute import Executor
+from holdfast.processor.attempt.execute import Executor
 from holdfast.storage.database import normalise_url
 
 MakeExecutor = Callable[..., Executor]

@@ -12,8 +12,8 @@ from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
-from holdfast.processor.execute import Executor
-from holdfast.processor.results import MAX_RESULT_BYTES
+from holdfast.processor.attempt.execute import Executor
+from holdfast.processor.attempt.results import MAX_RESULT_BYTES
 
 MakeExecutor = Callable[..., Executor]
 

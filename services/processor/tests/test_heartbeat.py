@@ -13,9 +13,9 @@ from sqlalchemy import text
 from holdfast.domain.event import Lease
 from holdfast.local.fixtures import Eventually
 from holdfast.processor import Context, Handlers
-from holdfast.processor.execute import Executor
-from holdfast.processor.heartbeat import Heartbeat
-from holdfast.processor.interruption import Interruptions, TimedOut
+from holdfast.processor.attempt.execute import Executor
+from holdfast.processor.attempt.heartbeat import Heartbeat
+from holdfast.processor.attempt.interruption import Interruptions, TimedOut
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import lifecycle
 

@@ -14,7 +14,7 @@ from holdfast.domain.update import Update
 from holdfast.local.servers import Postgres, free_port
 from holdfast.messaging.live import Publisher
 from holdfast.processor import Context, Handlers
-from holdfast.processor.execute import Executor
+from holdfast.processor.attempt.execute import Executor
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import lifecycle

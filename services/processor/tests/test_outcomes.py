@@ -13,7 +13,7 @@ from holdfast.domain.retry import MAX_RETRY_SECONDS
 from holdfast.domain.state import State
 from holdfast.domain.transitions import AttemptError, Transition
 from holdfast.processor import Backoff, Context, Handler, Handlers, Reject, Retry
-from holdfast.processor.outcomes import (
+from holdfast.processor.handlers.outcomes import (
     MAX_MESSAGE,
     MAX_TRACEBACK,
     InvalidData,

@@ -11,7 +11,7 @@ import redis
 from holdfast.local.servers import Valkey
 from holdfast.messaging.live import topic_keys
 from holdfast.processor import Context, Handlers
-from holdfast.processor.execute import Executor
+from holdfast.processor.attempt.execute import Executor
 
 MakeExecutor = Callable[..., Executor]
 

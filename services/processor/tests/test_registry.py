@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import Context, Handlers
-from holdfast.processor.discovery import discover
+from holdfast.processor.handlers.discovery import discover
 
 
 class Order(BaseModel):

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from holdfast.local.fixtures import Eventually
-from holdfast.processor.interruption import Interrupted, Interruptions
+from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 
 Start = Callable[..., Any]
 
@@ -24,8 +24,8 @@ ENDED = "worker process ended; starting it again"
 
 WITHOUT_MEMORY = """
 import os, signal, sys, time
-from holdfast.processor import supervisor
-from holdfast.processor.roles import Role
+from holdfast.processor.worker import supervisor
+from holdfast.processor.worker.roles import Role
 from holdfast.runtime.settings import ProcessorSettings
 
 fork, forks, first = os.fork, [], os.getpid()

@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import Context
-from holdfast.processor.outcomes import InvalidResult
+from holdfast.processor.handlers.outcomes import InvalidResult
 from holdfast.processor.testing import assert_idempotent, run
 from holdfast.storage import Session
 from holdfast.storage.database import Database

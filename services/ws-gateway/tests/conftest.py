@@ -29,8 +29,8 @@ from websockets.sync.client import ClientConnection, connect
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.gateway.app import Gateway
-from holdfast.gateway.protocol import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, Limits
-from holdfast.gateway.server import LiveServer, config
+from holdfast.gateway.protocol.frames import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, Limits
+from holdfast.gateway.transports.server import LiveServer, config
 from holdfast.local.servers import Valkey, free_port
 from holdfast.messaging.live import Publisher
 from holdfast.runtime.settings import GatewaySettings

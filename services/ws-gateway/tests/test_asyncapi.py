@@ -8,8 +8,8 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from holdfast.domain.state import State
-from holdfast.gateway.close_codes import CloseCode
-from holdfast.gateway.protocol import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, SSE_FRAMES
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.frames import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, SSE_FRAMES
 from holdfast.messaging.contracts import UpdateV1
 from holdfast.messaging.live import MAX_UPDATE_BYTES
 

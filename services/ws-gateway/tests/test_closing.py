@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from holdfast.gateway.protocol import LIMITS
+from holdfast.gateway.protocol.frames import LIMITS
 
 NO_TOKEN = '{"type":"hello","v":1,"token":"x.y.z"}'
 

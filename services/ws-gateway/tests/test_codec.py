@@ -12,9 +12,18 @@ from websockets.frames import Opcode
 
 from holdfast.domain.state import State
 from holdfast.domain.update import Update as DomainUpdate
-from holdfast.gateway.close_codes import CloseCode
-from holdfast.gateway.codec import Closing, Frame, parse_client_frame, update_frame, update_prefix
-from holdfast.gateway.protocol import CLIENT_FRAMES, LIMITS, SERVER_FRAMES, Error, Hello, Subscribe, Subscribed, Update
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.codec import Closing, Frame, parse_client_frame, update_frame, update_prefix
+from holdfast.gateway.protocol.frames import (
+    CLIENT_FRAMES,
+    LIMITS,
+    SERVER_FRAMES,
+    Error,
+    Hello,
+    Subscribe,
+    Subscribed,
+    Update,
+)
 from holdfast.messaging.contracts import UpdateV1, encode_update
 
 

@@ -14,7 +14,7 @@ import pytest
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from holdfast.gateway import clients
+from holdfast.gateway.clients import clients
 from holdfast.local.servers import Valkey
 
 CONNECTS_AT_ONCE = 25

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.domain.position import GapReason, Position
-from holdfast.gateway.feed import HELD_MESSAGES, Feed, Jump, Message, Stage, Step
+from holdfast.gateway.topics.feed import HELD_MESSAGES, Feed, Jump, Message, Stage, Step
 from holdfast.messaging.live import TopicReading
 
 E1, E2 = "run1-1", "run2-2"

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from holdfast.gateway.protocol import CLIENT_FRAMES, LIMITS, SERVER_FRAMES
+from holdfast.gateway.protocol.frames import CLIENT_FRAMES, LIMITS, SERVER_FRAMES
 from holdfast.local.servers import Valkey
 
 

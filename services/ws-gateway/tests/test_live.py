@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
-from holdfast.gateway.protocol import SERVER_FRAMES
+from holdfast.gateway.protocol.frames import SERVER_FRAMES
 from holdfast.messaging.live import topic_keys
 
 

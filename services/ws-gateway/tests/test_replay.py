@@ -11,10 +11,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from websockets.asyncio.client import connect
 
 from holdfast.domain.position import GapReason, Position
-from holdfast.gateway.codec import Frame
-from holdfast.gateway.echo import Echo
-from holdfast.gateway.history import History
-from holdfast.gateway.replay import Replays
+from holdfast.gateway.protocol.codec import Frame
+from holdfast.gateway.redis.echo import Echo
+from holdfast.gateway.topics.history import History
+from holdfast.gateway.topics.replay import Replays
 from holdfast.local.servers import Valkey
 from holdfast.messaging.live import TopicReading
 

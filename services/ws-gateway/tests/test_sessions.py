@@ -14,8 +14,8 @@ import pytest
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed
 
-from holdfast.gateway import revocation
-from holdfast.gateway.protocol import LIMITS
+from holdfast.gateway.protocol.frames import LIMITS
+from holdfast.gateway.redis import revocation
 from holdfast.local.servers import Valkey
 from holdfast.messaging.live import revoke
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from holdfast.gateway.protocol import LIMITS
+from holdfast.gateway.protocol.frames import LIMITS
 from holdfast.messaging.live import revoke
 
 

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from holdfast.domain.position import GapReason, Position
-from holdfast.gateway.close_codes import CloseCode
-from holdfast.gateway.codec import Frame
-from holdfast.gateway.feed import Jump, Message
-from holdfast.gateway.protocol import Limits
-from holdfast.gateway.topic import Subscription, Topic
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.codec import Frame
+from holdfast.gateway.protocol.frames import Limits
+from holdfast.gateway.topics.feed import Jump, Message
+from holdfast.gateway.topics.topic import Subscription, Topic
 
 E1, E2 = "run1-1", "run2-2"
 

@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.gateway.close_codes import CloseCode
-from holdfast.gateway.codec import Closing
-from holdfast.gateway.tokens import TokenVerifier, read_keys
+from holdfast.gateway.clients.tokens import TokenVerifier, read_keys
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.codec import Closing
 
 SECRET = "a-secret-that-only-these-tests-know"
 

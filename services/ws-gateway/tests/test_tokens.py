@@ -9,9 +9,9 @@ from typing import Any
 import jwt
 import pytest
 
-from holdfast.gateway.close_codes import CloseCode
-from holdfast.gateway.codec import Closing
-from holdfast.gateway.tokens import TokenVerifier, is_allowed
+from holdfast.gateway.clients.tokens import TokenVerifier, is_allowed
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.codec import Closing
 
 SECRET = "a-secret-that-only-these-tests-know"
 

@@ -120,7 +120,7 @@ class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings):
 
 
 class GatewaySettings(LiveSettings):
-    """``services/ws-gateway``. The protocol's limits are constants in ``gateway.protocol``, being part of it."""
+    """``services/ws-gateway``. The protocol's limits are constants in ``gateway.protocol.frames``, being part of it."""
 
     gateway_host: str = "127.0.0.1"
     gateway_port: int = Field(default=8090, ge=0, le=65535)

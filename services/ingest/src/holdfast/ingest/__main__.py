@@ -13,8 +13,8 @@ def main() -> None:
         load(IngestSettings)
     except ConfigurationError as exc:
         sys.exit(str(exc))
-    command = [sys.executable, "-m", "gunicorn", "-c", "python:holdfast.ingest.gunicorn_conf"]
-    os.execv(sys.executable, [*command, "holdfast.ingest.app:create_app()"])  # noqa: S606
+    command = [sys.executable, "-m", "gunicorn", "-c", "python:holdfast.ingest.http.gunicorn_conf"]
+    os.execv(sys.executable, [*command, "holdfast.ingest.http.app:create_app()"])  # noqa: S606
 
 
 if __name__ == "__main__":

@@ -13,9 +13,9 @@
 from importlib.metadata import version
 
 from holdfast.domain.retry import Backoff
-from holdfast.processor.context import Context
-from holdfast.processor.outcomes import Reject, Retry
-from holdfast.processor.registry import Handler, Handlers
+from holdfast.processor.handlers.context import Context
+from holdfast.processor.handlers.outcomes import Reject, Retry
+from holdfast.processor.handlers.registry import Handler, Handlers
 
 __all__ = ["Backoff", "Context", "Handler", "Handlers", "Reject", "Retry"]
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import VERSION
-from holdfast.processor.roles import roles
+from holdfast.processor.worker.roles import roles
 from holdfast.runtime import logging
 from holdfast.runtime.settings import ProcessorSettings, load
 from holdfast.runtime.shared_metrics import shared_metrics
@@ -21,7 +21,7 @@ def main() -> int:
         workers = roles(settings)
         with shared_metrics(worker.name for worker in workers) if settings.metrics_port else nullcontext():
             # Not before: metrics are made when this is imported, and shared if it is now.
-            from holdfast.processor.supervisor import Supervisor
+            from holdfast.processor.worker.supervisor import Supervisor
 
             return Supervisor(settings, workers).run()
     except ConfigurationError as exc:

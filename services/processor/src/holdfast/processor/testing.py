@@ -16,10 +16,10 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from holdfast.domain.event import StoredEvent
-from holdfast.processor.context import Context
-from holdfast.processor.effects import guarded
-from holdfast.processor.results import checked_result
-from holdfast.processor.signature import payload_of
+from holdfast.processor.attempt.effects import guarded
+from holdfast.processor.attempt.results import checked_result
+from holdfast.processor.handlers.context import Context
+from holdfast.processor.handlers.declaration import payload_of
 from holdfast.runtime import logging
 from holdfast.runtime.ids import utc_now, uuid7
 from holdfast.storage import Session
@@ -55,7 +55,7 @@ def run(
 
     Raises:
         pydantic.ValidationError: the data does not fit the model; the event would be dead (``invalid_data``).
-        holdfast.processor.outcomes.InvalidResult: the result could not be stored; the event would be dead.
+        holdfast.processor.handlers.outcomes.InvalidResult: the result could not be stored; the event would be dead.
     """
     progress: list[tuple[float, str | None]] = []
     event = _event(payload, event_id or uuid7(), attributes)

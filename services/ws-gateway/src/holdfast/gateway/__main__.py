@@ -6,9 +6,9 @@ from importlib.metadata import version
 from types import FrameType
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.gateway import revocation
 from holdfast.gateway.app import Gateway
-from holdfast.gateway.server import LiveServer, config
+from holdfast.gateway.redis import revocation
+from holdfast.gateway.transports.server import LiveServer, config
 from holdfast.runtime import logging
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.settings import GatewaySettings, load

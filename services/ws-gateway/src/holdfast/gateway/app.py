@@ -11,17 +11,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
-from holdfast.gateway.clients import Clients
+from holdfast.gateway.clients.clients import Clients
+from holdfast.gateway.clients.gate import Gate, Origins
+from holdfast.gateway.clients.session import Sessions
+from holdfast.gateway.clients.tokens import TokenVerifier, read_keys
 from holdfast.gateway.demo import demo_routes
-from holdfast.gateway.endpoint import LiveEndpoint
-from holdfast.gateway.gate import Gate, Origins
-from holdfast.gateway.hub import LINGER_SECONDS, Hub
-from holdfast.gateway.protocol import LIMITS, Limits
-from holdfast.gateway.session import Sessions
-from holdfast.gateway.source import CONNECT_SECONDS, Source
-from holdfast.gateway.sse import SseEndpoint
-from holdfast.gateway.ticket import Tickets
-from holdfast.gateway.tokens import TokenVerifier, read_keys
+from holdfast.gateway.protocol.frames import LIMITS, Limits
+from holdfast.gateway.redis.source import CONNECT_SECONDS, Source
+from holdfast.gateway.topics.hub import LINGER_SECONDS, Hub
+from holdfast.gateway.transports.sse import SseEndpoint
+from holdfast.gateway.transports.ticket import Tickets
+from holdfast.gateway.transports.websocket import LiveEndpoint
 from holdfast.runtime.health import Check, readiness
 from holdfast.runtime.settings import GatewaySettings
 

@@ -1,0 +1,132 @@
+"""Reading what is asked for, from bodies and query strings, into pydantic models. Every fault is told at once."""
+
+from typing import Annotated, Any, NoReturn, TypeVar
+
+from flask import current_app, request
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from holdfast.domain.state import State
+from holdfast.ingest.http.problems import Problem
+from holdfast.ingest.intake.faults import InvalidEvent, pointer
+from holdfast.ingest.intake.strict_json import parse, storable
+from holdfast.storage.filters import EventFilter
+
+__all__ = ["FilterFields", "Page", "body_bytes", "edited_data", "event_filter", "read_arguments", "read_body"]
+
+Model = TypeVar("Model", bound=BaseModel)
+
+MAX_FAULTS = 20
+"""Told of one request: a list of a thousand wrong topics has a thousand faults."""
+
+
+def _no_nul(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("has a NUL character, which no event has")
+    return text
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_no_nul)]
+
+
+class FilterFields(BaseModel):
+    """What lists and replays choose events by. Unknown names are refused: a mistyped filter is not "everything"."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    source: Text | None = None
+    id: Text | None = None
+    type: Text | None = None
+    subject: Text | None = None
+    audience: Text | None = None
+    error_type: Text | None = None
+    handler: Text | None = None
+    fingerprint: Text | None = None
+    received_after: AwareDatetime | None = None
+    received_before: AwareDatetime | None = None
+
+
+class Page(BaseModel):
+    """How much of a list."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+
+
+def event_filter(given: FilterFields, state: State | None) -> EventFilter:
+    """What storage is asked for."""
+    fields = given.model_dump(include=set(FilterFields.model_fields) - {"id"})
+    return EventFilter(**fields, ce_id=given.id, state=state)
+
+
+def read_body(model: type[Model], example: str) -> Model:
+    """The request's body as a model; ``example`` is shown to whoever sent something else.
+
+    Raises:
+        Problem: 400 with every fault, 413.
+    """
+    try:
+        return model.model_validate_json(body_bytes())
+    except ValidationError as exc:
+        _refuse(exc, f"send {example}", "pointer")
+
+
+def read_arguments(model: type[Model]) -> Model:
+    """The query string as a model. Empty values count as missing, names given twice are refused.
+
+    Raises:
+        Problem: 400 with every fault.
+    """
+    given = {name: values for name, values in request.args.to_dict(flat=False).items() if any(values)}
+    try:
+        return model.model_validate({name: values[0] if len(values) == 1 else values for name, values in given.items()})
+    except ValidationError as exc:
+        known = ", ".join(model.model_fields)
+        _refuse(exc, f"the query string takes {known}, each once", "parameter")
+
+
+def edited_data() -> str | None:
+    """Canonical JSON of the ``data`` in a body ``{"data": …}``; ``None`` without a body or without data.
+
+    Raises:
+        Problem: 400, 413.
+    """
+    body = body_bytes()
+    if not body:
+        return None
+    try:
+        edit = parse(body, where="")
+        if not isinstance(edit, dict) or edit.keys() - {"data"}:
+            raise Problem(400, "invalid_request", 'send nothing, or {"data": …} to replay with other data')
+        return storable(edit["data"], where="/data") if "data" in edit else None
+    except InvalidEvent as exc:
+        errors = [fault.as_dict() for fault in exc.faults]
+        raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
+
+
+def body_bytes() -> bytes:
+    """The body.
+
+    Raises:
+        Problem: 413.
+    """
+    limit: int = current_app.extensions["holdfast"].settings.max_event_bytes
+    body = request.get_data(cache=False)
+    # Werkzeug cuts a chunked body off at MAX_CONTENT_LENGTH without a word, so that is one byte above the limit.
+    if len(body) > limit:
+        raise Problem(413, "too_large", f"an event has at most {limit} bytes; send a reference to large data")
+    return body
+
+
+def _refuse(exc: ValidationError, detail: str, kind: str) -> NoReturn:
+    errors: list[dict[str, Any]] = [
+        {kind: _where(error["loc"], kind), "code": error["type"], "detail": error["msg"]}
+        for error in exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
+    ]
+    raise Problem(400, "invalid_request", detail, errors=errors) from exc
+
+
+def _where(place: tuple[int | str, ...], kind: str) -> str:
+    # A name is the sender's text: pointer() cuts it.
+    whole = "".join(pointer(str(part)) for part in place)
+    return whole if kind == "pointer" else whole.removeprefix("/")

@@ -1,0 +1,156 @@
+"""``GET /v1/events``, one event, its attempts, and ``GET /v1/dead-letters``."""
+
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from flask import Blueprint, Response, current_app, json, request
+
+from holdfast.domain.state import State
+from holdfast.ingest.connection import reconnecting
+from holdfast.ingest.http.auth import require
+from holdfast.ingest.http.bodies import FilterFields, Page, event_filter, read_arguments
+from holdfast.ingest.http.problems import Problem
+from holdfast.ingest.http.views import attempt_view, event_view, identifier, missing, rfc3339, timeline_view
+from holdfast.storage import events, listing
+from holdfast.storage.database import Database
+from holdfast.storage.dead_letters import DeadGroup, dead_groups
+from holdfast.storage.events import EventView, TimelineEntry
+from holdfast.storage.keys import KeyHolder
+from holdfast.storage.listing import Attempt
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("lists", __name__)
+
+INCLUDES = frozenset({"data", "attempts", "timeline"})
+
+
+class ListRequest(FilterFields, Page):
+    """Query string of ``GET /v1/events``."""
+
+    state: State | None = None
+    cursor: UUID | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One event with what was asked for beside it."""
+
+    view: EventView
+    attempts: list[Attempt] | None
+    timeline: list[TimelineEntry] | None
+
+
+@blueprint.get("/v1/events")
+def list_() -> Response:
+    """Events of the key's tenant, newest first."""
+    holder = require("events:read")
+    wanted = read_arguments(ListRequest)
+    page = reconnecting(lambda: _list(wanted, holder.tenant))
+    next_cursor = str(page.next_id) if page.next_id else None
+    return _json({"items": [event_view(view) for view in page.items], "next_cursor": next_cursor})
+
+
+@blueprint.get("/v1/events/<event_id>")
+def show(event_id: str) -> Response:
+    """One event: its attributes, where it stands, and on request its data, attempts and timeline."""
+    holder = require("events:read")
+    wanted = _includes()
+    found = _find(event_id, holder, wanted)
+    body = event_view(found.view, with_data="data" in wanted)
+    if found.attempts is not None:
+        body["attempts"] = _attempts(found, holder)
+    if found.timeline is not None:
+        body["timeline"] = [timeline_view(entry) for entry in found.timeline]
+    return _json(body)
+
+
+@blueprint.get("/v1/events/<event_id>/attempts")
+def attempts(event_id: str) -> Response:
+    """The attempts of one event that have ended."""
+    holder = require("events:read")
+    return _json({"items": _attempts(_find(event_id, holder, {"attempts"}), holder)})
+
+
+@blueprint.get("/v1/dead-letters")
+def dead_letters() -> Response:
+    """Dead letters by what killed them, the largest group first."""
+    holder = require("events:read")
+    wanted = read_arguments(Page)
+    groups = reconnecting(lambda: _groups(wanted.limit, holder.tenant))
+    return _json({"items": [_group(group) for group in groups]})
+
+
+def _list(wanted: ListRequest, tenant: str) -> listing.Page:
+    with _database().transaction() as session:
+        return listing.list_events(
+            session, event_filter(wanted, wanted.state), tenant=tenant, limit=wanted.limit, before_id=wanted.cursor
+        )
+
+
+def _find(text: str, holder: KeyHolder, wanted: set[str]) -> Found:
+    event_id = identifier(text)
+    found = reconnecting(lambda: _read(event_id, holder.tenant, wanted))
+    if found is None:
+        raise missing()
+    return found
+
+
+def _read(event_id: UUID, tenant: str, wanted: set[str]) -> Found | None:
+    with _database().transaction() as session:
+        view = events.find(session, event_id=event_id, tenant=tenant)
+        if view is None:
+            return None
+        return Found(
+            view,
+            listing.attempts(session, event_id=event_id) if "attempts" in wanted else None,
+            events.timeline(session, event_id=event_id) if "timeline" in wanted else None,
+        )
+
+
+def _groups(limit: int, tenant: str) -> list[DeadGroup]:
+    with _database().transaction() as session:
+        return dead_groups(session, tenant=tenant, limit=limit)
+
+
+def _database() -> Database:
+    database: Database = current_app.extensions["holdfast"].database
+    return database
+
+
+def _includes() -> set[str]:
+    wanted = {name for name in request.args.get("include", "").split(",") if name}
+    if unknown := wanted - INCLUDES:
+        raise Problem(
+            400, "unknown_include", f"include takes {', '.join(sorted(INCLUDES))}, not {', '.join(sorted(unknown))}"
+        )
+    return wanted
+
+
+def _attempts(found: Found, holder: KeyHolder) -> list[dict[str, Any]]:
+    traceparent = found.view.event.traceparent
+    trace_id = traceparent.split("-")[1] if traceparent else None
+    is_operator = bool(holder.scopes & {"operate", "admin"})
+    return [attempt_view(each, trace_id=trace_id, with_traceback=is_operator) for each in found.attempts or ()]
+
+
+def _group(group: DeadGroup) -> dict[str, Any]:
+    cause = {"handler": group.handler, "error_type": group.error_type, "fingerprint": group.fingerprint}
+    return {
+        **cause,
+        "count": group.events,
+        "first_at": rfc3339(group.first_at),
+        "last_at": rfc3339(group.last_at),
+        "sample": {
+            "event_id": str(group.sample_id),
+            "type": group.sample_type,
+            "message": group.sample_message,
+        },
+        # As POST /v1/replays takes it: what was fixed can be sent round again without writing a filter.
+        "filter": {"state": State.DEAD, **{name: value for name, value in cause.items() if value is not None}},
+    }
+
+
+def _json(body: Any) -> Response:
+    return Response(json.dumps(body), content_type="application/json")

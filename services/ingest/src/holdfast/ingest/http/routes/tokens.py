@@ -1,0 +1,76 @@
+"""``/v1/tokens``: live tokens, with which a browser may watch topics."""
+
+import time
+from typing import Annotated
+from uuid import uuid4
+
+import jwt
+from flask import Blueprint, Response, current_app, json
+from pydantic import BaseModel, ConfigDict, Field
+
+from holdfast.domain.errors import InvalidTopic
+from holdfast.domain.topics import check_grant
+from holdfast.ingest.http.auth import require
+from holdfast.ingest.http.bodies import read_body
+from holdfast.ingest.http.problems import Problem
+from holdfast.messaging.contracts import LiveTokenV1
+from holdfast.runtime.settings import IngestSettings
+
+__all__ = ["blueprint"]
+
+blueprint = Blueprint("tokens", __name__)
+
+DEFAULT_SECONDS = 900
+MAX_GRANTS = 64
+
+
+class TokenRequest(BaseModel):
+    """Body of ``POST /v1/tokens``."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    topics: Annotated[list[str], Field(min_length=1, max_length=MAX_GRANTS)]
+    sub: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    ttl_seconds: Annotated[int, Field(ge=10)] = DEFAULT_SECONDS
+
+
+@blueprint.post("/v1/tokens")
+def mint() -> Response:
+    """Issue a token for the given topics of the key's tenant."""
+    holder = require("events:read")
+    settings: IngestSettings = current_app.extensions["holdfast"].settings
+    wanted = _wanted(settings)
+    now = int(time.time())
+    claims = LiveTokenV1(
+        sub=wanted.sub or f"key:{holder.key_id}",
+        tenant=holder.tenant,
+        iat=now,
+        exp=now + wanted.ttl_seconds,
+        jti=uuid4().hex,
+        topics=_grants(wanted.topics, holder.tenant),
+    )
+    token = jwt.encode(claims.model_dump(), settings.live_token_secret.get_secret_value(), algorithm="HS256")
+    body = {"token": token, "expires_at": claims.exp, "topics": claims.topics, "live_url": settings.public_live_url}
+    return Response(json.dumps(body), 201, content_type="application/json")
+
+
+def _wanted(settings: IngestSettings) -> TokenRequest:
+    wanted = read_body(TokenRequest, '{"topics": ["event:*"], "sub": "user-42", "ttl_seconds": 900}')
+    if wanted.ttl_seconds > settings.live_token_max_seconds:
+        detail = f"a live token lives at most {settings.live_token_max_seconds} s; ask for another one in time"
+        raise Problem(400, "ttl_too_long", detail)
+    return wanted
+
+
+def _grants(topics: list[str], tenant: str) -> list[str]:
+    """The grants in the spelling that the gateway compares: a UUID in capitals is the same event."""
+    granted = []
+    for topic in topics:
+        try:
+            grant = check_grant(topic)
+        except InvalidTopic as exc:
+            raise Problem(400, "invalid_topic", str(exc)) from exc
+        if grant.startswith("tenant:") and grant != f"tenant:{tenant}":
+            raise Problem(403, "forbidden", f"this key belongs to the tenant {tenant} and grants its topics only")
+        granted.append(grant)
+    return granted

@@ -1,0 +1,138 @@
+"""What answers look like: events, timelines and attempts as JSON values."""
+
+import base64
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from flask import request, url_for
+
+from holdfast.domain.event import StoredEvent
+from holdfast.ingest.http.problems import Problem
+from holdfast.ingest.intake.cloudevents import is_traceparent
+from holdfast.storage.events import EventView, TimelineEntry
+from holdfast.storage.listing import Attempt
+
+__all__ = [
+    "address_of",
+    "attempt_view",
+    "event_view",
+    "identifier",
+    "links",
+    "missing",
+    "rfc3339",
+    "timeline_view",
+    "traceparent",
+]
+
+
+def address_of(event_id: UUID) -> str:
+    """The path of an event."""
+    return url_for("lists.show", event_id=event_id)
+
+
+def links(event_id: UUID) -> dict[str, str]:
+    """Where an event is, and the topic that tells what becomes of it."""
+    return {"self": address_of(event_id), "topic": f"event:{event_id}"}
+
+
+EVENT = "event; the id is the event_id from the 202 answer"
+
+
+def identifier(text: str, what: str = EVENT) -> UUID:
+    """The id in a path.
+
+    Raises:
+        Problem: 404 for what is no UUID: there can be nothing of that name.
+    """
+    try:
+        return UUID(text)
+    except ValueError:
+        raise missing(what) from None
+
+
+def missing(what: str = EVENT) -> Problem:
+    """404, the same for what never was and for what is another tenant's."""
+    return Problem(404, "not_found", f"there is no such {what}")
+
+
+def traceparent() -> str | None:
+    """The trace that the request belongs to. A malformed one is ignored, as W3C trace context has it."""
+    given = request.headers.get("traceparent", "")
+    return given if is_traceparent(given) else None
+
+
+def event_view(view: EventView, *, with_data: bool = False) -> dict[str, Any]:
+    """An event and where it stands."""
+    return {
+        "event_id": str(view.event.id),
+        "event": _envelope(view.event, with_data=with_data),
+        "state": view.state,
+        "version": view.version,
+        "attempt": view.attempt,
+        "received_at": rfc3339(view.event.received_at),
+        "available_at": rfc3339(view.available_at),
+        "finished_at": rfc3339(view.finished_at),
+        "last_error": view.last_error and {name: view.last_error.get(name) for name in ("type", "message", "handler")},
+        "replay_of": str(view.replay_of) if view.replay_of else None,
+        "links": links(view.event.id),
+    }
+
+
+def timeline_view(entry: TimelineEntry) -> dict[str, Any]:
+    """One transition."""
+    return {
+        "version": entry.version,
+        "state": entry.state,
+        "attempt": entry.attempt,
+        "at": rfc3339(entry.at),
+        "detail": entry.detail,
+    }
+
+
+def attempt_view(attempt: Attempt, *, trace_id: str | None, with_traceback: bool) -> dict[str, Any]:
+    """One attempt. A traceback may quote what the handler worked with: it is for operators."""
+    error = {
+        "type": attempt.error_type,
+        "message": attempt.message,
+        "fingerprint": attempt.fingerprint,
+        "traceback": attempt.traceback if with_traceback else None,
+    }
+    return {
+        "attempt": attempt.attempt,
+        "outcome": "failed" if attempt.error_type else "processed",
+        "handler": attempt.handler,
+        "error": error if attempt.error_type else None,
+        "worker": attempt.worker,
+        "duration_ms": attempt.duration_ms,
+        "at": rfc3339(attempt.at),
+        "trace_id": trace_id,
+    }
+
+
+def rfc3339(moment: datetime | None) -> str | None:
+    """UTC, with a ``Z``."""
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
+
+
+def _envelope(event: StoredEvent, *, with_data: bool) -> dict[str, Any]:
+    """The event in the JSON event format, as it was sent."""
+    attributes = {
+        "specversion": "1.0",
+        "id": event.ce_id,
+        "source": event.source,
+        "type": event.type,
+        "subject": event.subject,
+        "time": rfc3339(event.time),
+        "datacontenttype": event.datacontenttype,
+        "dataschema": event.dataschema,
+        "audience": event.audience,
+        "traceparent": event.traceparent,
+        **event.extensions,
+    }
+    envelope = {name: value for name, value in attributes.items() if value is not None}
+    if with_data and isinstance(event.data, bytes):
+        envelope["data_base64"] = base64.b64encode(event.data).decode()
+    elif with_data:
+        envelope["data"] = event.data
+    return envelope

@@ -1,0 +1,223 @@
+"""Reading a CloudEvent 1.0 from an HTTP request, in structured or binary mode. Pure: headers and body in, event out.
+
+Follows the CloudEvents specification 1.0.2, its JSON event format and its HTTP protocol binding, and is as lenient as
+the SDKs need: a binary event without Content-Type is JSON if it can be read as JSON, and header values may be
+percent-encoded or raw.
+"""
+
+import base64
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote_to_bytes
+from uuid import UUID
+
+from holdfast.domain.errors import InvalidTopic
+from holdfast.domain.event import NewEvent
+from holdfast.domain.topics import check_topic
+from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
+from holdfast.ingest.intake.strict_json import parse, storable
+
+__all__ = ["MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "is_traceparent", "media_type", "read_event"]
+
+MAX_ATTRIBUTE_BYTES = 1024
+"""One attribute's value in UTF-8. Tenant, source and id share an index entry, which holds at most 2704 bytes."""
+
+MAX_EXTENSIONS = 50
+
+STRUCTURED = "application/cloudevents+json"
+
+_NAMES = ("id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
+_KNOWN = frozenset({"specversion", *_NAMES, "audience", "traceparent"})
+_REQUIRED = ("specversion", "id", "source", "type")
+_EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
+
+Data = str | bytes | None
+"""Canonical JSON text, bytes, or no data; as in :class:`~holdfast.domain.event.NewEvent`."""
+
+
+def media_type(content_type: str) -> str:
+    """A Content-Type without its parameters, in lower case."""
+    return content_type.partition(";")[0].strip().lower()
+
+
+def is_traceparent(text: str) -> bool:
+    """Whether a text is a W3C trace context ``traceparent``."""
+    return _TRACEPARENT.fullmatch(text) is not None
+
+
+def read_event(headers: Mapping[str, str], body: bytes, *, event_id: UUID, tenant: str) -> NewEvent:
+    """The event in a request, to be recorded under ``event_id``.
+
+    Raises:
+        InvalidEvent: with every fault found.
+    """
+    content_type = headers.get("Content-Type", "")
+    is_structured = media_type(content_type) == STRUCTURED
+    attributes, data = _structured(body) if is_structured else _binary(headers.items(), content_type, body)
+    # A JSON null is an absent attribute (JSON event format 2.2).
+    present = {name: value for name, value in attributes.items() if value is not None}
+    faults = [
+        Fault(pointer(name) if is_structured else _header(name), code, detail)
+        for name, code, detail in _faults(present)
+    ]
+    if faults:
+        raise InvalidEvent(faults)
+    return _event(present, data, event_id=event_id, tenant=tenant)
+
+
+def _structured(body: bytes) -> tuple[dict[str, Any], Data]:
+    envelope = parse(body, where="")
+    if not isinstance(envelope, dict):
+        fail("", "not_an_object", "a structured CloudEvent is one JSON object")
+    attributes = {name: value for name, value in envelope.items() if name not in ("data", "data_base64")}
+    if "data" in envelope and "data_base64" in envelope:
+        fail("/data_base64", "two_kinds_of_data", "an event has data or data_base64, not both")
+    if "data_base64" in envelope:
+        return attributes, _decode_base64(envelope["data_base64"])
+    if "data" not in envelope:
+        return attributes, None
+    attributes.setdefault("datacontenttype", "application/json")
+    return attributes, storable(envelope["data"], where="/data")
+
+
+def _decode_base64(value: Any) -> bytes:
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError):
+        fail("/data_base64", "invalid_value", "data_base64 is a string in base64")
+
+
+def _binary(headers: Iterable[tuple[str, str]], content_type: str, body: bytes) -> tuple[dict[str, Any], Data]:
+    named = {name.lower(): value for name, value in headers if name.lower().startswith("ce-")}
+    if not named:
+        fail(
+            "Content-Type", "not_a_cloudevent",
+            f"send a CloudEvent: ce-* headers (binary mode) or Content-Type {STRUCTURED} (structured mode)",
+        )  # fmt: skip
+    attributes: dict[str, Any] = {name.removeprefix("ce-"): _header_value(name, value) for name, value in named.items()}
+    if content_type:
+        attributes["datacontenttype"] = content_type
+    return attributes, _binary_data(media_type(content_type), body)
+
+
+def _binary_data(kind: str, body: bytes) -> Data:
+    if not body:
+        return None
+    if kind == "application/json" or kind.endswith("+json"):
+        return storable(parse(body, where=""), where="")
+    if kind:
+        return body
+    # The Python SDK sends a dict in binary mode without saying that it is JSON.
+    try:
+        return storable(parse(body, where=""), where="")
+    except InvalidEvent:
+        return body
+
+
+def _header_value(name: str, value: str) -> str:
+    """Undo the binding's encoding: optional double quotes, then percent-encoded UTF-8, once. WSGI hands over Latin-1."""
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        value = re.sub(r"\\(.)", r"\1", value[1:-1])
+    try:
+        return unquote_to_bytes(value.encode("latin-1")).decode()
+    except UnicodeError:
+        fail(name, "invalid_encoding", f"the header {name} is not percent-encoded UTF-8")
+
+
+def _header(name: str) -> str:
+    """The header that carries an attribute in binary mode."""
+    return "Content-Type" if name == "datacontenttype" else f"ce-{name}"
+
+
+def _event(present: Mapping[str, Any], data: Data, *, event_id: UUID, tenant: str) -> NewEvent:
+    time = present.get("time")
+    return NewEvent(
+        id=event_id,
+        tenant=tenant,
+        source=present["source"],
+        ce_id=present["id"],
+        type=present["type"],
+        subject=present.get("subject"),
+        time=_moment(time) if time else None,
+        audience=present.get("audience"),
+        datacontenttype=present.get("datacontenttype"),
+        dataschema=present.get("dataschema"),
+        extensions={name: value for name, value in present.items() if name not in _KNOWN},
+        data_json=data if isinstance(data, str) else None,
+        data_bytes=data if isinstance(data, bytes) else None,
+        traceparent=present.get("traceparent"),
+    )
+
+
+def _faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    """``(name, code, detail)`` of everything wrong with the attributes."""
+    extensions = [name for name in present if name not in _KNOWN]
+    if len(extensions) > MAX_EXTENSIONS:
+        # Alone, or the answer to a body full of names would be as long as that.
+        yield extensions[MAX_EXTENSIONS], "too_many_attributes", f"at most {MAX_EXTENSIONS} extension attributes"
+        return
+    for name in _REQUIRED:
+        if present.get(name) in (None, ""):
+            yield name, "missing", f"the attribute {name} is required and not empty"
+    for name, value in present.items():
+        check = _known_fault if name in _KNOWN else _extension_fault
+        if fault := check(name, value):
+            yield name, *fault
+
+
+def _extension_fault(name: str, value: Any) -> tuple[str, str] | None:
+    if _EXTENSION.fullmatch(name) is None:
+        return "invalid_name", "an extension attribute's name is 1 to 64 lower-case letters and digits, and not 'data'"
+    if isinstance(value, int):  # booleans are integers here
+        return None if -(2**31) <= value < 2**31 else ("invalid_value", "an integer attribute has 32 bits")
+    if not isinstance(value, str):
+        return "invalid_type", f"the extension attribute {name} must be a string, a boolean or an integer"
+    return _text_fault(name, value)
+
+
+def _known_fault(name: str, value: Any) -> tuple[str, str] | None:
+    if not isinstance(value, str):
+        return "invalid_type", f"the attribute {name} must be a string"
+    return _text_fault(name, value) or _meaning_fault(name, value)
+
+
+def _text_fault(name: str, value: str) -> tuple[str, str] | None:
+    if not _is_text(value):
+        return "invalid_value", f"the attribute {name} has control characters or half a surrogate pair"
+    if len(value.encode()) > MAX_ATTRIBUTE_BYTES:
+        return "too_long", f"the attribute {name} has at most {MAX_ATTRIBUTE_BYTES} bytes in UTF-8"
+    return None
+
+
+def _meaning_fault(name: str, value: str) -> tuple[str, str] | None:
+    if name == "specversion" and value not in ("1.0", ""):
+        return "unsupported_version", "specversion must be 1.0"
+    if name == "time" and _moment(value) is None:
+        return "invalid_value", "time is an RFC 3339 timestamp with an offset, such as 2026-11-24T09:30:00Z"
+    if name == "traceparent" and not is_traceparent(value):
+        return "invalid_value", "traceparent is a W3C trace context header"
+    if name == "audience":
+        try:
+            check_topic(f"audience:{value}")
+        except InvalidTopic as exc:
+            return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
+    return None
+
+
+def _is_text(value: str) -> bool:
+    # Cc: controls, which CloudEvents forbids; Cs: lone surrogates, which have no UTF-8.
+    return not any(char < " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff" for char in value)
+
+
+def _moment(text: str) -> datetime | None:
+    """An RFC 3339 timestamp as aware UTC; ``None`` when it is none, or outside the years 1 to 9999."""
+    if _TIME.fullmatch(text) is None:
+        return None
+    try:
+        return datetime.fromisoformat(text.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,1 @@
+"""What an operator does with events that were accepted. Knows nothing of HTTP."""

@@ -1,0 +1,60 @@
+"""The use cases of an operator: replay an event or give it up, and only then tell the rest of the world."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from holdfast.domain.state import State
+from holdfast.ingest.connection import reconnecting
+from holdfast.ingest.intake.announce import Announcer
+from holdfast.storage import operate
+from holdfast.storage.audit import Actor
+from holdfast.storage.database import Database
+from holdfast.storage.operate import Acted
+
+__all__ = ["Done", "Operator"]
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What to answer. ``is_enqueued``: this call rang the doorbell."""
+
+    acted: Acted
+    is_enqueued: bool = False
+
+
+class Operator:
+    """Acts on single events, for holders of keys with the scope ``operate``."""
+
+    def __init__(self, database: Database, announcer: Announcer, *, grace_seconds: float) -> None:
+        self._database = database
+        self._announcer = announcer
+        self._grace_seconds = grace_seconds
+
+    def replay(
+        self, actor: Actor, event_id: UUID, *, request: str, data_json: str | None, traceparent: str | None
+    ) -> Done | None:
+        """See ``storage.operate.replay_event``; ``None``: there is no such event."""
+        return self._tell(reconnecting(lambda: self._replay(actor, event_id, request, data_json)), traceparent)
+
+    def discard(self, actor: Actor, event_id: UUID, *, request: str) -> Done | None:
+        """See ``storage.operate.discard_event``; ``None``: there is no such event."""
+        return self._tell(reconnecting(lambda: self._discard(actor, event_id, request)), None)
+
+    def _replay(self, actor: Actor, event_id: UUID, request: str, data_json: str | None) -> Acted | None:
+        with self._database.transaction() as session:
+            return operate.replay_event(
+                session, actor, event_id, request=request, grace_seconds=self._grace_seconds, data_json=data_json
+            )
+
+    def _discard(self, actor: Actor, event_id: UUID, request: str) -> Acted | None:
+        with self._database.transaction() as session:
+            return operate.discard_event(session, actor, event_id, request=request)
+
+    def _tell(self, acted: Acted | None, traceparent: str | None) -> Done | None:
+        if acted is None:
+            return None
+        if acted.update is None or acted.is_repeated or acted.is_conflict:
+            return Done(acted)
+        self._announcer.publish(acted.update)
+        is_due = acted.update.state is State.QUEUED
+        return Done(acted, is_due and self._announcer.ring(acted.update, traceparent))

@@ -1,0 +1,1 @@
+"""One attempt at one event, from its claim to its end."""

@@ -1,0 +1,306 @@
+"""One event, from doorbell to settled, as named steps: claim, run, settle; or fail.
+
+Every step commits before its update is published; whatever is lost in between is found again by maintenance.
+"""
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from uuid import UUID
+
+from redis.exceptions import RedisError
+
+from holdfast.domain.errors import AlreadyProcessed, DatabaseUnavailable, LeaseLost, StatementTooSlow
+from holdfast.domain.event import Doorbell, Lease
+from holdfast.domain.state import State
+from holdfast.domain.transitions import Completion, Transition, release, resettle, settle
+from holdfast.domain.update import Update
+from holdfast.messaging.live import Publisher
+from holdfast.processor.attempt.heartbeat import Heartbeat
+from holdfast.processor.attempt.interruption import Interrupted, Interruptions
+from holdfast.processor.attempt.run import HandlerFailed, Runner
+from holdfast.processor.handlers.outcomes import NoHandler, failure, quotes_values
+from holdfast.processor.handlers.registry import Handler, Handlers
+from holdfast.runtime import logging
+from holdfast.runtime.background import Batcher
+from holdfast.runtime.logging import Logger
+from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.storage import Session, lifecycle
+from holdfast.storage.database import Database
+from holdfast.storage.updates import UpdateKey
+
+__all__ = ["Executor"]
+
+UNDECIDED = (DatabaseUnavailable, StatementTooSlow)
+"""PostgreSQL did not say yes or no to a statement of ours: it is away, or a lock on a whole table stands in the way."""
+
+OUTAGES = 3
+"""Attempts at one event in which a process lost its database before it takes the handler for the cause. A statement that
+kills its backend must not go round for ever."""
+
+REMEMBERED = 1000
+"""Events that met an outage: a bound on what is kept, far above what runs at once."""
+
+GIVE_BACK_SECONDS = 0.5
+"""Between two tries to give an event back to a database that is away, about."""
+
+
+class Executor:
+    """Executes events, one per call, from any number of threads.
+
+    Args:
+        claims: a database whose commits need not be durable.
+        effects: the database in which handlers' effects and settling commit together.
+        owner: names this process in leases and recorded errors.
+        wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
+        on_stuck: told when a handler hangs for good; the process should be replaced.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        *,
+        claims: Database,
+        effects: Database,
+        publisher: Publisher,
+        published: Batcher[UpdateKey],
+        owner: str,
+        lease_seconds: float,
+        draw: Callable[[], float] = random.random,
+        wake: Callable[[Doorbell], None] = lambda _: None,
+        on_stuck: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._handlers = handlers
+        self._ordered = handlers.ordered_types()
+        self._claims = claims
+        self._effects = effects
+        self._publisher = publisher
+        self._published = published
+        self._owner = owner
+        self._lease_seconds = lease_seconds
+        self._draw = draw
+        self._wake = wake
+        self._outages: dict[UUID, int] = {}
+        self._is_ending = threading.Event()
+        self._interruptions = Interruptions()
+        self._heartbeat = Heartbeat(
+            self._extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck
+        )  # fmt: skip
+        self._runner = Runner(publisher, self._interruptions, self._heartbeat)
+
+    def start(self) -> None:
+        """Begin to keep leases and to enforce timeouts."""
+        self._heartbeat.start()
+
+    def stop(self) -> None:
+        """The last event has been executed."""
+        self._heartbeat.stop()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether leases are kept and timeouts enforced."""
+        return self._heartbeat.is_alive
+
+    def execute(self, event_id: UUID, version: int) -> None:
+        """Do what the doorbell ``(event_id, version)`` asks for, if it is still to be done.
+
+        Never raises for what a handler, PostgreSQL or Redis can do.
+        """
+        log = logging.get(__name__).bind(event_id=str(event_id))
+        try:
+            lease = self._claim(event_id, version)
+        except UNDECIDED as exc:
+            # The claim is all there was; the next doorbell or poll brings the event back.
+            log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            return
+        if lease is None:
+            Metrics.stale_doorbells.inc()
+            log.debug(Log.STALE_DOORBELL, version=version)
+            return
+        self.run(lease)
+
+    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
+        """Claim up to ``limit`` events that have been due for a while, without a doorbell; each is to be :meth:`run`.
+
+        Raises:
+            DatabaseUnavailable: nothing was claimed; or it was, and the leases will expire.
+        """
+        with self._claims.transaction() as session:
+            claimed = lifecycle.claim_due(
+                session, owner=self._owner, lease_seconds=self._lease_seconds, limit=limit, is_suspect=is_suspect,
+                overdue_seconds=overdue_seconds, ordered=self._ordered,
+            )  # fmt: skip
+        self._publish([update for _, update in claimed])
+        return [lease for lease, _ in claimed]
+
+    def run(self, lease: Lease) -> None:
+        """Run and settle an event that was claimed. Never raises for what a handler, PostgreSQL or Redis can do."""
+        event = lease.event
+        log = logging.get(__name__).bind(
+            event_id=str(event.id), event_type=event.type, attempt=lease.attempt, tenant=event.tenant
+        )
+        try:
+            self._attempt(lease, log)
+        except UNDECIDED as exc:
+            log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            self._give_back(lease, self._after_outage(exc, lease), log)
+
+    def interrupt(self) -> None:
+        """End the handlers that still run; their events are given back. For a process that has no time left."""
+        self._is_ending.set()
+        self._heartbeat.cancel_all()
+        self._interruptions.interrupt()
+
+    def _claim(self, event_id: UUID, version: int) -> Lease | None:
+        with self._claims.transaction() as session:
+            claimed = lifecycle.claim_events(
+                session, [(event_id, version)], owner=self._owner, lease_seconds=self._lease_seconds,
+                ordered=self._ordered,
+            )  # fmt: skip
+        if not claimed:
+            return None
+        [(lease, update)] = claimed
+        self._publish([update])
+        return lease
+
+    def _attempt(self, lease: Lease, log: Logger) -> None:
+        handler = self._handlers.find(lease.event.type)
+        log = log.bind(handler=handler.name if handler else None)
+        started = time.monotonic()
+        try:
+            updates = self._run_and_settle(lease, handler, log)
+        except LeaseLost:
+            self._lost(log)
+        except AlreadyProcessed:
+            log.warning(Log.ALREADY_PROCESSED)
+            self._publish(self._apply(resettle(lease.event.id, lease.token)))
+        except Interrupted:
+            log.warning(Log.RELEASED)
+            self._publish(self._apply(release(lease.event.id, lease.token)))
+        except UNDECIDED:
+            raise
+        except HandlerFailed as failed:
+            self._fail(failed.error, lease, handler, log, started=started)
+        except Exception as exc:  # noqa: BLE001 (a constraint checked at the commit, say: the attempt has failed)
+            self._fail(exc, lease, handler, log, started=started)
+        else:
+            self._settled(updates, lease, log, handler_name=handler.name if handler else "", started=started)
+
+    def _run_and_settle(self, lease: Lease, handler: Handler | None, log: Logger) -> list[Update]:
+        if handler is not None and handler.is_transactional:
+            with self._effects.transaction() as session:
+                lifecycle.hold(session, lease, timeout_seconds=handler.timeout_seconds)
+                completion = self._runner.run(handler, lease, log, session=session)
+                return _settle(session, lease, completion)
+        with self._effects.transaction() as session:
+            lifecycle.hold(session, lease)
+        if handler is None:
+            raise NoHandler(f"no handler for {lease.event.type}; deploy one and replay the event")
+        completion = self._runner.run(handler, lease, log, session=None)
+        with self._effects.transaction() as session:
+            return _settle(session, lease, completion)
+
+    def _settled(self, updates: list[Update], lease: Lease, log: Logger, *, handler_name: str, started: float) -> None:
+        seconds = time.monotonic() - started
+        Metrics.handler_seconds.labels(handler_name, "processed").observe(seconds)
+        for update in updates:
+            Metrics.end_to_end_seconds.observe((update.at - lease.event.received_at).total_seconds())
+        self._publish(updates)
+        log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
+        self._call_next(lease)
+
+    def _fail(self, exc: BaseException, lease: Lease, handler: Handler | None, log: Logger, *, started: float) -> None:
+        duration_ms = int((time.monotonic() - started) * 1000)
+        transition = failure(exc, lease, handler, draw=self._draw(), duration_ms=duration_ms)
+        updates = self._apply(transition)
+        if not updates:
+            self._lost(log)
+            return
+        Metrics.handler_seconds.labels(handler.name if handler else "", "failed").observe(duration_ms / 1000)
+        _tell_failure(exc, transition, handler, log)
+        self._publish(updates)
+        if transition.to_state is State.DEAD:
+            self._call_next(lease)
+
+    def _lost(self, log: Logger) -> None:
+        Metrics.lost_leases.inc()
+        log.warning(Log.LEASE_LOST)
+
+    def _after_outage(self, exc: Exception, lease: Lease) -> Transition:
+        """An outage is no attempt and no crash of this worker, unless the event meets one time and again."""
+        seen = self._outages.pop(lease.event.id, 0) + 1
+        if seen > OUTAGES:
+            handler = self._handlers.find(lease.event.type)
+            return failure(exc, lease, handler, draw=self._draw(), duration_ms=0)
+        self._outages[lease.event.id] = seen
+        if len(self._outages) > REMEMBERED:
+            self._outages.pop(next(iter(self._outages)))
+        return release(lease.event.id, lease.token)
+
+    def _give_back(self, lease: Lease, transition: Transition, log: Logger) -> None:
+        """Apply the transition once the database is back. Meanwhile this thread claims nothing.
+
+        After a lease's time it is recovery's turn.
+        """
+        deadline = time.monotonic() + lease.seconds
+        while time.monotonic() < deadline:
+            try:
+                updates = self._apply(transition)
+            except UNDECIDED:
+                if self._is_ending.wait(GIVE_BACK_SECONDS * (0.5 + self._draw())):
+                    return
+            else:
+                if not updates:
+                    self._lost(log)
+                    return
+                log.info(Log.GIVEN_BACK, to_state=transition.to_state)
+                self._publish(updates)
+                return
+
+    def _call_next(self, lease: Lease) -> None:
+        """Wake the next event of the subject, if there is one; the poll would, later."""
+        if lease.lane is None or self._ordered is None:
+            return
+        try:
+            with self._claims.transaction() as session:
+                doorbell = lifecycle.next_in_lane(session, lease.lane, ordered=self._ordered)
+        except UNDECIDED:
+            return
+        if doorbell is not None:
+            self._wake(doorbell)
+
+    def _extend(self, leases: list[Lease]) -> set[UUID]:
+        with self._claims.transaction() as session:
+            return lifecycle.extend(session, leases)
+
+    def _apply(self, transition: Transition) -> list[Update]:
+        with self._effects.transaction() as session:
+            return lifecycle.apply(session, [transition], worker=self._owner)
+
+    def _publish(self, updates: list[Update]) -> None:
+        try:
+            self._publisher.publish(updates)
+        except RedisError:
+            return  # the relay will
+        for update in updates:
+            self._published.add((update.event_id, update.version))
+
+
+def _settle(session: Session, lease: Lease, completion: Completion) -> list[Update]:
+    updates = lifecycle.apply(session, [settle(lease.event.id, lease.token, completion)])
+    if not updates:
+        raise LeaseLost("the lease was taken away while the handler ran")
+    return updates
+
+
+def _tell_failure(exc: BaseException, transition: Transition, handler: Handler | None, log: Logger) -> None:
+    reason = transition.error.type if transition.error else ""
+    # That nobody handles a type happened nowhere in a handler's code.
+    shown = None if isinstance(exc, NoHandler) or quotes_values(exc) else exc
+    if transition.to_state is State.DEAD:
+        Metrics.dead_letters.labels(reason).inc()
+        log.error(Log.DEAD_LETTER, reason=reason, exc_info=shown)
+    else:
+        Metrics.retries.labels(handler.name if handler else "").inc()
+        log.warning(Log.ATTEMPT_FAILED, reason=reason, retry_in_seconds=transition.delay_seconds, exc_info=shown)

@@ -1,0 +1,170 @@
+"""Watching over handlers that run: leases kept alive, and an end to those whose time is up."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.domain.event import Lease
+from holdfast.processor.attempt.interruption import Interruptions, TimedOut
+from holdfast.processor.handlers.registry import Handler
+from holdfast.runtime import logging
+from holdfast.runtime.background import Repeater
+from holdfast.runtime.telemetry import Log, Metrics
+
+__all__ = ["CHECK_SECONDS", "Heartbeat", "Running"]
+
+log = logging.get(__name__)
+
+CHECK_SECONDS = 0.2
+"""Between two looks at the clock: a timeout is enforced this much late at most."""
+
+INSIST_SECONDS = 5.0
+"""A handler told that it is cancelled has this long to end by itself; then, and again after each such while, an exception is
+raised in it."""
+
+STUCK_SECONDS = 30.0
+"""Beyond its timeout a handler that still runs hears nothing: it hangs in a call that no exception reaches."""
+
+
+@dataclass(eq=False)
+class Running:
+    """One handler at work. ``cancelled`` is what ``ctx.cancelled`` shows."""
+
+    lease: Lease
+    handler: Handler
+    thread: int = field(default_factory=threading.get_ident)
+    started: float = field(default_factory=time.monotonic)
+    kept_at: float = field(default_factory=time.monotonic)
+    """When the lease was last seen to be held."""
+    told_at: float | None = None
+    is_given_up: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    def is_over_time(self, now: float) -> bool:
+        """Whether the handler's timeout has passed."""
+        return now - self.started >= self.handler.timeout_seconds
+
+    def is_adrift(self, now: float) -> bool:
+        """Whether the lease may have expired: another worker may have the event by now."""
+        return not self.handler.is_transactional and now - self.kept_at >= self.lease.seconds
+
+
+class Heartbeat:
+    """Knows every handler that runs in this process.
+
+    A transactional handler's row is locked, so its lease needs no care; what is cancelled is its thread's work, by an
+    exception within the handler (nowhere else: see ``interruption``). Another handler's lease is extended every third
+    of it. When that fails for a whole lease, however it fails, the handler is told to stop.
+
+    Args:
+        extend: see ``storage.lifecycle.extend``; in a transaction of its own.
+        insist_seconds, stuck_seconds: see ``INSIST_SECONDS`` and ``STUCK_SECONDS``.
+        on_stuck: called once for a handler that nothing ends; the process is then of no more use.
+    """
+
+    def __init__(
+        self,
+        extend: Callable[[list[Lease]], set[UUID]],
+        interruptions: Interruptions,
+        *,
+        lease_seconds: float,
+        on_stuck: Callable[[], None] = lambda: None,
+        insist_seconds: float = INSIST_SECONDS,
+        stuck_seconds: float = STUCK_SECONDS,
+    ) -> None:
+        self._insist_seconds = insist_seconds
+        self._stuck_seconds = stuck_seconds
+        self._extend = extend
+        self._interruptions = interruptions
+        self._on_stuck = on_stuck
+        self._lock = threading.Lock()
+        self._running: set[Running] = set()
+        self._beat = Repeater("heartbeat", self.beat, interval_seconds=lease_seconds / 3)
+        # In a thread of its own: a heartbeat that hangs is one of the things it has to notice.
+        self._check = Repeater("timeouts", self.check, interval_seconds=CHECK_SECONDS)
+
+    def start(self) -> None:
+        """Begin to watch."""
+        self._beat.start()
+        self._check.start()
+
+    def stop(self) -> None:
+        """No handler runs any more, or its process has no time left."""
+        self._beat.stop(timeout_seconds=1)
+        self._check.stop(timeout_seconds=1)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its threads run."""
+        return self._beat.is_alive and self._check.is_alive
+
+    @contextmanager
+    def watched(self, lease: Lease, handler: Handler) -> Iterator[Running]:
+        """The block is one handler's run in this thread."""
+        running = Running(lease, handler)
+        with self._lock:
+            self._running.add(running)
+        try:
+            yield running
+        finally:
+            with self._lock:
+                self._running.discard(running)
+
+    def cancel_all(self) -> None:
+        """Tell every handler to stop."""
+        for running in self._snapshot():
+            running.cancelled.set()
+
+    def beat(self) -> None:
+        """Extend the leases of handlers that run without a transaction."""
+        now = time.monotonic()
+        kept = [running for running in self._snapshot() if not running.handler.is_transactional]
+        if not kept:
+            return
+        try:
+            held = self._extend([running.lease for running in kept])
+        except DatabaseUnavailable as exc:
+            log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            return
+        for running in kept:
+            if running.lease.event.id in held:
+                running.kept_at = now  # the time before the call: the lease lasts at least from then
+            else:
+                self._cancel(running, "the lease was lost")
+
+    def check(self) -> None:
+        """End what has run for too long."""
+        now = time.monotonic()
+        for running in self._snapshot():
+            if running.is_over_time(now):
+                self._end(running, now)
+            elif running.is_adrift(now):
+                self._cancel(running, "the lease could not be extended")
+
+    def _end(self, running: Running, now: float) -> None:
+        is_first = not running.cancelled.is_set()
+        self._cancel(running, "its time was up")
+        if is_first and not running.handler.is_transactional:
+            running.told_at = now  # it may be in the middle of a call to somebody else: it is asked first
+        elif running.told_at is None or now - running.told_at >= self._insist_seconds:
+            running.told_at = now
+            self._interruptions.interrupt_one(running.thread, TimedOut)
+        if now - running.started >= running.handler.timeout_seconds + self._stuck_seconds and not running.is_given_up:
+            running.is_given_up = True
+            log.error(Log.HANDLER_STUCK, handler=running.handler.name, event_id=str(running.lease.event.id))
+            self._on_stuck()
+
+    def _cancel(self, running: Running, reason: str) -> None:
+        if not running.cancelled.is_set():
+            running.cancelled.set()
+            Metrics.cancelled.inc()
+            event_id = str(running.lease.event.id)
+            log.warning(Log.CANCELLED, handler=running.handler.name, event_id=event_id, reason=reason)
+
+    def _snapshot(self) -> list[Running]:
+        with self._lock:
+            return list(self._running)

@@ -1,0 +1,34 @@
+"""What a handler may return."""
+
+import json
+import re
+from typing import Any
+
+from holdfast.domain.event import canonical_json
+from holdfast.processor.handlers.outcomes import InvalidResult
+
+__all__ = ["MAX_RESULT_BYTES", "checked_result"]
+
+MAX_RESULT_BYTES = 32 * 1024
+"""A result travels in an update, and an update frame has at most 64 KiB."""
+
+_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+"""An escaped NUL; a backslash that is itself escaped begins no escape."""
+
+
+def checked_result(result: Any) -> Any:
+    """The result as the processed-event log and the update will carry it.
+
+    Raises:
+        InvalidResult: it is not JSON (NaN and infinities are not), too long, or has NUL in it.
+    """
+    try:
+        text = canonical_json(result)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise InvalidResult(f"a handler returns what JSON can carry: {exc}") from exc
+    if size > MAX_RESULT_BYTES:
+        raise InvalidResult(f"a result has at most {MAX_RESULT_BYTES} bytes as JSON, not {size}; return a reference")
+    if _NUL.search(text):
+        raise InvalidResult("a result has no NUL character in it: PostgreSQL can not store one")
+    return json.loads(text)

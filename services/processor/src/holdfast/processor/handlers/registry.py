@@ -1,0 +1,178 @@
+"""Handlers: how they are declared, and which of them serves a type."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+from pydantic import TypeAdapter
+
+from holdfast.domain.errors import ConfigurationError
+from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
+from holdfast.processor.handlers.declaration import payload_of, place_of
+
+__all__ = ["Handler", "Handlers"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+"""A minute, as River's jobs have: longer work says so, and work that hangs is noticed."""
+
+MAX_TIMEOUT_SECONDS = 24 * 3600.0
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """One handler. ``payload`` makes its first argument; ``place`` is ``file:line``, for messages."""
+
+    name: str
+    patterns: tuple[str, ...]
+    function: Callable[..., Any]
+    payload: TypeAdapter[Any]
+    retry: Backoff
+    final: tuple[type[Exception], ...]
+    place: str
+    timeout_seconds: float
+    is_transactional: bool
+    is_ordered: bool
+
+    @property
+    def package(self) -> str:
+        """The top-level package that the function was written in."""
+        return self.function.__module__.partition(".")[0]
+
+
+class Handlers:
+    """A collection of handlers; a package offers one under the entry-point group ``holdfast.handlers``."""
+
+    def __init__(self) -> None:
+        self._by_pattern: dict[str, Handler] = {}
+        self._by_name: dict[str, Handler] = {}
+
+    def on(
+        self,
+        *patterns: str,
+        name: str,
+        retry: Backoff = DEFAULT_BACKOFF,
+        final: tuple[type[Exception], ...] = (),
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        transactional: bool = True,
+        ordering: Literal["subject"] | None = None,
+    ) -> Callable[[Function], Function]:
+        """Declare a function the handler of event types.
+
+        Args:
+            patterns: event types. ``*`` stands for any run of characters, dots and none at all included. An exact type
+                beats a pattern, a longer pattern a shorter one (of equally long ones the last in the alphabet).
+            name: stable: part of the idempotency key, of metrics and of the processed-event log.
+            retry: when a failed attempt is tried again.
+            final: exceptions after which it is not.
+            timeout: seconds that an attempt may take, at most a day. Then it has failed (``timeout``).
+            transactional: ``False`` for handlers that talk to the network: they run without an open transaction and
+                ``ctx.session``, and a heartbeat keeps their lease.
+            ordering: ``"subject"``: the events of one subject (and source) are taken one at a time, in the order in which
+                they arrived, also across retries; a dead letter lets the next one pass.
+
+        Raises:
+            ConfigurationError: a name or pattern that cannot be or is taken, an option of the wrong type, or a function
+                with another signature than ``(payload, ctx)``.
+        """
+
+        def register(function: Function) -> Function:
+            place, payload = place_of(function), payload_of(function)
+            _check(place, patterns, name, retry, final)
+            _check_running(place, timeout, transactional, ordering)
+            self._add(
+                Handler(
+                    name, patterns, function, payload, retry, final, place,
+                    timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
+                )
+            )  # fmt: skip
+            return function
+
+        return register
+
+    def include(self, other: "Handlers") -> None:
+        """Take over another collection's handlers.
+
+        Raises:
+            ConfigurationError: both have the same name or pattern.
+        """
+        for handler in other:
+            self._add(handler)
+
+    def find(self, event_type: str) -> Handler | None:
+        """The handler that serves a type, or ``None``."""
+        if handler := self._by_pattern.get(event_type):
+            return handler
+        fitting = [pattern for pattern in self._by_pattern if "*" in pattern and _matches(pattern, event_type)]
+        return self._by_pattern[max(fitting, key=_rank)] if fitting else None
+
+    def ordered_types(self) -> str | None:
+        """A regular expression, in PostgreSQL's dialect too, of the types whose handler is ordered; ``None`` without any."""
+        ordered = [pattern for pattern, handler in self._by_pattern.items() if handler.is_ordered]
+        return "|".join(f"^{self._unless_better(pattern)}{_expression(pattern)}$" for pattern in ordered) or None
+
+    def _unless_better(self, pattern: str) -> str:
+        better = [
+            _expression(each) for each, handler in self._by_pattern.items()
+            if not handler.is_ordered and _rank(each) > _rank(pattern)
+        ]  # fmt: skip
+        return f"(?!(?:{'|'.join(better)})$)" if better else ""
+
+    def __iter__(self) -> Iterator[Handler]:
+        return iter(self._by_name.values())
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def _add(self, handler: Handler) -> None:
+        if taken := self._by_name.get(handler.name):
+            raise ConfigurationError(
+                f"two handlers are named {handler.name!r}: {taken.place} and {handler.place}; rename one"
+            )  # fmt: skip
+        for pattern in handler.patterns:
+            if taken := self._by_pattern.get(pattern):
+                raise ConfigurationError(
+                    f"two handlers claim {pattern!r}: {taken.name} at {taken.place} and {handler.name} at"
+                    f" {handler.place}; exactly one handler serves a type"
+                )
+        self._by_name[handler.name] = handler
+        self._by_pattern.update(dict.fromkeys(handler.patterns, handler))
+
+
+def _check(place: str, patterns: tuple[Any, ...], name: Any, retry: Any, final: Any) -> None:
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise ConfigurationError(f"{place}: a handler's name is 1 to 100 letters, digits, dots, dashes and underscores")
+    if not patterns or not all(isinstance(each, str) and each and each.isprintable() for each in patterns):
+        raise ConfigurationError(f"{place}: name at least one event type; a type is a text without control characters")
+    if not isinstance(retry, Backoff):
+        raise ConfigurationError(f"{place}: retry takes a Backoff, such as Backoff(first=2, attempts=5)")
+    is_tuple = isinstance(final, tuple)
+    if not is_tuple or not all(isinstance(each, type) and issubclass(each, Exception) for each in final):
+        raise ConfigurationError(f"{place}: final takes a tuple of exception types, such as (ValueError,)")
+
+
+def _check_running(place: str, timeout: Any, transactional: Any, ordering: Any) -> None:
+    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
+    if not is_number or not 0 < timeout <= MAX_TIMEOUT_SECONDS:
+        raise ConfigurationError(f"{place}: timeout takes seconds, more than 0 and at most a day, such as timeout=30")
+    if not isinstance(transactional, bool):
+        raise ConfigurationError(f"{place}: transactional takes True or False")
+    if ordering not in (None, "subject"):
+        raise ConfigurationError(f'{place}: ordering takes "subject" or None')
+
+
+def _rank(pattern: str) -> tuple[bool, int, str]:
+    """The higher one serves a type that two patterns fit."""
+    return "*" not in pattern, len(pattern), pattern
+
+
+def _expression(pattern: str) -> str:
+    return ".*".join(map(re.escape, pattern.split("*")))
+
+
+def _matches(pattern: str, event_type: str) -> bool:
+    return re.fullmatch(_expression(pattern), event_type, re.DOTALL) is not None

@@ -1,0 +1,1 @@
+"""The processes and threads in which attempts are made."""

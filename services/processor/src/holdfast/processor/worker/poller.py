@@ -1,0 +1,160 @@
+"""Finding due events without a doorbell: the processor's own way, which needs neither Redis nor maintenance."""
+
+import queue
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.domain.event import Lease
+from holdfast.processor.worker.slots import Slots
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log, Metrics
+
+__all__ = ["Poller"]
+
+log = logging.get(__name__)
+
+INTERVAL_SECONDS = 1.0
+"""Between two polls that found little, while doorbells ring."""
+
+OVERDUE_SECONDS = 2.0
+"""How long an event is left to its doorbell: maintenance rings within a second for those whose time has come."""
+
+LOST_INTERVAL_SECONDS = 0.25
+"""Between two polls that found little, while no doorbell can ring: the longest that an event then waits."""
+
+BUSY_SECONDS = 0.05
+"""With no doorbells and half of the slots taken for long, the others are filled after this time."""
+
+BACKOFF_SECONDS = (0.5, 5.0)
+"""First and longest wait while PostgreSQL is away."""
+
+STALE_SECONDS = 60.0
+"""A poll takes milliseconds; one that meets a dead network may wait for a connection and a statement, 35 s at most."""
+
+
+class Runs(Protocol):
+    """What the poller needs of an executor."""
+
+    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
+        """Lease due events."""
+
+    def run(self, lease: Lease) -> None:
+        """Run and settle one."""
+
+
+class Poller:
+    """Claims due events for free slots and runs them on threads of its own.
+
+    While the broker answers it looks about once a second for events that nobody rang for, so it neither races doorbells nor
+    costs them time. When the broker is silent it takes whatever is due, and goes on while there is more.
+
+    Args:
+        is_suspect: choose events that have crashed a worker, or those that have not.
+        is_broker_answering: asked often; must not wait.
+    """
+
+    def __init__(
+        self, executor: Runs, slots: Slots, *, is_suspect: bool, is_broker_answering: Callable[[], bool]
+    ) -> None:
+        self._executor = executor
+        self._slots = slots
+        self._is_suspect = is_suspect
+        self._is_broker_answering = is_broker_answering
+        self._claimed: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
+        self._wake = threading.Event()
+        self._is_stopping = False
+        self._outages = 0
+        self._polled_at = time.monotonic()
+        self._polling = threading.Thread(target=self._poll, name="poller", daemon=True)
+        # Daemons all: a handler that never ends must not keep the process from ending.
+        self._runners = [
+            threading.Thread(target=self._run, name=f"polled-{number}", daemon=True) for number in range(slots.count)
+        ]
+
+    def start(self) -> None:
+        """Poll for the first time at once."""
+        for thread in (self._polling, *self._runners):
+            thread.start()
+
+    def nudge(self) -> None:
+        """Poll now."""
+        self._wake.set()
+
+    def is_alive(self) -> bool:
+        """Whether every thread runs and the last poll is recent. A PostgreSQL that is away does not matter."""
+        is_recent = time.monotonic() - self._polled_at < STALE_SECONDS
+        return is_recent and all(thread.is_alive() for thread in (self._polling, *self._runners))
+
+    def stop_claiming(self) -> None:
+        """Claim nothing more; what is claimed goes on."""
+        self._is_stopping = True
+        self.nudge()
+
+    def join(self, timeout_seconds: float) -> None:
+        """After :meth:`stop_claiming`: wait for the events that run, as long as there is time."""
+        deadline = time.monotonic() + timeout_seconds
+        self._polling.join(timeout_seconds)
+        for _ in self._runners:
+            self._claimed.put(None)
+        for thread in self._runners:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _poll(self) -> None:
+        while not self._is_stopping:
+            self._polled_at = time.monotonic()
+            try:
+                is_more = self._turn()
+            except DatabaseUnavailable as exc:
+                self._away(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            except Exception as exc:  # noqa: BLE001 (without its poller a process would live on as half of itself)
+                self._away(Log.POLL_FAILED, exc_info=exc)
+            else:
+                self._outages = 0
+                self._rest(is_more=is_more)
+
+    def _turn(self) -> bool:
+        """Claim for the free slots and hand over; whether there may be more."""
+        overdue_seconds = OVERDUE_SECONDS if self._is_broker_answering() else 0.0
+        free = self._slots.take_free()
+        if not free:
+            return True
+        leases: list[Lease] = []
+        try:
+            leases = self._executor.claim_due(free, is_suspect=self._is_suspect, overdue_seconds=overdue_seconds)
+        finally:
+            self._slots.give_back(free - len(leases))
+        for lease in leases:
+            self._claimed.put(lease)
+        Metrics.polled.inc(len(leases))
+        return len(leases) == free
+
+    def _rest(self, *, is_more: bool) -> None:
+        is_answering = self._is_broker_answering()
+        if is_more:
+            self._slots.wait_for_half(INTERVAL_SECONDS if is_answering else BUSY_SECONDS)
+        else:
+            self._wait(INTERVAL_SECONDS if is_answering else LOST_INTERVAL_SECONDS)
+
+    def _away(self, event: str, **fields: object) -> None:
+        """Say it once for each outage, and wait longer each time."""
+        (log.debug if self._outages else log.warning)(event, **fields)
+        first, longest = BACKOFF_SECONDS
+        self._wait(min(longest, first * 2 ** min(self._outages, 10)))
+        self._outages += 1
+
+    def _wait(self, seconds: float) -> None:
+        self._wake.wait(seconds * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
+        self._wake.clear()
+
+    def _run(self) -> None:
+        while (lease := self._claimed.get()) is not None:
+            try:
+                self._executor.run(lease)
+            except Exception:
+                log.exception(Log.EXECUTION_BROKE, event_id=str(lease.event.id))
+            finally:
+                self._slots.give_back(1)

@@ -1,0 +1,1 @@
+"""One client: its connection, session, token and what it says."""

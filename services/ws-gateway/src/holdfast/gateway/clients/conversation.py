@@ -1,0 +1,250 @@
+"""What a client says after its ``hello``, and what comes of it."""
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import Protocol
+
+from holdfast.domain.errors import InvalidTopic
+from holdfast.domain.position import Position
+from holdfast.domain.topics import check_topic
+from holdfast.gateway.clients.connection import Connection
+from holdfast.gateway.clients.resume import join
+from holdfast.gateway.clients.session import Session, Sessions
+from holdfast.gateway.clients.timers import TokenClock
+from holdfast.gateway.clients.tokens import TokenVerifier, is_allowed
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.codec import Closing
+from holdfast.gateway.protocol.frames import (
+    ClientFrame,
+    Error,
+    Limits,
+    Pong,
+    RequestId,
+    Subscribe,
+    Subscribed,
+    Token,
+    TopicSince,
+    Unsubscribe,
+)
+from holdfast.gateway.topics.hub import Hub
+from holdfast.gateway.topics.topic import Subscription
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
+
+__all__ = ["Conversation", "LifeSign"]
+
+log = logging.get(__name__)
+
+JOINS_PER_TOPIC = 4
+"""Joins that may wait, for each topic that a connection may have: a client that asks faster than Redis answers."""
+
+Join = tuple[Subscription, Position | None, RequestId | None]
+
+
+class LifeSign(Protocol):
+    """Keeps the connection from looking dead: ``timers.Heart``, ``timers.Pulse``."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def pong(self) -> None:
+        """The client answered."""
+
+    def stop(self) -> None:
+        """No more signs."""
+
+
+class Conversation:
+    """One client's topics and rights. :meth:`handle` never waits, so inbound frames are always read (pongs among them);
+    joining topics, which does wait for Redis and for the client, is a task's, one after the other.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        session: Session,
+        *,
+        hub: Hub,
+        sessions: Sessions,
+        verifier: TokenVerifier,
+        limits: Limits,
+        heart: LifeSign,
+    ) -> None:
+        self._connection = connection
+        self._session = session
+        self._claims = session.claims
+        self._hub = hub
+        self._sessions = sessions
+        self._verifier = verifier
+        self._limits = limits
+        self._heart = heart
+        self._token_clock = TokenClock(connection, limits)
+        self._subscriptions: dict[str, Subscription] = {}
+        self._joins: deque[Join] = deque()
+        self._has_joins = asyncio.Event()
+        self._joining: Subscription | None = None
+        self._joiner: asyncio.Task[None] | None = None
+
+    @contextlib.asynccontextmanager
+    async def running(self, topics: Sequence[str], positions: Mapping[str, str]) -> AsyncIterator[None]:
+        """Ping, watch the token and join topics meanwhile; begin with these and those of the session."""
+        self._begin_joins()
+        began = time.monotonic()
+        log.info(Log.CONNECTED, tenant=self._claims.tenant, session=self._session.id)
+        try:
+            self._start(topics, positions)
+            yield
+        finally:
+            self._end()
+            log.info(
+                Log.DISCONNECTED,
+                tenant=self._claims.tenant,
+                session=self._session.id,
+                code=self._connection.close_code,
+                seconds=round(time.monotonic() - began, 3),
+            )
+
+    def handle(self, frame: ClientFrame) -> None:
+        """Act on a frame.
+
+        Raises:
+            Closing: the connection has to end.
+        """
+        match frame:
+            case Pong():
+                self._heart.pong()
+            case Subscribe(id=request_id, topics=topics):
+                self._subscribe(topics, request_id)
+            case Unsubscribe(topics=names):
+                for name in names:
+                    self._unsubscribe(name)
+            case Token(id=request_id, token=token):
+                self._refresh(token, request_id)
+            case _:
+                raise Closing(CloseCode.PROTOCOL, "one hello a connection, as its first frame")
+        self._sessions.keep(self._session, self._subscriptions, self._claims)
+
+    def _start(self, topics: Sequence[str], positions: Mapping[str, str]) -> None:
+        self._heart.start()
+        self._token_clock.set(self._claims.exp)
+        names = dict.fromkeys([*topics, *self._session.topics])
+        self._subscribe((TopicSince(topic=name, since=positions.get(name)) for name in names), None)
+        self._sessions.keep(self._session, self._subscriptions, self._claims)
+
+    def _end(self) -> None:
+        """Leave every topic and stop every clock."""
+        self._stop_joins()
+        self._heart.stop()
+        self._token_clock.stop()
+        for subscription in self._subscriptions.values():
+            self._hub.unsubscribe(subscription)
+        self._subscriptions.clear()
+
+    def _begin_joins(self) -> None:
+        self._joiner = asyncio.create_task(self._run_joins(), name="live joins")
+        self._joiner.add_done_callback(lambda task: _close_on_failure(task, self._connection))
+
+    def _stop_joins(self) -> None:
+        self._joining = None
+        if self._joiner is not None:
+            self._joiner.cancel()
+
+    async def _run_joins(self) -> None:
+        """Join topics in the order they were asked for, until cancelled."""
+        while True:
+            while self._joins:
+                self._joining, since, request_id = self._joins.popleft()
+                await self._join(self._joining, since, request_id)
+                self._joining = None
+            self._has_joins.clear()
+            await self._has_joins.wait()
+
+    def _subscribe(self, requests: Iterable[TopicSince], request_id: RequestId | None) -> None:
+        for request in requests:
+            error = self._refusal(request.topic, request_id)
+            if error is not None:
+                self._connection.send(error)
+                continue
+            since = None if request.since is None else Position.parse(request.since)
+            self._queue_join(check_topic(request.topic), since, request_id)
+
+    def _refusal(self, name: str, request_id: RequestId | None) -> Error | None:
+        try:
+            topic = check_topic(name)
+        except InvalidTopic as exc:
+            return Error(id=request_id, code="invalid_topic", message=f"{exc}: {name[:80]!r}", temporary=False)
+        if self._token_clock.is_expired:
+            message = f"the token has expired; send a new one, then subscribe {topic} again"
+            return Error(id=request_id, code="token_expired", message=message, temporary=True, retry_ms=0)
+        if not is_allowed(topic, self._claims):
+            message = f"the token does not grant {topic}; get one that does"
+            return Error(id=request_id, code="forbidden", message=message, temporary=False)
+        if topic not in self._subscriptions and len(self._subscriptions) >= self._limits.topics:
+            message = f"{topic} is one topic too many; unsubscribe others, or open another connection"
+            return Error(id=request_id, code="too_many_topics", message=message, temporary=False)
+        return None
+
+    def _queue_join(self, name: str, since: Position | None, request_id: RequestId | None) -> None:
+        if len(self._joins) >= JOINS_PER_TOPIC * self._limits.topics:
+            raise Closing(CloseCode.RATE, "subscribing faster than topics can be joined; wait for subscribed")
+        subscription = self._subscriptions.get(name)
+        if subscription is None or since is not None:
+            # Asked for a replay of a topic it has: it gets one, and everything after it, once.
+            self._unsubscribe(name)
+            subscription = self._hub.subscribe(self._claims.tenant, name, self._connection)
+            self._subscriptions[name] = subscription
+        self._joins.append((subscription, since, request_id))
+        self._has_joins.set()
+
+    async def _join(self, subscription: Subscription, since: Position | None, request_id: RequestId | None) -> None:
+        if subscription.is_ended:
+            return
+        if subscription.position is not None:
+            # Subscribed before, and by now live: say so again rather than start over, which could skip updates.
+            here = str(subscription.position)
+            name = subscription.topic.name
+            self._connection.send(Subscribed(id=request_id, topic=name, pos=here, recovered=None))
+            return
+        await join(
+            subscription,
+            since=since,
+            request_id=request_id,
+            hub=self._hub,
+            outbox=self._connection,
+            limits=self._limits,
+        )
+
+    def _unsubscribe(self, name: str) -> None:
+        try:
+            subscription = self._subscriptions.pop(check_topic(name), None)
+        except InvalidTopic:
+            return
+        if subscription is None:
+            return
+        self._hub.unsubscribe(subscription)
+        if subscription is self._joining:
+            # A topic that nobody wants is not read any more: the join would wait for ever, and the next ones behind it.
+            self._stop_joins()
+            self._begin_joins()
+
+    def _refresh(self, token: str, request_id: RequestId) -> None:
+        claims = self._verifier.verify(token)
+        if (claims.sub, claims.tenant) != (self._claims.sub, self._claims.tenant):
+            raise Closing(CloseCode.FORBIDDEN, "a fresh token must be for the same subject; open another connection")
+        self._claims = claims
+        self._token_clock.set(claims.exp)
+        for name in [name for name in self._subscriptions if not is_allowed(name, claims)]:
+            self._unsubscribe(name)
+            message = f"the new token does not grant {name}; its updates end here"
+            self._connection.send(Error(id=request_id, code="forbidden", message=message, temporary=False))
+
+
+def _close_on_failure(task: asyncio.Task[None], connection: Connection) -> None:
+    """A bug in joining must not leave a client waiting for a ``subscribed`` that never comes."""
+    if task.cancelled():
+        return
+    log.error(Log.CLIENT_FAILED, exc_info=task.exception())
+    connection.close(CloseCode.INTERNAL, "internal error; connect again")

@@ -1,0 +1,1 @@
+"""The frames of ``live.v1``, their limits and close codes."""

@@ -1,0 +1,1 @@
+"""Everything that the gateway asks of Redis."""

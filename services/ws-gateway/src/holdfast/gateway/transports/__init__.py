@@ -1,0 +1,1 @@
+"""How clients come in: WebSocket and Server-Sent Events, and the server under both."""

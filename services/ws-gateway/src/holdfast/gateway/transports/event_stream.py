@@ -1,0 +1,79 @@
+"""Frames as Server-Sent Events (WHATWG HTML, section 9.2), and the HTTP response that carries them."""
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping, Sequence
+
+from starlette.types import Send
+
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.codec import Frame
+from holdfast.gateway.protocol.frames import Close
+from holdfast.gateway.transports.wire import HttpWire
+
+__all__ = ["NO_POSITION", "EventStream"]
+
+NO_POSITION = "-"
+"""Stands in an id for a topic that there is no position of yet."""
+
+RETRY_MS = (500, 2000)
+"""How long a browser waits before it connects again: some time in between, so that a herd does not come back at once."""
+
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),  # proxies of nginx's kind would collect events
+    (b"connection", b"close"),  # a stream that ends is followed by nothing
+]
+
+
+class EventStream:
+    """A connection's outlet. Each event's id is where the client then stands: positions in the order of its topics.
+
+    Args:
+        topics: in the order of the request's address.
+        positions: where the client stands already.
+    """
+
+    def __init__(self, send: Send, wire: HttpWire, topics: Sequence[str], positions: Mapping[str, str]) -> None:
+        self._send = send
+        self._wire = wire
+        self._positions = {topic: positions.get(topic, NO_POSITION) for topic in topics}
+
+    async def start(self) -> None:
+        """Send the response's head."""
+        await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+        await self.write(b"retry: %d\n\n" % random.randint(*RETRY_MS))  # noqa: S311 (jitter)
+
+    def encode(self, frame: Frame) -> bytes:
+        """An event with the frame's type for its name and the frame for its data; a ping is a comment."""
+        if frame.kind == "ping":
+            return b": ping\n\n"
+        lines = [b"event: " + frame.kind.encode()]
+        if frame.topic in self._positions and frame.pos:
+            self._positions[frame.topic] = frame.pos
+            lines.append(b"id: " + ",".join(self._positions.values()).encode())
+        if frame.kind == "reconnect":
+            lines.append(b"retry: %d" % json.loads(frame.payload)["after_ms"])
+        return b"\n".join([*lines, b"data: " + frame.payload, b"", b""])
+
+    async def write(self, data: bytes) -> bool:
+        """Write when there is room; ``False`` once the connection is closed."""
+        await self._wire.room()
+        if self._wire.is_closed:
+            return False
+        await self._send({"type": "http.response.body", "body": data, "more_body": True})
+        return True
+
+    def release(self) -> None:
+        """Let no ``write`` wait any more."""
+        self._wire.release()
+
+    async def close(self, code: CloseCode, reason: str, *, abort_after_seconds: float) -> None:
+        """Say why, end the response, and drop the connection when that is not done in time."""
+        asyncio.get_running_loop().call_later(abort_after_seconds, self._wire.abort)
+        last = Close(code=int(code), reason=reason, reconnect=not code.is_terminal)
+        if not self._wire.is_closed:
+            body = self.encode(Frame.of(last))
+            await self._send({"type": "http.response.body", "body": body, "more_body": False})

@@ -1,0 +1,117 @@
+"""``/v1/live`` over WebSocket: from the handshake to the goodbye."""
+
+import asyncio
+import random
+
+from redis.exceptions import RedisError
+from starlette.responses import JSONResponse
+from starlette.websockets import WebSocket
+
+from holdfast.gateway.clients.connection import Connection
+from holdfast.gateway.clients.conversation import Conversation
+from holdfast.gateway.clients.gate import Gate
+from holdfast.gateway.clients.session import Session
+from holdfast.gateway.clients.timers import Allowance, Heart
+from holdfast.gateway.clients.tokens import allowed_topics
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.codec import Closing, parse_client_frame
+from holdfast.gateway.protocol.frames import Hello
+from holdfast.gateway.transports.wire import EXTENSION
+from holdfast.messaging.contracts import LiveTokenV1
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
+
+__all__ = ["LiveEndpoint"]
+
+log = logging.get(__name__)
+
+
+class _Gone(Exception):
+    """The WebSocket is closed, by either side."""
+
+
+class LiveEndpoint:
+    """Serves WebSocket clients."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._limits = gate.limits
+
+    async def serve(self, websocket: WebSocket) -> None:
+        """One client, start to end."""
+        if not self._gate.is_open:
+            await websocket.send_denial_response(_unavailable())
+            return
+        # Accepted before anything is refused: a close before that is a bare HTTP 403, and browsers see no close code.
+        await websocket.accept()
+        connection = Connection(websocket.scope["extensions"][EXTENSION], self._limits)
+        async with self._gate.clients.writing(connection):
+            await self._converse(websocket, connection)
+
+    async def _converse(self, websocket: WebSocket, connection: Connection) -> None:
+        """Read frames until the connection ends; whatever goes wrong becomes its close code."""
+        try:
+            await self._greet_and_read(websocket, connection)
+        except _Gone:
+            return
+        except Closing as closing:
+            connection.close(closing.code, closing.reason)
+        except Exception:
+            log.exception(Log.CLIENT_FAILED)
+            connection.close(CloseCode.INTERNAL, "internal error; connect again")
+
+    async def _greet_and_read(self, websocket: WebSocket, connection: Connection) -> None:
+        if not self._gate.origins.admit(websocket.headers):
+            raise Closing(CloseCode.FORBIDDEN, "this origin may not connect; see HOLDFAST_ALLOWED_ORIGINS")
+        hello = await self._receive_hello(websocket)
+        claims = self._gate.verifier.verify(hello.token)
+        session = await self._open_session(hello, claims, connection)
+        try:
+            connection.send(self._gate.welcome(session))
+            conversation = self._gate.conversation(connection, session, Heart(connection, self._limits))
+            async with conversation.running(hello.topics, hello.positions):
+                await self._read(websocket, conversation)
+        finally:
+            self._gate.sessions.close(session)
+
+    async def _receive_hello(self, websocket: WebSocket) -> Hello:
+        try:
+            async with asyncio.timeout(self._limits.hello_s):
+                text = await _receive(websocket)
+        except TimeoutError:
+            raise Closing(CloseCode.NO_HELLO, f"no hello within {self._limits.hello_s:g} s") from None
+        frame = parse_client_frame(text, limit_bytes=self._limits.frame_bytes)
+        if not isinstance(frame, Hello):
+            raise Closing(CloseCode.PROTOCOL, "the first frame is a hello")
+        return frame
+
+    async def _open_session(self, hello: Hello, claims: LiveTokenV1, connection: Connection) -> Session:
+        topics = allowed_topics(hello.topics, claims)[: self._limits.topics]
+        try:
+            if self._gate.hub.is_reachable:
+                return await self._gate.sessions.open(claims, connection, asked=hello.session, topics=topics)
+        except RedisError:
+            pass  # it has just gone away, which the hub has yet to notice
+        raise Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")
+
+    async def _read(self, websocket: WebSocket, conversation: Conversation) -> None:
+        allowance = Allowance(self._limits.commands_per_s)
+        while True:
+            text = await _receive(websocket)
+            if not allowance.take():
+                raise Closing(CloseCode.RATE, f"more than {self._limits.commands_per_s} frames a second")
+            conversation.handle(parse_client_frame(text, limit_bytes=self._limits.frame_bytes))
+
+
+async def _receive(websocket: WebSocket) -> str | None:
+    """The next frame's text, ``None`` for a binary one."""
+    message = await websocket.receive()
+    if message["type"] == "websocket.disconnect":
+        raise _Gone
+    text: str | None = message.get("text")
+    return text
+
+
+def _unavailable() -> JSONResponse:
+    retry_after = str(random.randint(1, 5))  # noqa: S311 (jitter)
+    return JSONResponse({"status": "unavailable"}, status_code=503, headers={"Retry-After": retry_after})
