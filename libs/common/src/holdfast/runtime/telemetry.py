@@ -27,11 +27,14 @@ class Log:
     DATABASE_UNAVAILABLE: Final = "database unavailable"
     REDIS_UNAVAILABLE: Final = "redis unavailable"
     METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics until it is free"
+    # every process that announces what was committed
+    NOT_ENQUEUED: Final = "doorbells not rung; polling and redispatch find the events"
+    NOT_PUBLISHED: Final = "updates not published; the relay will"
+    LIVE_WINDOW_BACK: Final = "live window takes updates again"
+    BROKER_BACK: Final = "broker answers again"
     # ingest
     REQUEST_FAILED: Final = "request failed"
     REQUEST_REJECTED: Final = "request rejected"
-    NOT_ENQUEUED: Final = "event recorded but not enqueued"
-    NOT_PUBLISHED: Final = "update not published; the relay will"
     BACKLOG_TOO_OLD: Final = "backlog too old; events are turned away"
     BACKLOG_WORKED_OFF: Final = "backlog worked off; events are accepted again"
     # processor
@@ -48,7 +51,6 @@ class Log:
     HANDLER_STUCK: Final = "handler hangs beyond its timeout; the process has to be replaced"
     PROGRESS_NOT_TOLD: Final = "progress not told; this attempt tells no more of it"
     BROKER_LOST: Final = "broker does not answer; due events are polled for"
-    BROKER_BACK: Final = "broker answers again"
     POLL_FAILED: Final = "poll failed; the next one follows after a wait"
     EXECUTION_BROKE: Final = "execution broke off; the event comes back when its lease ends"
     WORKER_ENDED: Final = "worker process ended; starting it again"
