@@ -61,7 +61,7 @@ class Events:
         with self._database.transaction() as session:
             [(lease, _)] = claim_events(
                 session, [(event_id, self.row(event_id).version)], owner="lost-worker", lease_seconds=lease_seconds
-            )  # fmt: skip
+            )
         return lease
 
     def lost(self, count: int = 1) -> list[UUID]:
@@ -93,7 +93,7 @@ class Events:
         with self._database.transaction() as session:
             begun = start_replay(
                 session, Actor(TENANT, "abcdefghijkl"), EventFilter(state=state), rate_per_s=rate, request=uuid4().hex
-            )  # fmt: skip
+            )
         assert begun is not None
         return begun
 

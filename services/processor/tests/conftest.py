@@ -60,7 +60,7 @@ class Events:
                 id=uuid7(), tenant=TENANT, source="/test", ce_id=uuid4().hex, type=type_, data_json=canonical_json(data)
             )
             for _ in range(count)
-        ]  # fmt: skip
+        ]
         with self.database.transaction() as session:
             record(session, new, grace_seconds=3600)
         self.run("UPDATE processing_state SET available_at = now() - interval '1 h' WHERE state = 'queued'")

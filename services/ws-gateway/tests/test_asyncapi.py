@@ -90,7 +90,7 @@ def test_examples_are_valid_for_both(asyncapi: Any, kind: str) -> None:
         {"type": "subscribed", "topic": "tenant:a", "pos": "a:01", "recovered": None},
         {"type": "error", "code": "else", "message": "", "temporary": True, "retry_ms": None},
     ],
-)  # fmt: skip
+)
 def test_both_refuse_the_same(asyncapi: Any, frame: dict[str, Any]) -> None:
     assert not asyncapi.is_valid(frame)
     with pytest.raises(ValidationError):

@@ -43,7 +43,7 @@ class Duties:
         self._bell = bell
         self._database = Database(
             settings.database_url.get_secret_value(), application_name="holdfast-maintenance", pool_size=5
-        )  # fmt: skip
+        )
         self._publisher = open_publisher(
             settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
             window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
@@ -64,7 +64,7 @@ class Duties:
         age = self._settings.relay_after_seconds
         return self._turn(
             "relay", lambda limit: relay(self._database, self._publisher, older_than_seconds=age, limit=limit)
-        )  # fmt: skip
+        )
 
     def replay(self) -> int:
         """See ``maintenance.replay``. Returns how many."""
