@@ -1,6 +1,6 @@
 # Everything starts here. Needs Python 3.11 to 3.13 and make; the rest is set up by tools/bootstrap.
 .DEFAULT_GOAL := help
-.PHONY: help run up down status test test-browser soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test docs clean setup
+.PHONY: help run up down status test test-browser test-pgbouncer soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test docs clean setup
 BIN := .venv/bin
 
 help: ## list the targets
@@ -27,6 +27,9 @@ test: setup ## run every test against servers of its own (ARGS='-k name' for som
 test-browser: setup ## test the browser client and the demo page in Chromium, which has to be installed
 	@.holdfast/uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
 	@$(BIN)/python -m pytest -m browser $(ARGS) tests/browser
+
+test-pgbouncer: setup ## run the end-to-end tests through PgBouncer in transaction mode, which has to be installed
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not soak' --pgbouncer $(ARGS) tests/e2e
 
 soak: setup ## kill everything at random under load, then check (MINUTES=10 SEED=n, or WITHOUT=fence)
 	@$(BIN)/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(WITHOUT),--without $(WITHOUT))

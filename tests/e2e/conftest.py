@@ -10,6 +10,25 @@ from uuid import uuid4
 import pytest
 
 from holdfast.client import Client
+from holdfast.local.pooler import PgBouncer
+from holdfast.local.stack import Stack
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pgbouncer", action="store_true", help="let the services reach PostgreSQL through PgBouncer")
+
+
+@pytest.fixture(scope="session")
+def pooler(request: pytest.FixtureRequest) -> type[PgBouncer] | None:
+    """What stands between the services and PostgreSQL."""
+    return PgBouncer if request.config.getoption("--pgbouncer", default=False) else None
+
+
+@pytest.fixture(scope="session")
+def shared_stack(server_folder: Path, pooler: type[PgBouncer] | None) -> Iterator[Stack]:
+    """A stack for all tests that only use one."""
+    with Stack(server_folder / uuid4().hex, pooler=pooler) as stack:
+        yield stack
 
 
 @pytest.fixture(scope="session")

@@ -104,9 +104,9 @@ def test_l23_a_snapshot_and_the_stream_after_it_are_the_database(
 
 
 @pytest.fixture(scope="module")
-def stack(server_folder: Path) -> Iterator[Stack]:
+def stack(server_folder: Path, pooler: Any) -> Iterator[Stack]:
     """A stack for the tests that break it."""
-    with Stack(server_folder / uuid4().hex) as stack:
+    with Stack(server_folder / uuid4().hex, pooler=pooler) as stack:
         yield stack
 
 

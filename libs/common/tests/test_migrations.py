@@ -12,7 +12,7 @@ from sqlalchemy import Engine, create_engine, text
 from holdfast.domain.errors import DatabaseUnavailable, SchemaOutdated
 from holdfast.local.servers import Postgres
 from holdfast.storage import migrate
-from holdfast.storage.database import Database, normalise_url
+from holdfast.storage.database import Database
 from holdfast.storage.migrate import latest_revision, upgrade, upgrade_when_up
 from holdfast.storage.schema import REQUIRED_REVISION, check_revision
 from holdfast.storage.tables import Base
@@ -39,7 +39,7 @@ ORDER BY 1, 2, 3
 @pytest.fixture
 def migrated(empty_database_url: str) -> Iterator[Engine]:
     """A database with Holdfast's own migrations and no handler package's."""
-    engine = create_engine(normalise_url(empty_database_url))
+    engine = create_engine(empty_database_url.replace("postgresql:", "postgresql+psycopg2:"))
     with engine.begin() as connection:
         migrate._upgrade_source(connection, migrate.OWN)
     yield engine
@@ -78,7 +78,7 @@ def test_migrations_make_what_the_tables_say_to_the_last_constraint(migrated: En
 
 
 def test_migrating_again_changes_nothing(empty_database_url: str) -> None:
-    engine = create_engine(normalise_url(empty_database_url))
+    engine = create_engine(empty_database_url.replace("postgresql:", "postgresql+psycopg2:"))
     upgrade(empty_database_url)
     before = catalogue(engine)
     told: list[str] = []
@@ -131,7 +131,7 @@ def test_migrating_gives_up_after_the_time_given(closed_database_url: str, run_p
 
 
 def test_a_failed_migration_leaves_the_database_as_it_was(empty_database_url: str) -> None:
-    engine = create_engine(normalise_url(empty_database_url))
+    engine = create_engine(empty_database_url.replace("postgresql:", "postgresql+psycopg2:"))
     with engine.begin() as connection:
         connection.execute(text("CREATE TABLE processing_state ()"))
     before = catalogue(engine)

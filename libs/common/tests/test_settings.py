@@ -111,3 +111,71 @@ def test_settings_can_not_be_changed() -> None:
 
     with pytest.raises(ValueError, match="frozen"):
         settings.log_level = "debug"  # type: ignore[misc]
+
+
+SERVICE_LINKS = {
+    "SERVICE_HOST": "10.96.0.7", "SERVICE_PORT": "80", "SERVICE_PORT_HTTP": "80", "PORT": "tcp://10.96.0.7:80",
+    "PORT_80_TCP": "tcp://10.96.0.7:80", "PORT_80_TCP_PROTO": "tcp", "PORT_80_TCP_PORT": "80",
+    "PORT_80_TCP_ADDR": "10.96.0.7",
+}  # fmt: skip
+"""What Kubernetes says of one Service, behind its name."""
+
+
+@pytest.mark.parametrize("service", ["", "INGEST_", "GATEWAY_", "METRICS_", "PROCESSOR_", "WS_GATEWAY_", "REDIS_"])
+def test_what_kubernetes_says_of_its_services_is_ignored(set_: Set, service: str) -> None:
+    set_(DATABASE_URL="postgresql://h/d", LIVE_TOKEN_SECRET="x" * 32)
+    set_(**{f"{service}{name}": value for name, value in SERVICE_LINKS.items()})
+
+    settings = load(IngestSettings)
+
+    assert (settings.ingest_port, settings.metrics_port) == (8080, 0)
+    assert load(GatewaySettings).gateway_port == 8090
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("INGEST_PORT", "80a"), ("INGEST_PORT", "tcp:80"), ("INGEST_PROT", "80"), ("INGEST_SERVICE_HOSTS", "10.96.0.7")],
+)
+def test_a_mistake_that_only_looks_like_kubernetes_is_one(set_: Set, name: str, value: str) -> None:
+    set_(DATABASE_URL="postgresql://h/d", LIVE_TOKEN_SECRET="x" * 32, **{name: value})
+
+    [problem] = problems(IngestSettings)
+
+    assert name in problem
+
+
+@pytest.mark.parametrize("name", ["BROKER_URL", "REDIS_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:pa/s3cret@host", "redis://:s3cret#@host:6379", "http://:s3cret@host", "s3cret", "", "redis://",
+        "redis://:s3cret@host:port/0", "redis://:s3cret@host:6379/first", "redis://:s3 cret@host", "redis://:s3cret@[::1",
+        "redis://:s3cret@host:99999", "unix://",
+    ],
+)  # fmt: skip
+def test_a_wrong_address_of_redis_is_refused_without_secrets(set_: Set, name: str, url: str) -> None:
+    set_(DATABASE_URL="postgresql://h/d", **{name: url})
+
+    [problem] = problems(MaintenanceSettings)
+
+    assert name in problem
+    assert "redis://:password@host:6379/0" in problem
+    assert "s3" not in problem
+
+
+@pytest.mark.parametrize(
+    "url", ["redis://:pa%2Fss@[::1]:6379/1", "rediss://u:p@h", "unix:///run/redis.sock", "redis://h\n"]
+)
+def test_addresses_of_redis(set_: Set, url: str) -> None:
+    set_(DATABASE_URL="postgresql://h/d", BROKER_URL=url)
+
+    assert load(MaintenanceSettings).broker_url.get_secret_value() == url.strip()
+
+
+def test_a_list_that_is_no_json_is_named(set_: Set) -> None:
+    set_(LIVE_TOKEN_SECRET="x" * 32, ALLOWED_ORIGINS="https://app.example.com")
+
+    [problem] = problems(GatewaySettings)
+
+    assert "allowed_origins" in problem
+    assert "JSON" in problem

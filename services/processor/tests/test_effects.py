@@ -13,7 +13,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from holdfast.local.servers import free_port
 from holdfast.processor import Context, Handlers
 from holdfast.processor.attempt.execute import Executor
-from holdfast.storage.database import normalise_url
 
 MakeExecutor = Callable[..., Executor]
 
@@ -165,7 +164,7 @@ def test_another_database_being_down_is_a_failed_attempt_and_not_an_outage_of_ou
 ) -> None:
     def ask(data: Any, ctx: Context) -> None:  # noqa: ARG001
         leave_effect(ctx)
-        engine = create_engine(normalise_url(f"postgresql://user@127.0.0.1:{free_port()}/other"))
+        engine = create_engine(f"postgresql+psycopg2://user@127.0.0.1:{free_port()}/other")
         with engine.connect():
             pass
 

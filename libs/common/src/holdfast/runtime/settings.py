@@ -6,12 +6,15 @@ error that suggests the nearest known one: a mistyped limit must not silently be
 
 import difflib
 import os
+import re
 import socket
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic_core import PydanticUseDefault
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast.domain.errors import ConfigurationError
 
@@ -30,11 +33,55 @@ __all__ = [
 
 PREFIX = "HOLDFAST_"
 
+_SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
+_SERVICE_LINK_NAMES = re.compile(
+    r"HOLDFAST_([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)"
+)
+"""What Kubernetes puts into every container of a namespace for a Service whose name begins with "holdfast"
+(https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
+
+_SERVICE_LINK_VALUES = re.compile(r"(tcp|udp|sctp)://\S+|[0-9a-fA-F:.]+|[0-9]+|tcp|udp|sctp|None", re.IGNORECASE)
+
+
+_REDIS_SHAPE = "it must look like redis://:password@host:6379/0 (rediss:// with TLS, unix:///path for a socket)"
+
+
+def _redis_url(value: SecretStr) -> SecretStr:
+    """Refuse what redis-py would only trip over later, with a traceback that quotes the address. Space around it is cut off.
+
+    Raises:
+        ValueError: with the shape, and never with a part of the address.
+    """
+    text = value.get_secret_value().strip()
+    try:
+        parts = urlsplit(text)
+        is_database = re.fullmatch(r"/?[0-9]*", parts.path) is not None
+        is_address = bool(parts.hostname) and is_database and (parts.port is None or parts.port > 0)
+    except ValueError:  # a port that is no number: most often a "/" or "#" of a password that is not percent-encoded
+        raise ValueError(f"percent-encode special characters of the password; {_REDIS_SHAPE}") from None
+    if any(character.isspace() for character in text):
+        raise ValueError(f"it has white space in it; {_REDIS_SHAPE}")
+    if parts.scheme not in {"redis", "rediss", "unix"} or not (is_address or (parts.scheme == "unix" and parts.path)):
+        raise ValueError(_REDIS_SHAPE)
+    return SecretStr(text)
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+
 
 class ProcessSettings(BaseSettings):
     """What every process has."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _ignore_service_link(cls, value: object, info: ValidationInfo) -> object:
+        """``HOLDFAST_INGEST_PORT=tcp://10.0.0.1:80`` is Kubernetes' word for a Service, not a port of ours."""
+        is_port = (info.field_name or "").endswith("_port")
+        if is_port and isinstance(value, str) and _SERVICE_LINK.fullmatch(value):
+            raise PydanticUseDefault
+        return value
 
     log_format: Literal["auto", "json", "console"] = "auto"
     """``auto``: readable on a terminal, JSON lines otherwise."""
@@ -57,14 +104,14 @@ class StorageSettings(ProcessSettings):
 class BrokerSettings(ProcessSettings):
     """Processes that ring or hear doorbells."""
 
-    broker_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    broker_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     """Dramatiq's Redis."""
 
 
 class LiveSettings(ProcessSettings):
     """Processes that write or read the live window."""
 
-    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/1")
+    redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/1")
     live_window_seconds: int = Field(default=600, ge=10, le=86_400)
     """How long an update can be replayed to a client that comes back."""
     live_window_updates: int = Field(default=1000, ge=10, le=100_000)
@@ -168,6 +215,8 @@ def load(kind: type[Kind]) -> Kind:
     problems = _unknown_names()
     try:
         settings = kind()
+    except SettingsError as exc:  # a list that is no JSON; pydantic names the field, and quotes nothing of the value
+        problems.append(f'{str(exc).partition(" from source")[0]}: it must be JSON, such as ["a", "b"]')
     except ValidationError as exc:
         problems += [f"{PREFIX}{'.'.join(map(str, error['loc'])).upper()}: {error['msg']}" for error in exc.errors()]
     if problems:
@@ -177,8 +226,16 @@ def load(kind: type[Kind]) -> Kind:
 
 def _unknown_names() -> list[str]:
     known = {f"{PREFIX}{name}".upper() for kind in ALL for name in kind.model_fields}
-    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    unknown = sorted(
+        name
+        for name, value in os.environ.items()
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _is_service_link(name, value)
+    )
     return [f"{name} is not a setting{_suggestion(name, known)}" for name in unknown]
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    return bool(_SERVICE_LINK_NAMES.fullmatch(name) and _SERVICE_LINK_VALUES.fullmatch(value))
 
 
 def _suggestion(name: str, known: set[str]) -> str:

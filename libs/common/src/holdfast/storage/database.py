@@ -5,20 +5,16 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, text
-from sqlalchemy.engine import URL, ExceptionContext, make_url
+from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
-from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable, StatementTooSlow
+from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
+from holdfast.storage.address import parse_address
+from holdfast.storage.connection import DIALECT, beginning, connector
 
-__all__ = ["Database", "cut_off", "normalise_url"]
-
-_KEEPALIVES = {
-    "keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000,
-}  # fmt: skip
-"""A peer that vanished without a FIN is noticed after some 25 s instead of the kernel's two hours; and one that vanished
-before it acknowledged a statement, for which there are no keepalives, instead of its quarter of an hour."""
+__all__ = ["Database", "cut_off"]
 
 QUERY_CANCELED = "57014"
 """SQLSTATE of a statement that reached ``statement_timeout``."""
@@ -27,29 +23,15 @@ _RETRY_SOON = ("57P01", "57P02", "57P03", "53100", "53300", "08", "25006")
 """SQLSTATEs of a server that is stopping, starting, full, cut off, or read-only (a standby, or one that is spared before its
 disk is full): nothing is wrong with the statement."""
 
-
-def normalise_url(url: str) -> URL:
-    """Read a PostgreSQL address; ``postgresql://`` and ``postgres://`` mean psycopg2.
-
-    SQLAlchemy 2.1 reads a bare ``postgresql://`` as psycopg 3, which is not installed here.
-
-    Raises:
-        ConfigurationError: not the address of a PostgreSQL database.
-    """
-    try:
-        parsed = make_url(url)
-    except Exception as exc:
-        raise ConfigurationError("DATABASE_URL must look like postgresql://user:password@host:5432/name") from exc
-    if parsed.drivername not in {"postgres", "postgresql", "postgresql+psycopg2"}:
-        raise ConfigurationError(f"DATABASE_URL names {parsed.drivername!r}; Holdfast runs on postgresql://")
-    return parsed.set(drivername="postgresql+psycopg2")
+_CONFLICT = ("40001", "40P01")
+"""SQLSTATEs of a transaction that was rolled back because of another one: serialization failure, deadlock."""
 
 
 class Database:
     """A pool of connections and the transactions on it.
 
     Args:
-        url: see :func:`normalise_url`.
+        url: see :func:`holdfast.storage.address.parse_address`.
         pool_size: connections kept open; at most as many again are opened for a burst.
         is_durable: ``False`` for claims only: their commit does not wait for the disk. A claim lost in a crash of
             PostgreSQL is as good as a claim never made, since the lease token is random (measured about 1.9 times as fast
@@ -69,28 +51,28 @@ class Database:
         statement_timeout_seconds: float = 30,
         idle_in_transaction_seconds: float = 60,
     ) -> None:
-        options = {
+        self._address = parse_address(url)
+        begin_statement = beginning({
             "timezone": "UTC",
-            "statement_timeout": int(statement_timeout_seconds * 1000),
-            "idle_in_transaction_session_timeout": int(idle_in_transaction_seconds * 1000),
+            "statement_timeout": str(int(statement_timeout_seconds * 1000)),
+            "lock_timeout": "0",
+            "idle_in_transaction_session_timeout": str(int(idle_in_transaction_seconds * 1000)),
             # A worker killed in the middle of a long statement must not keep its event's row locked until that ends.
-            "client_connection_check_interval": 2000,
-        }
-        if not is_durable:
-            options["synchronous_commit"] = "off"
+            "client_connection_check_interval": "2000",
+            # Said for durable ones too: a database whose default is off would forget what was accepted.
+            "synchronous_commit": "on" if is_durable else "off",
+        })  # fmt: skip
         self.engine: Engine = create_engine(
-            normalise_url(url),
+            URL.create(DIALECT, database=self._address.database),
+            creator=connector(
+                self._address, application_name=application_name, connect_timeout_seconds=connect_timeout_seconds,
+                begin_statement=begin_statement,
+            ),
             pool_size=pool_size,
             max_overflow=pool_size,
             pool_timeout=connect_timeout_seconds,
             hide_parameters=True,  # a statement's parameters are payloads; errors end up in logs
-            connect_args={
-                **_KEEPALIVES,
-                "application_name": application_name,
-                "connect_timeout": connect_timeout_seconds,
-                "options": " ".join(f"-c {name}={value}" for name, value in options.items()),
-            },
-        )
+        )  # fmt: skip
         event.listen(self.engine, "handle_error", _hide_values)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
@@ -99,6 +81,7 @@ class Database:
         """A session whose work commits when the block ends and rolls back when it raises.
 
         Raises:
+            TransactionConflict: PostgreSQL rolled it back because of another transaction; done again it may succeed.
             DatabaseUnavailable: PostgreSQL went away before or during the block, or at the commit. After a failed commit
                 it is unknown whether it took effect, so whatever is done again must be idempotent.
             StatementTooSlow: a statement took longer than it may.
@@ -107,17 +90,27 @@ class Database:
             with self._sessions.begin() as session:
                 yield session
         except DBAPIError as exc:
-            if _is_unavailable(exc):
-                # Every pooled connection leads to the same dead server: without this each one costs a failed request.
-                self.engine.dispose()
-                raise DatabaseUnavailable(
-                    "PostgreSQL is not reachable or takes no writes; check DATABASE_URL and the server"
-                ) from exc
-            if getattr(exc.orig, "pgcode", None) == QUERY_CANCELED:
-                raise StatementTooSlow("PostgreSQL cancelled a statement that took too long") from exc
-            raise
+            if (error := self._translated(exc)) is None:
+                raise
+            raise error from exc
         except PoolTimeout as exc:
             raise DatabaseUnavailable("no free database connection; raise the pool size or lower the load") from exc
+
+    def _translated(self, exc: DBAPIError) -> Exception | None:
+        """The error of the house that says the same; ``None`` where something is wrong with the statement."""
+        code = getattr(exc.orig, "pgcode", None)
+        if _is_unavailable(exc):
+            # Every pooled connection leads to the same dead server: without this each one costs a failed request.
+            self.engine.dispose()
+            reason = self._address.without_secrets("; ".join(str(exc.orig).split("\n")).strip("; "))
+            return DatabaseUnavailable(
+                f"PostgreSQL is not reachable or takes no writes ({reason}); check HOLDFAST_DATABASE_URL and the server"
+            )
+        if code in _CONFLICT:
+            return TransactionConflict("PostgreSQL rolled the transaction back because of another one; do it again")
+        if code == QUERY_CANCELED:
+            return StatementTooSlow("PostgreSQL cancelled a statement that took too long")
+        return None
 
     def ping(self) -> None:
         """One round trip.

@@ -17,7 +17,7 @@ from sqlalchemy import Connection, text
 
 from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
 from holdfast.storage.database import Database
-from holdfast.storage.schema import OWN_VERSION_TABLE, applied_revision
+from holdfast.storage.schema import OWN_VERSION_TABLE, applied_revision, check_server
 
 __all__ = ["MigrationSource", "latest_revision", "sources", "upgrade", "upgrade_when_up"]
 
@@ -59,10 +59,12 @@ def upgrade(url: str, *, report: Callable[[str], None] = lambda _: None) -> None
 
     Raises:
         DatabaseUnavailable: PostgreSQL is not reachable, or a lock was not free in time.
+        DatabaseUnsuitable: the database cannot hold every event; nothing was applied.
     """
     database = Database(url, application_name="holdfast-migrate", pool_size=1, statement_timeout_seconds=0)
     try:
         with database.transaction() as session:
+            check_server(session)
             session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
             session.execute(text(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'"))
             for source in sources():

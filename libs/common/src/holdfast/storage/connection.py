@@ -1,0 +1,118 @@
+"""Connections whose transactions bring their settings along.
+
+Nothing that Holdfast needs lives in a session on the server: behind a pooler in transaction mode two transactions of one
+client meet different sessions, and a setting made in one of them would be met by somebody else's. So each transaction begins
+with its isolation and settings, all in the one round trip that ``BEGIN`` takes anyway.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import psycopg2
+from psycopg2.extensions import ISOLATION_LEVEL_AUTOCOMMIT, TRANSACTION_STATUS_IDLE, make_dsn
+from psycopg2.extensions import connection as DriverConnection  # noqa: N812 (a class with a lower-case name)
+from sqlalchemy.dialects import registry
+from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
+
+from holdfast.storage.address import Address
+
+__all__ = ["DIALECT", "Dialect", "TransactionRolledBack", "beginning", "connector"]
+
+DIALECT = "postgresql+holdfast"
+"""psycopg2's dialect of SQLAlchemy with :class:`Dialect`'s way to begin."""
+
+_KEEPALIVES = {
+    "keepalives": "1", "keepalives_idle": "10", "keepalives_interval": "5", "keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}  # fmt: skip
+"""A peer that vanished without a FIN is noticed after some 25 s instead of the kernel's two hours; and one that vanished
+before it acknowledged a statement, for which there are no keepalives, instead of its quarter of an hour."""
+
+
+class TransactionRolledBack(psycopg2.InternalError):
+    """The server answered ``COMMIT`` with a rollback: a statement had failed, and somebody swallowed its error."""
+
+
+class Dialect(PGDialect_psycopg2):
+    """Sends the transaction's begin itself; the connections of :func:`connector` know what it is."""
+
+    supports_statement_cache = True
+
+    def do_begin(self, dbapi_connection: Any) -> None:
+        """Begin a transaction, unless the connection was put into autocommit mode."""
+        dbapi_connection.begin()
+
+
+registry.register(DIALECT.replace("+", "."), __name__, Dialect.__name__)
+
+
+class _Connection(DriverConnection):
+    """Begins, commits and rolls back by statements of its own; psycopg2 would send a ``BEGIN`` without settings."""
+
+    begin_statement = ""
+    is_autocommitting = False
+    _control: Any = None
+
+    def begin(self) -> None:
+        if not self.is_autocommitting:
+            self._execute(self.begin_statement)
+
+    def commit(self) -> None:
+        if not self._is_idle() and self._execute("COMMIT") != "COMMIT":
+            raise TransactionRolledBack("the transaction was rolled back: one of its statements had failed")
+
+    def rollback(self) -> None:
+        if self.closed:
+            super().rollback()  # raises what SQLAlchemy knows a dead connection by
+        if not self._is_idle():
+            self._execute("ROLLBACK")
+
+    def _execute(self, statement: str) -> str:
+        """Returns the server's word for what it did. One cursor for all: a transaction takes two of these statements."""
+        if not self.autocommit:
+            self.autocommit = True  # psycopg2's word for: transactions are somebody else's business
+        if self._control is None:
+            self._control = super().cursor()
+        self._control.execute(statement)
+        return str(self._control.statusmessage)
+
+    def cursor(self, name: Any = None, *args: Any, **options: Any) -> Any:
+        # psycopg2 refuses a named cursor in autocommit mode unless it may outlive the transaction.
+        return super().cursor(name, *args, **(options if name is None else {"withhold": True} | options))
+
+    def set_isolation_level(self, level: int | None) -> None:
+        """Each transaction's own ``BEGIN`` says it; psycopg2 would leave autocommit mode."""
+        self.is_autocommitting = level == ISOLATION_LEVEL_AUTOCOMMIT
+
+    def _is_idle(self) -> bool:
+        return self.info.transaction_status == TRANSACTION_STATUS_IDLE
+
+
+def connector(
+    address: Address, *, application_name: str, connect_timeout_seconds: int, begin_statement: str
+) -> Callable[[], DriverConnection]:
+    """Opens connections. What the address says itself goes before what is set here.
+
+    Args:
+        begin_statement: see :func:`beginning`.
+    """
+    defaults = {**_KEEPALIVES, "application_name": application_name, "connect_timeout": str(connect_timeout_seconds)}
+    dsn = make_dsn(**(defaults | address.parameters))
+
+    def connect() -> DriverConnection:
+        opened = psycopg2.connect(dsn, connection_factory=_Connection)
+        opened.autocommit = True
+        opened.begin_statement = begin_statement
+        return opened
+
+    return connect
+
+
+def beginning(settings: Mapping[str, str]) -> str:
+    """The statements with which a transaction begins, as one query.
+
+    READ COMMITTED whatever the database's default is: the guards of storage are written for it, and under REPEATABLE READ two
+    claims at once would fail instead of waiting for one another.
+    """
+    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
+    return "; ".join([begin, *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())])
