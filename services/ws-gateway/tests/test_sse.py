@@ -14,7 +14,6 @@ import pytest
 from pydantic import SecretStr
 
 from holdfast.gateway.protocol.frames import LIMITS
-from holdfast.messaging.live import revoke
 
 
 def versions(frames: list[dict[str, Any]]) -> list[int]:
@@ -102,7 +101,8 @@ def test_a_ticket_opens_one_stream(gateway: Any, open_stream: Any, tenant: Any) 
 
     assert kinds == {"subscribed", "error"}, "a ticket grants what its token grants"
     assert again.response.status == 401
-    assert json.loads(again.response.read())["code"] == "bad_token"
+    problem = json.loads(again.response.read())
+    assert (problem["code"], problem["reconnect"]) == ("token_expired", True), "another ticket helps"
 
 
 def test_a_question_for_the_head_alone_opens_no_stream(gateway: Any, tenant: Any) -> None:
@@ -140,7 +140,7 @@ def test_an_unused_ticket_expires(gateway: Any, tenant: Any) -> None:
     ("query", "status", "code"),
     [
         ({}, 401, "bad_token"),
-        ({"ticket": "never-was"}, 401, "bad_token"),
+        ({"ticket": "never-was"}, 401, "token_expired"),
         ({"token": "x.y.z"}, 400, "protocol"),
         ({"topics": ""}, 400, "protocol"),
         ({"topics": ",".join(f"audience:{n}" for n in range(17))}, 400, "protocol"),
@@ -157,6 +157,25 @@ def test_what_is_no_good_request_is_a_problem(
     assert (stream.response.status, problem["status"], problem["code"]) == (status, status, code)
     assert stream.response.headers["Content-Type"] == "application/problem+json"
     assert problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("claims", "code", "reconnect"),
+    [
+        ({"exp": 1_700_000_000}, "token_expired", True),
+        ({"nbf": 90_000_000_000}, "token_expired", True),
+        ({"exp": "1794651300"}, "bad_token", False),
+    ],
+    ids=["expired", "not good yet", "wrong for good"],
+)
+def test_a_refused_token_says_whether_a_new_one_helps(
+    gateway: Any, open_stream: Any, tenant: Any, claims: dict[str, Any], code: str, reconnect: bool
+) -> None:
+    token = tenant.token(**claims)
+    stream = open_stream(gateway, tenant.topic, token=token)
+
+    for status, problem in ((stream.response.status, json.loads(stream.response.read())), ticket(gateway, token)):
+        assert (status, problem["code"], problem["reconnect"]) == (401, code, reconnect)
 
 
 @pytest.mark.parametrize("token", [None, "x.y.z"])
@@ -205,7 +224,7 @@ def test_a_stream_ends_with_the_reason(gateway: Any, open_stream: Any, tenant: A
     stream = open_stream(gateway, tenant.topic, token=tenant.token())
     subscribed(stream, tenant.topic)
 
-    revoke(tenant.redis, tenant.name, seconds=60, sub="user-1")
+    tenant.revoke(sub="user-1")
 
     close = stream.take("close")
     assert (close["code"], close["reconnect"]) == (4506, False)

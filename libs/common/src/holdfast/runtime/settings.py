@@ -14,6 +14,7 @@ from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from holdfast.domain.errors import ConfigurationError
+from holdfast.domain.revocation import LONGEST_TOKEN_SECONDS
 
 __all__ = [
     "BrokerSettings",
@@ -89,7 +90,7 @@ class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
     """A revoked API key works for at most this long."""
     live_token_secret: SecretStr = Field(min_length=32)
     """Signs live tokens (HS256); shared with the gateway."""
-    live_token_max_seconds: int = Field(default=3600, ge=60, le=86_400)
+    live_token_max_seconds: int = Field(default=3600, ge=60, le=LONGEST_TOKEN_SECONDS)
     public_live_url: str | None = None
     """Where browsers find the gateway, told along with a token."""
 

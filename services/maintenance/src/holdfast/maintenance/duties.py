@@ -10,8 +10,10 @@ from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay
 from holdfast.maintenance.replay import replay
+from holdfast.maintenance.revocations import copy_revocations, prune_revocations
 from holdfast.messaging.broker import DoorbellBroker, redis_client
 from holdfast.messaging.live import Publisher
+from holdfast.messaging.revocations import RevocationCopy
 from holdfast.runtime import logging
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
@@ -48,6 +50,7 @@ class Duties:
         self._publisher = Publisher(
             self._live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
         )  # fmt: skip
+        self._revocations = RevocationCopy(self._live)
         self._outages: set[tuple[str, str]] = set()
 
     def recover(self) -> int:
@@ -73,6 +76,18 @@ class Duties:
             self._database, self._publisher, self._broker, limit=limit, burst_seconds=burst,
             grace_seconds=REPLAY_GRACE_SECONDS,
         ))  # fmt: skip
+
+    def copy_revocations(self) -> int:
+        """See ``maintenance.revocations``. Returns how many."""
+        copy = self._revocations
+        return self._turn(
+            "copy_revocations", lambda limit: copy_revocations(self._database, copy, limit=limit), rounds=1
+        )
+
+    def prune_revocations(self) -> int:
+        """See ``maintenance.revocations``. Returns how many."""
+        copy = self._revocations
+        return self._turn("prune_revocations", lambda limit: prune_revocations(self._database, copy, limit=limit))
 
     def measure(self) -> int:
         """See ``maintenance.gauges``. Returns how many events are open."""

@@ -16,10 +16,12 @@ from holdfast.ingest.intake.announce import Announcer
 from holdfast.ingest.intake.backpressure import Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
+from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
 from holdfast.messaging.broker import redis_broker, redis_client
 from holdfast.messaging.live import Publisher
+from holdfast.messaging.revocations import RevocationCopy
 from holdfast.runtime import logging
-from holdfast.runtime.background import Batcher
+from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics
@@ -43,6 +45,8 @@ class Parts:
     database: Database
     recorder: Recorder
     operator: Operator
+    revoker: Revoker
+    copying: Repeater
     backpressure: Backpressure
     authenticator: Authenticator
     published: Batcher[UpdateKey]
@@ -51,6 +55,7 @@ class Parts:
 
     def close(self) -> None:
         """Mark what was published, and let go of the servers."""
+        self.copying.stop()
         self.published.stop()
         self.database.close()
         for client in self.redis:
@@ -76,6 +81,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
     parts.published.start()
+    parts.copying.start()
     serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
     log.info(Log.STARTED)
     return app
@@ -93,12 +99,15 @@ def _parts(settings: IngestSettings) -> Parts:
         live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
     )  # fmt: skip
     published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(database, keys))
+    revoker = Revoker(database, RevocationCopy(live))
     announcer, grace = Announcer(publisher, broker, published), settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
         database=database,
         recorder=Recorder(database, announcer, grace_seconds=grace),
         operator=Operator(database, announcer, grace_seconds=grace),
+        revoker=revoker,
+        copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
         backpressure=Backpressure(lambda: _oldest_due(database), limit_seconds=settings.backlog_limit_seconds),
         authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds),
         published=published,

@@ -2,6 +2,7 @@
 
 import random
 import re
+from http import HTTPStatus
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
@@ -34,6 +35,7 @@ _NEXT_TOPIC = re.compile(r",(?=event:|audience:|tenant:)")
 
 _STATUS = {
     CloseCode.BAD_TOKEN: 401,
+    CloseCode.TOKEN_EXPIRED: 401,
     CloseCode.FORBIDDEN: 403,
     CloseCode.REVOKED: 403,
     CloseCode.TOO_MANY_CONNECTIONS: 429,
@@ -95,7 +97,9 @@ class SseEndpoint:
             return self.gate.verifier.verify(_bearer(request))
         claims = await self._tickets.redeem(ticket)
         if claims is None:
-            raise Closing(CloseCode.BAD_TOKEN, "the ticket was used or has expired; POST /v1/live/tickets for another")
+            raise Closing(
+                CloseCode.TOKEN_EXPIRED, "the ticket was used or has expired; POST /v1/live/tickets for another"
+            )
         return claims
 
 
@@ -175,5 +179,7 @@ def _problem(exc: Closing | RedisError) -> Response:
         headers["Retry-After"] = str(random.randint(1, 5))  # noqa: S311 (jitter)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    body = {"type": "about:blank", "status": status, "code": exc.code.name.lower(), "detail": exc.reason}
+    reconnect = "Retry-After" in headers or not exc.code.is_terminal
+    about = {"status": status, "code": exc.code.name.lower(), "detail": exc.reason, "reconnect": reconnect}
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase} | about
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")
