@@ -132,7 +132,8 @@ class GatewaySettings(LiveSettings):
     gateway_demo: bool = False
     """Serves a page at ``/demo/`` that shows live updates; for development."""
     allowed_origins: list[str] = Field(default_factory=list)
-    """Browser origins that may connect, as JSON (``["https://app.example.com"]``); empty: same host only."""
+    """Browser origins that may connect, as JSON (``["https://app.example.com"]``, ``["*"]`` for every one); empty: same host
+    only. See ``gateway.clients.origins``."""
     connections_per_subject: int = Field(default=1000, ge=1, le=1_000_000)
     """Open live connections of one token subject, on all gateways together. A token made without ``sub`` has its API key for
     a subject, with all that use it; where every user has a subject, a few dozen are plenty."""

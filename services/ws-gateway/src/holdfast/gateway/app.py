@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from holdfast.gateway.clients.clients import Clients
-from holdfast.gateway.clients.gate import Gate, Origins
+from holdfast.gateway.clients.gate import Gate
+from holdfast.gateway.clients.origins import Origins
 from holdfast.gateway.clients.session import Sessions
 from holdfast.gateway.clients.tokens import TokenVerifier
 from holdfast.gateway.demo import demo_routes
@@ -20,6 +20,7 @@ from holdfast.gateway.protocol.frames import LIMITS, Limits
 from holdfast.gateway.redis.revocation import RevocationWatch
 from holdfast.gateway.redis.source import CONNECT_SECONDS, Source
 from holdfast.gateway.topics.hub import LINGER_SECONDS, Hub
+from holdfast.gateway.transports.cross_origin import CrossOrigin
 from holdfast.gateway.transports.sse import SseEndpoint
 from holdfast.gateway.transports.ticket import Tickets
 from holdfast.gateway.transports.websocket import LiveEndpoint
@@ -81,14 +82,7 @@ class Gateway:
                 Route("/readyz", self._readyz),
                 *(demo_routes() if settings.gateway_demo else []),
             ],
-            middleware=[
-                Middleware(
-                    CORSMiddleware,
-                    allow_origins=settings.allowed_origins,
-                    allow_methods=["GET", "POST"],
-                    allow_headers=["Authorization", "Last-Event-ID"],
-                )
-            ],
+            middleware=[Middleware(CrossOrigin, origins=gate.origins)],
             lifespan=self._lifespan,
         )
 
