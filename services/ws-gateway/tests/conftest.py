@@ -389,12 +389,13 @@ def open_stream(asyncapi: AsyncApi) -> Iterator[OpenStream]:
             *topics: str,
             token: str = "",
             last_event_id: str = "",
-            query: dict[str, str] | None = None,
+            query: dict[str, str] | list[tuple[str, str]] | None = None,
         ) -> StreamClient:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             if last_event_id:
                 headers["Last-Event-ID"] = last_event_id
-            path = f"/v1/live/sse?{urlencode({'topics': ','.join(topics)} | (query or {}))}"
+            named = query.items() if isinstance(query, dict) else query or []
+            path = f"/v1/live/sse?{urlencode([*([('topics', ','.join(topics))] if topics else []), *named])}"
             client = StreamClient(address, path, headers, asyncapi)
             opened.callback(client.close)
             return client

@@ -191,6 +191,61 @@ def test_an_audience_may_have_commas(gateway: Any, open_stream: Any, tenant: Any
     subscribed(stream, "audience:a,b", "audience:c")
 
 
+NAMES = [
+    "👩\u200d👩\u200d👧",
+    "é" * 127,
+    "a,tenant:b",
+    "a, b & c=d+e #f?",
+    "100 %",
+    "%41",
+    "\u2028",
+    "\ufeff",
+    " ",
+    "\u202e/../",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_stream_and_a_websocket_can_name_every_audience(
+    gateway: Any, open_stream: Any, join: Any, tenant: Any, name: str
+) -> None:
+    topic = f"audience:{name}"
+    stream = open_stream(gateway, query={"topic": topic}, token=tenant.token(topic))
+    client = join(gateway, tenant.token(topic), topic)
+    subscribed(stream, topic)
+    position = client.take("subscribed")["pos"]
+
+    tenant.publish(1, audience=name)
+
+    assert versions(stream.take_updates(1)) == versions(client.take_updates(1)) == [1]
+    again = open_stream(gateway, query={"topic": topic}, token=tenant.token(topic), last_event_id=position)
+    again.take("welcome")
+    assert versions(again.take_updates(1)) == [1]
+
+
+def test_both_ways_to_name_topics_go_together_in_the_order_of_the_address(
+    gateway: Any, open_stream: Any, tenant: Any
+) -> None:
+    query = [("topic", "audience:a,tenant:b"), ("topics", f"audience:c,{tenant.topic}"), ("topic", "audience:d")]
+    names = ["audience:a,tenant:b", "audience:c", tenant.topic, "audience:d"]
+    stream = open_stream(gateway, query=query, token=tenant.token())
+
+    assert len(subscribed(stream, *names).split(",")) == 4
+
+
+@pytest.mark.parametrize("query", ["topic=audience:%ff", "topics=audience:%ed%a0%80"])
+def test_an_address_that_is_not_utf_8_is_refused(gateway: Any, tenant: Any, query: str) -> None:
+    request = urllib.request.Request(  # noqa: S310
+        f"{gateway.http}/v1/live/sse?{query}", headers={"Authorization": f"Bearer {tenant.token()}"}
+    )
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)  # noqa: S310
+
+    with refused.value as answer:
+        assert (answer.code, json.loads(answer.read())["detail"]) == (400, "the address is percent-encoded UTF-8")
+
+
 def test_pages_of_allowed_origins_only(serve: Callable[..., Any], tenant: Any) -> None:
     address = serve(allowed_origins=["https://app.example"])
 
