@@ -1,6 +1,6 @@
 # Everything starts here. Needs Python 3.11 to 3.13 and make; the rest is set up by tools/bootstrap.
 .DEFAULT_GOAL := help
-.PHONY: help run up down status test test-browser soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test clean setup
+.PHONY: help run up down status test test-browser soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test docs clean setup
 BIN := .venv/bin
 
 help: ## list the targets
@@ -37,7 +37,7 @@ soak-tests: setup ## run the tests that take long (ARGS='-k name' for some)
 check: setup ## ruff, mypy (strict) and import-linter
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy libs services deploy examples tests bench
+	$(BIN)/mypy libs services deploy examples tests bench tools
 	$(BIN)/lint-imports
 
 locks: setup ## compile the requirements.lock files (UPGRADE=1 for newer releases)
@@ -51,6 +51,10 @@ alone: setup ## install each service alone from its lock and import it
 
 bench: setup ## measure throughput and latency beside their limits
 	@$(BIN)/python -m bench
+
+docs: setup ## build the documentation site into .holdfast/docs/site, every warning an error
+	@.holdfast/uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r docs/requirements.lock
+	@$(BIN)/python -m tools.docs
 
 compose-up: ## build the images and start the stack in containers
 	docker compose up --build --detach --wait

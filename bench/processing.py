@@ -2,10 +2,9 @@
 
 import time
 
-from holdfast.domain.event import NewEvent, canonical_json
+from holdfast.domain.event import Doorbell, NewEvent, canonical_json
 from holdfast.local.stack import Stack
-from holdfast.messaging.broker import redis_broker
-from holdfast.messaging.doorbell import ring
+from holdfast.messaging.brokers import open_bell
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import events
 from holdfast.storage.database import Database
@@ -41,12 +40,12 @@ def measure(stack: Stack, *, events: int) -> float:
 
 def _record(stack: Stack, count: int) -> None:
     database = Database(stack.database_url, application_name="bench", pool_size=1)
-    broker = redis_broker(stack.redis.url(0), timeout_seconds=5, is_consumer=False)
+    bell = open_bell(stack.redis.url(0), timeout_seconds=5, is_consumer=False)
     for start in range(0, count, BATCH):
         batch = [_event() for _ in range(min(BATCH, count - start))]
         with database.transaction() as session:
             recorded = events.record(session, batch, grace_seconds=3600)
-        ring(broker, [(each.update.event_id, each.update.version) for each in recorded])
+        bell.ring([Doorbell(each.update.event_id, each.update.version) for each in recorded])
     database.close()
 
 

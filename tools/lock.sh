@@ -27,5 +27,6 @@ compile requirements-dev.lock --all-extras --group dev libs/common/pyproject.tom
 for service in ingest processor maintenance ws-gateway; do
     compile services/$service/requirements.lock -c requirements-dev.lock services/$service/pyproject.toml
 done
+compile docs/requirements.lock -c requirements-dev.lock docs/requirements.in
 compile tests/browser/requirements.lock -c requirements-dev.lock tests/browser/requirements.in
 exit $stale

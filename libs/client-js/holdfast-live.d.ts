@@ -44,7 +44,10 @@ export type Status =
   | { state: "closed"; code: number; reason: string };
 
 export interface LiveError {
-  /** `forbidden`, `invalid_topic`, `too_many_topics` of the gateway; `token` or `snapshot` when a function of yours failed. */
+  /**
+   * `forbidden`, `invalid_topic`, `too_many_topics` of the gateway; `token` or `snapshot` when a function of yours failed;
+   * `connect` when the browser refuses to open a connection at all.
+   */
   code: string;
   message: string;
   temporary: boolean;
@@ -57,6 +60,11 @@ export interface Options {
    * again after a pause.
    */
   token: string | (() => string | Promise<string>);
+  /**
+   * `websocket` (the default), or `sse` for networks that let no WebSocket through: Server-Sent Events with at most 16 topics,
+   * from `…/v1/live/sse` beside the address that is given.
+   */
+  transport?: "websocket" | "sse";
   /** An event moved on. Each (version, step) of an event is told once, also when it comes by several topics. */
   onUpdate?(event: LiveEvent, topic: string): void;
   /** Updates of the topic were missed and are not coming: refetch what you show, after `delayMs`. `follow` does so by itself. */

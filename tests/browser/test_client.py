@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -19,10 +20,11 @@ WAIT_MS = 60_000
 Send = Callable[[str], str]
 
 OPEN = """
-async ([token, topics]) => {
+async ([token, topics, transport]) => {
   const { connect } = await import("./holdfast-live.js");
   const told = (window.told = { updates: [], gaps: [], statuses: [], subscribed: [], errors: [], tokens: 0 });
   window.live = connect("/v1/live", {
+    transport,
     token: token === null ? () => { told.tokens++; return window.freshToken(); } : token,
     onUpdate: (event, topic) => told.updates.push([event.id, event.version, event.step, event.state]),
     onGap: (topic, reason) => told.gaps.push(reason),
@@ -43,10 +45,10 @@ class Page:
         self._page = tab.page
         self._page.goto(stack.demo_url)
 
-    def connect(self, token: str | Callable[[], str], *topics: str) -> None:
+    def connect(self, token: str | Callable[[], str], *topics: str, transport: str = "websocket") -> None:
         if callable(token):
             self._page.expose_function("freshToken", token)
-        self._page.evaluate(OPEN, [None if callable(token) else token, list(topics)])
+        self._page.evaluate(OPEN, [None if callable(token) else token, list(topics), transport])
 
     def evaluate(self, script: str, *values: Any) -> Any:
         return self._page.evaluate(script, list(values))
@@ -280,3 +282,96 @@ def test_a_topic_that_is_not_granted_is_told_and_the_others_live(
 
     page.until(f"window.told.updates.some(([id, , , state]) => id === '{event_id}' && state === 'processed')")
     assert [error["code"] for error in page.told["errors"]] == ["forbidden"]
+
+
+def test_a_connection_that_the_browser_refuses_to_open_is_told_and_tried_again(
+    client: Client, page: Page, audience: str
+) -> None:
+    page.evaluate(
+        """() => {
+          const Real = window.WebSocket;
+          window.WebSocket = class { constructor() { window.WebSocket = Real; throw new DOMException("forbidden here"); } };
+        }"""
+    )
+
+    page.connect(client.token([f"audience:{audience}"]).token, f"audience:{audience}")
+
+    page.until("window.told.subscribed.length === 1")
+    assert [error["code"] for error in page.told["errors"]] == ["connect"]
+    assert [status["state"] for status in page.told["statuses"]] == ["connecting", "disconnected", "connecting", "live"]
+
+
+@pytest.mark.parametrize("signal_name", ["online", "pageshow"])
+def test_a_connection_that_is_dead_without_having_been_closed_is_noticed_when_the_network_is_back(
+    stack: Stack, client: Client, page: Page, audience: str, send: Send, signal_name: str
+) -> None:
+    page.connect(client.token([f"audience:{audience}"]).token, f"audience:{audience}")
+    page.until("window.told.subscribed.length === 1")
+    stack.services["ws-gateway"].send(signal.SIGSTOP)
+    try:
+        page.evaluate("([name]) => window.dispatchEvent(new Event(name))", signal_name)
+        page.tab.page.wait_for_function(
+            "window.told.statuses.some((status) => status.reason === 'not a sign of life')",
+            timeout=20_000,  # without a probe it is 25 s of silence until a ping is due, and 15 s more
+        )
+    finally:
+        stack.services["ws-gateway"].send(signal.SIGCONT)
+
+    event_id = send(audience)
+    page.until(f"window.told.updates.some(([id, , , state]) => id === '{event_id}' && state === 'processed')")
+    is_told_once_in_order(page, event_id)
+
+
+def test_a_live_connection_that_is_doubted_stays(client: Client, page: Page, audience: str, send: Send) -> None:
+    page.connect(client.token([f"audience:{audience}"]).token, f"audience:{audience}")
+    page.until("window.told.subscribed.length === 1")
+
+    page.evaluate("() => { for (let i = 0; i < 3; i++) window.dispatchEvent(new Event('online')); }")
+
+    event_id = send(audience)
+    page.until(f"window.told.updates.some(([id, , , state]) => id === '{event_id}' && state === 'processed')")
+    assert [status["state"] for status in page.told["statuses"]] == ["connecting", "live"]
+
+
+def test_server_sent_events_survive_an_expired_token_and_a_gateway_that_is_away(
+    stack: Stack, client: Client, page: Page, audience: str, send: Send
+) -> None:
+    topic = f"audience:{audience}"
+    page.connect(lambda: client.token([topic], ttl_seconds=10).token, topic, transport="sse")
+    page.until("window.told.subscribed.length === 1")
+    first = send(audience)
+    page.until(f"window.told.updates.some(([id, , , state]) => id === '{first}' && state === 'processed')")
+
+    break_gateway(stack, page)
+    missed = send(audience)
+    settle(client, [missed])
+    stack.resume("ws-gateway")
+
+    page.until(f"window.told.updates.some(([id, , , state]) => id === '{missed}' && state === 'processed')")
+    for event_id in (first, missed):
+        is_told_once_in_order(page, event_id)
+    assert page.told["gaps"] == []
+
+
+def test_topics_are_added_and_left_over_server_sent_events_too(
+    client: Client, page: Page, audience: str, send: Send
+) -> None:
+    topics = [f"audience:{audience}", f"audience:{audience}-too"]
+    page.connect(client.token(topics).token, transport="sse")
+    page.until("window.told.statuses.at(-1)?.state === 'live'")
+
+    page.evaluate("([topics]) => window.live.subscribe(topics)", topics)
+    page.until("window.told.subscribed.length === 2")
+    page.evaluate("([topic]) => window.live.unsubscribe(topic)", topics[0])
+    unheard, heard = send(audience), send(f"{audience}-too")
+
+    page.until(f"window.told.updates.some(([id, , , state]) => id === '{heard}' && state === 'processed')")
+    assert unheard not in {id_ for id_, *_ in page.told["updates"]}
+
+
+def test_what_is_refused_for_good_over_server_sent_events_is_not_tried_again(page: Page) -> None:
+    page.connect("nonsense", "audience:a", transport="sse")
+
+    page.until("window.told.statuses.at(-1).state === 'closed'")
+
+    assert page.told["statuses"][-1]["code"] == 4501

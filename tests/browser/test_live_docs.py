@@ -1,11 +1,13 @@
 """The browser examples of docs/live.md, run as they stand there, with this stack's addresses and a backend that answers."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jwt
 import pytest
 
 from holdfast.client import Client
@@ -33,6 +35,19 @@ def tab(stack: Stack, open_tab: Callable[..., Any]) -> Any:
     return tab
 
 
+def jwt_of(stack: Stack, *, exp: int) -> str:
+    claims = {
+        "aud": "holdfast-live",
+        "sub": "user-42",
+        "tenant": "demo",
+        "iat": 0,
+        "exp": exp,
+        "jti": "1",
+        "topics": [TOPIC],
+    }
+    return jwt.encode(claims, stack._secret, "HS256")
+
+
 def until_said(tab: Any, text: str) -> None:
     while not any(text in said for said in tab.said):
         tab.page.wait_for_event("console", timeout=WAIT_MS)
@@ -57,20 +72,23 @@ def test_the_module_s_example_shows_what_there_is_and_every_update(
     assert tab.errors == []
 
 
-def test_the_event_source_example_comes_back_with_a_new_ticket(
+def test_the_event_source_example_survives_an_expired_token_and_a_gateway_that_is_away(
     stack: Stack, client: Client, tab: Any, send: Callable[[str], str]
 ) -> None:
+    expired = jwt_of(stack, exp=1)
+    tokens = itertools.chain([expired, expired], itertools.repeat(client.token([TOPIC]).token))
+    tab.page.expose_function("getToken", lambda: next(tokens))
     tab.page.add_script_tag(content=example("EventSource"))
-    token = client.token([TOPIC]).token
     tab.page.evaluate(
-        "([token, topic]) => open(token, topic, (frame) => console.log(frame.type, frame.event?.id, frame.event?.state))",
-        [token, TOPIC],
+        "([topic]) => open(getToken, topic, (frame) => console.log(frame.type, frame.event?.id, frame.event?.state))",
+        [TOPIC],
     )
     until_said(tab, "subscribed")
     stack.services["ws-gateway"].kill()
     stack.hold("ws-gateway")
     missed = send("user-42")
     client.wait(missed, timeout_seconds=60)
+    until_said(tab, "ERR_CONNECTION_REFUSED")  # it asked for a ticket while the gateway was away
     stack.resume("ws-gateway")
 
     until_said(tab, f"update {missed} processed")

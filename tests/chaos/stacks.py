@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 
 import psycopg2
 
-from holdfast.domain.event import NewEvent, canonical_json
+from holdfast.domain.event import Doorbell, NewEvent, canonical_json
 from holdfast.local.process import Guarded, wait_until
 from holdfast.local.servers import free_port
 from holdfast.local.services import SERVICES, environment, is_ready
 from holdfast.local.stack import TENANT, Stack
 from holdfast.messaging.broker import redis_broker
-from holdfast.messaging.doorbell import doorbell
+from holdfast.messaging.doorbell import message_of
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
@@ -135,7 +135,7 @@ def ring(stack: Stack, event_ids: Sequence[str], *, version: int = 1, copies: in
     """Put doorbells into the broker, all in one call."""
     broker = redis_broker(stack.redis.url(0), timeout_seconds=10, is_consumer=False)
     try:
-        broker.enqueue_many([doorbell(UUID(each), version) for each in event_ids for _ in range(copies)])
+        broker.enqueue_many([message_of(Doorbell(UUID(each), version)) for each in event_ids for _ in range(copies)])
     finally:
         broker.client.close()
 

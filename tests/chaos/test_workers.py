@@ -95,7 +95,7 @@ def leave(stack: Stack, event_ids: list[str]) -> None:
         with database.transaction() as session:
             claimed = claim_events(
                 session, [(UUID(each), 1) for each in event_ids], owner="lost", lease_seconds=LEASE_SECONDS
-            )  # fmt: skip
+            )
     finally:
         database.close()
     assert len(claimed) == len(event_ids)

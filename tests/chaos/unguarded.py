@@ -28,7 +28,7 @@ class Unguarded:
         with self._log.open("ab") as output:
             self.master = subprocess.Popen(
                 service.command, env=environment(values), stdout=output, stderr=output, start_new_session=True
-            )  # fmt: skip
+            )
 
     def is_ready(self) -> bool:
         """Whether it is; fails with the log when it has ended."""

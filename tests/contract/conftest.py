@@ -55,7 +55,7 @@ class Edges:
         with (self._folder / f"{module}.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", module], env=environment(self.settings), stdout=log, stderr=log
-            )  # fmt: skip
+            )
 
     def run(self, program: str) -> Any:
         """What a Python program prints as JSON in its last line, after its log, run with these settings."""

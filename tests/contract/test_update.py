@@ -16,7 +16,7 @@ from holdfast.domain.update import Update
 from holdfast.gateway.protocol import frames as protocol
 from holdfast.gateway.protocol.codec import update_frame, update_prefix
 from holdfast.local.fixtures import Eventually
-from holdfast.messaging.broker import redis_client
+from holdfast.messaging.connect import redis_client
 from holdfast.messaging.contracts import UpdateV1, encode_update
 from holdfast.messaging.live import Publisher, topic_keys
 

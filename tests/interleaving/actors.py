@@ -131,7 +131,7 @@ class Worker(Actor):
         doorbell = self.bell.take(option)
         claimed = lifecycle.claim_events(
             session, [doorbell], owner=self.name, lease_seconds=LEASE_SECONDS, ordered=self.ordered
-        )  # fmt: skip
+        )
         return self._claimed(claimed, place)
 
     def commit_claim(self, session: Session, place: Place, _: int) -> Place:

@@ -160,7 +160,7 @@ def test_after_a_gap_it_is_fetched_again() -> None:
 
 
 def test_a_snapshot_that_is_not_to_be_had_now_is_asked_for_again() -> None:
-    answers: list[Any] = [Unreachable("no"), ApiProblem(503, {"code": "busy"}), [stored("e1", 1)]]
+    answers: list[Any] = [Unreachable("no"), ApiProblem(503, {"code": "busy"}), KeyError("items"), [stored("e1", 1)]]
 
     def fetch() -> Any:
         answer = answers.pop(0)
@@ -169,6 +169,15 @@ def test_a_snapshot_that_is_not_to_be_had_now_is_asked_for_again() -> None:
         return answer
 
     assert run(go_live, fetch, count=1) == [("e1", 1, "stored")]
+
+
+def test_a_snapshot_may_be_fetched_by_an_async_function() -> None:
+    async def fetch() -> Any:
+        await asyncio.sleep(0)
+        return (stored(name, 1) for name in ("e1", "e2"))
+
+    assert run(go_live, fetch, count=2) == [("e1", 1, "stored"), ("e2", 1, "stored")]
+    assert run(go_live, lambda: fetch(), count=2) == [("e1", 1, "stored"), ("e2", 1, "stored")]
 
 
 def test_a_snapshot_that_is_refused_ends_it() -> None:

@@ -78,7 +78,7 @@ def test_frames_come_as_values_in_their_order() -> None:
         async with gateway(scene) as (url, hellos):
             frames = await collect(url, 4)
         assert [type(frame) for frame in frames] == [Subscribed, Status, UpdateReceived, Gap]
-        assert hellos == [{"type": "hello", "v": 1, "token": "jwt", "topics": [TOPIC], "positions": {}}]
+        assert hellos == [{"type": "hello", "v": 1, "token": "jwt", "attempt": 1, "topics": [TOPIC], "positions": {}}]
 
     asyncio.run(scenario())
 
@@ -97,6 +97,40 @@ def test_a_lost_connection_is_resumed_after_the_last_position() -> None:
         assert [frame.pos for frame in frames] == ["a:7", "a:8", "a:9", "a:9"]
         assert hellos[1]["positions"] == {TOPIC: "a:8"}
         assert [hello.get("session") for hello in hellos] == [None, "s"]
+        assert [hello["attempt"] for hello in hellos] == [1, 2], "an abandoned connection's late hello is told by it"
+
+    asyncio.run(scenario())
+
+
+def test_a_token_function_that_fails_is_called_again() -> None:
+    answers: list[Any] = [RuntimeError("the backend is away"), KeyError("token"), "second"]
+
+    def token() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    async def scenario() -> None:
+        async with gateway(serving) as (url, hellos):
+            frames = await collect(url, 2, token=token)
+        assert frames[0] == Status("disconnected", "no token: the backend is away")
+        assert isinstance(frames[1], Subscribed)
+        assert [hello["token"] for hello in hellos] == ["second"]
+
+    asyncio.run(scenario())
+
+
+def test_a_token_function_may_be_async() -> None:
+    async def token() -> str:
+        await asyncio.sleep(0)
+        return "from afar"
+
+    async def scenario() -> None:
+        for function in (token, lambda: token()):
+            async with gateway(serving) as (url, hellos):
+                await collect(url, 1, token=function)
+            assert hellos[0]["token"] == "from afar"
 
     asyncio.run(scenario())
 
@@ -185,7 +219,7 @@ def test_a_token_that_is_not_to_be_had_now_is_asked_for_again(failure: Exception
     async def scenario() -> None:
         async with gateway(serving) as (url, hellos):
             status, _ = await collect(url, 2, token=token)
-        assert (status.state, status.detail) == ("disconnected", str(failure))
+        assert (status.state, status.detail) == ("disconnected", f"no token: {failure}")
         assert len(hellos) == 1
 
     asyncio.run(scenario())

@@ -4,9 +4,8 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeout
 
+from holdfast.domain.errors import BrokerUnavailable, LiveWindowUnavailable
 from holdfast.local.fixtures import Eventually
 from holdfast.runtime.breaker import Breaker
 
@@ -16,7 +15,7 @@ class Server:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.failure: Exception | None = RedisTimeout("no answer")
+        self.failure: Exception | None = BrokerUnavailable("no answer")
 
     def ask(self) -> None:
         self.asked += 1
@@ -36,7 +35,7 @@ def test_after_three_failures_it_is_left_alone() -> None:
 def test_failures_with_a_success_between_them_do_not_add_up() -> None:
     breaker, server = Breaker(failures=2, pause_seconds=60), Server()
 
-    for failure in (RedisTimeout(), None, RedisConnectionError(), None, RedisTimeout(), None):
+    for failure in (BrokerUnavailable(), None, LiveWindowUnavailable(), None, BrokerUnavailable(), None):
         server.failure = failure
         assert breaker.call(server.ask) is (failure is None)
 

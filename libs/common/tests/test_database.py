@@ -156,7 +156,7 @@ def test_a_session_on_the_server_is_set_up(
 ) -> None:
     database = make_database(
         postgres.url(), is_durable=False, statement_timeout_seconds=7, idle_in_transaction_seconds=9
-    )  # fmt: skip
+    )
 
     with database.transaction() as session:
         assert session.scalar(text(f"SHOW {setting}")) == value

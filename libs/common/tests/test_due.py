@@ -44,7 +44,7 @@ class Table:
         with self.database.transaction() as session:
             claimed = lifecycle.claim_events(
                 session, [(event_id, version)], owner="w", lease_seconds=30, ordered=ordered
-            )  # fmt: skip
+            )
         return claimed[0][0] if claimed else None
 
     def claimed(self, event_id: UUID, version: int = 1) -> Lease:

@@ -11,12 +11,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-import redis
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.local.servers import Valkey
-from holdfast.messaging.broker import redis_client
+from holdfast.messaging.connect import redis_client
 from holdfast.messaging.live import (
     MAX_UPDATE_BYTES,
     READ_SCRIPT,
@@ -298,7 +298,7 @@ def test_a_publisher_outlives_a_restart_of_redis(connect: Callable[[str], Live],
     live = connect(own_valkey.url())
     live.publish()
     own_valkey.stop()
-    with pytest.raises(redis.exceptions.RedisError):
+    with pytest.raises(LiveWindowUnavailable):
         live.publish()
     own_valkey.start()
 

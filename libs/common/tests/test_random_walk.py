@@ -193,7 +193,7 @@ class Walk(RuleBasedStateMachine):
         def run(session: Session) -> dict[UUID, Transition]:
             expired = self._oldest(
                 session, limit, margin, lambda row: row.lease_expires_at, lambda row: row.state is State.PROCESSING
-            )  # fmt: skip
+            )
             updates = lifecycle.recover_expired(session, limit=limit, expired_for_seconds=margin)
             assert {update.event_id for update in updates} == set(expired)
             rows = {event_id: self.events[event_id].row for event_id in expired}
@@ -211,7 +211,7 @@ class Walk(RuleBasedStateMachine):
         due = [each for each in self.events.values() if each.row.state in CLAIMABLE and each.rings_at <= now]
         assert sorted(rung) == sorted(
             Doorbell(each.row.event_id, each.row.version, each.row.crashes > 0) for each in due
-        )  # fmt: skip
+        )
         for each in due:
             each.rings_at = now + timedelta(seconds=min(30 * 2**each.dispatches, 1800))
             each.dispatches += 1
@@ -230,7 +230,7 @@ class Walk(RuleBasedStateMachine):
         model.rings_at -= passed
         model.row = replace(
             model.row, available_at=model.row.available_at - passed, lease_expires_at=expiry and expiry - passed
-        )  # fmt: skip
+        )
 
     @invariant()
     def everything_is_as_the_model_says(self) -> None:

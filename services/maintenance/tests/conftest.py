@@ -24,9 +24,11 @@ from holdfast.local.fixtures import Eventually
 from holdfast.local.process import log_lines
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment
-from holdfast.messaging.broker import DoorbellBroker, redis_broker, redis_client
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.bell import Bell
+from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.doorbell import QUEUE, SUSPECT_QUEUE
-from holdfast.messaging.live import Publisher, topic_keys
+from holdfast.messaging.live import Publisher, open_publisher, topic_keys
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
@@ -34,6 +36,7 @@ from holdfast.storage.events import record
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.lifecycle import apply, claim_events
 from holdfast.storage.replays import Replay, start_replay
+from holdfast.storage.updates import mark_published
 
 TENANT = "acme"
 
@@ -58,7 +61,7 @@ class Events:
         with self._database.transaction() as session:
             [(lease, _)] = claim_events(
                 session, [(event_id, self.row(event_id).version)], owner="lost-worker", lease_seconds=lease_seconds
-            )  # fmt: skip
+            )
         return lease
 
     def lost(self, count: int = 1) -> list[UUID]:
@@ -90,7 +93,7 @@ class Events:
         with self._database.transaction() as session:
             begun = start_replay(
                 session, Actor(TENANT, "abcdefghijkl"), EventFilter(state=state), rate_per_s=rate, request=uuid4().hex
-            )  # fmt: skip
+            )
         assert begun is not None
         return begun
 
@@ -206,11 +209,24 @@ def in_redis(redis_url: str) -> Iterator[Redis]:
     made.client.close()
 
 
+MakeAnnouncer = Callable[[str], Announcer]
+
+
 @pytest.fixture
-def broker(redis_url: str) -> Iterator[DoorbellBroker]:
-    made = redis_broker(redis_url, timeout_seconds=2, is_consumer=False)
-    yield made
-    made.client.close()
+def make_bell() -> Iterator[Callable[[str], Bell]]:
+    with contextlib.ExitStack() as opened:
+
+        def make(url: str) -> Bell:
+            made = open_bell(url, timeout_seconds=2, is_consumer=False)
+            opened.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def bell(make_bell: Callable[[str], Bell], redis_url: str) -> Bell:
+    return make_bell(redis_url)
 
 
 @pytest.fixture
@@ -218,9 +234,9 @@ def make_publisher() -> Iterator[Callable[[str], Publisher]]:
     with contextlib.ExitStack() as opened:
 
         def make(url: str) -> Publisher:
-            client = redis_client(url, timeout_seconds=1)
-            opened.callback(client.close)
-            return Publisher(client, window_seconds=600, window_updates=1000)
+            made = open_publisher(url, timeout_seconds=1, window_seconds=600, window_updates=1000)
+            opened.callback(made.close)
+            return made
 
         yield make
 
@@ -228,6 +244,22 @@ def make_publisher() -> Iterator[Callable[[str], Publisher]]:
 @pytest.fixture
 def publisher(make_publisher: Callable[[str], Publisher], redis_url: str) -> Publisher:
     return make_publisher(redis_url)
+
+
+@pytest.fixture
+def make_announcer(
+    make_publisher: Callable[[str], Publisher], make_bell: Callable[[str], Bell], database: Database
+) -> MakeAnnouncer:
+    def mark(keys: list[tuple[UUID, int]]) -> None:
+        with database.transaction() as session:
+            mark_published(session, keys)
+
+    return lambda url: Announcer(make_publisher(url), make_bell(url), note_published=mark)
+
+
+@pytest.fixture
+def announcer(make_announcer: MakeAnnouncer, redis_url: str) -> Announcer:
+    return make_announcer(redis_url)
 
 
 @pytest.fixture

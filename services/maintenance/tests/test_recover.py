@@ -7,17 +7,17 @@ from sqlalchemy import text
 
 from holdfast.domain.transitions import Completion, settle
 from holdfast.maintenance.recover import recover
-from holdfast.messaging.live import Publisher
+from holdfast.messaging.announce import Announcer
 from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 
 
 def test_a_lost_event_is_queued_again_with_the_crash_counted(
-    database: Database, publisher: Publisher, events: Any
+    database: Database, announcer: Announcer, events: Any
 ) -> None:
     [event_id] = events.lost()
 
-    assert recover(database, publisher, limit=10) == 1
+    assert recover(database, announcer, limit=10) == 1
 
     row = events.row(event_id)
     assert (row.state, row.version, row.attempt, row.crashes) == ("queued", 3, 1, 1)
@@ -25,20 +25,20 @@ def test_a_lost_event_is_queued_again_with_the_crash_counted(
     assert 0 < row.dispatch_in <= 1, "its doorbell is due within a second, so that recovery ends within lease + 5 s"
 
 
-def test_a_lease_that_has_not_expired_is_left_alone(database: Database, publisher: Publisher, events: Any) -> None:
+def test_a_lease_that_has_not_expired_is_left_alone(database: Database, announcer: Announcer, events: Any) -> None:
     [event_id] = events.record()
     lease = events.claim(event_id)
 
-    assert recover(database, publisher, limit=10) == 0
+    assert recover(database, announcer, limit=10) == 0
 
     assert events.row(event_id).lease_token == lease.token
 
 
-def test_a_recovered_event_ignores_its_late_worker(database: Database, publisher: Publisher, events: Any) -> None:
+def test_a_recovered_event_ignores_its_late_worker(database: Database, announcer: Announcer, events: Any) -> None:
     [event_id] = events.record()
     lease = events.claim(event_id)
     events.expire(event_id)
-    recover(database, publisher, limit=10)
+    recover(database, announcer, limit=10)
 
     with database.transaction() as session:
         late = lifecycle.apply(session, [settle(event_id, lease.token, Completion("h", None, 1))])
@@ -48,38 +48,38 @@ def test_a_recovered_event_ignores_its_late_worker(database: Database, publisher
 
 
 def test_an_event_that_lost_three_workers_is_a_dead_letter(
-    database: Database, publisher: Publisher, events: Any
+    database: Database, announcer: Announcer, events: Any
 ) -> None:
     [event_id] = events.record()
     for _ in range(3):
         events.make_due(event_id)
         events.claim(event_id)
         events.expire(event_id)
-        recover(database, publisher, limit=10)
+        recover(database, announcer, limit=10)
 
     row = events.row(event_id)
     assert (row.state, row.crashes) == ("dead", 3)
     assert row.last_error["type"] == "crash_loop"
 
 
-def test_each_crash_doubles_the_wait(database: Database, publisher: Publisher, events: Any) -> None:
+def test_each_crash_doubles_the_wait(database: Database, announcer: Announcer, events: Any) -> None:
     [event_id] = events.lost()
-    recover(database, publisher, limit=10)
+    recover(database, announcer, limit=10)
     events.make_due(event_id)
     events.claim(event_id)
     events.expire(event_id)
 
-    recover(database, publisher, limit=10)
+    recover(database, announcer, limit=10)
 
     assert 1 < events.row(event_id).dispatch_in <= 2
 
 
 def test_recovery_is_told_live_and_taken_off_the_outbox(
-    database: Database, publisher: Publisher, events: Any, in_redis: Any
+    database: Database, announcer: Announcer, events: Any, in_redis: Any
 ) -> None:
     [event_id] = events.lost()
 
-    recover(database, publisher, limit=10)
+    recover(database, announcer, limit=10)
 
     [update] = in_redis.published(event_id)
     assert (update["state"], update["version"], update["detail"]) == ("queued", 3, {"reason": "recovered"})
@@ -87,18 +87,18 @@ def test_recovery_is_told_live_and_taken_off_the_outbox(
 
 
 def test_without_redis_events_are_recovered_and_their_updates_wait(
-    database: Database, make_publisher: Callable[[str], Publisher], closed_url: str, events: Any
+    database: Database, make_announcer: Callable[[str], Announcer], closed_url: str, events: Any
 ) -> None:
     [event_id] = events.lost()
 
-    assert recover(database, make_publisher(closed_url), limit=10) == 1
+    assert recover(database, make_announcer(closed_url), limit=10) == 1
 
     assert events.row(event_id).state == "queued"
     assert events.unpublished(event_id) == [1, 2, 3]
 
 
 def test_a_worker_that_is_settling_is_alive_however_old_its_lease(
-    database: Database, publisher: Publisher, events: Any
+    database: Database, announcer: Announcer, events: Any
 ) -> None:
     [event_id] = events.record()
     lease = events.claim(event_id)
@@ -106,7 +106,7 @@ def test_a_worker_that_is_settling_is_alive_however_old_its_lease(
     with database.transaction() as session:
         lifecycle.hold(session, lease)
 
-        recovered = recover(database, publisher, limit=10)
+        recovered = recover(database, announcer, limit=10)
         settled = lifecycle.apply(session, [settle(event_id, lease.token, Completion("h", None, 1))])
 
     assert recovered == 0
@@ -114,24 +114,24 @@ def test_a_worker_that_is_settling_is_alive_however_old_its_lease(
 
 
 def test_the_oldest_leases_come_first_and_no_more_than_asked_for(
-    database: Database, publisher: Publisher, events: Any
+    database: Database, announcer: Announcer, events: Any
 ) -> None:
     event_ids = events.lost(3)
     events.execute(
         "UPDATE processing_state SET lease_expires_at = now() - interval '1 h' WHERE event_id = :id", event_ids[2]
     )
 
-    assert recover(database, publisher, limit=1) == 1
+    assert recover(database, announcer, limit=1) == 1
 
     assert [events.row(event_id).state for event_id in event_ids] == ["processing", "processing", "queued"]
 
 
-def test_a_row_locked_by_another_sweep_is_skipped(database: Database, publisher: Publisher, events: Any) -> None:
+def test_a_row_locked_by_another_sweep_is_skipped(database: Database, announcer: Announcer, events: Any) -> None:
     [locked, free] = events.lost(2)
     with database.transaction() as session:
         session.execute(text("SELECT 1 FROM processing_state WHERE event_id = :id FOR UPDATE"), {"id": locked})
 
-        assert recover(database, publisher, limit=10) == 1
+        assert recover(database, announcer, limit=10) == 1
 
     assert events.row(free).state == "queued"
     assert events.row(locked).state == "processing"

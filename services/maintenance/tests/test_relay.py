@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from redis.exceptions import RedisError
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.maintenance.relay import relay
 from holdfast.messaging.live import Publisher
 from holdfast.storage.database import Database
@@ -64,7 +64,7 @@ def test_while_redis_is_down_updates_stay_in_the_outbox(
     [event_id] = events.record()
     events.age_updates(event_id)
 
-    with pytest.raises(RedisError):
+    with pytest.raises(LiveWindowUnavailable):
         relay(database, make_publisher(closed_url), older_than_seconds=5, limit=10)
 
     assert events.unpublished(event_id) == [1]

@@ -13,8 +13,7 @@ from sqlalchemy import text
 from holdfast.domain.state import State
 from holdfast.local.fixtures import Eventually
 from holdfast.maintenance.replay import replay
-from holdfast.messaging.broker import DoorbellBroker, redis_broker
-from holdfast.messaging.live import Publisher
+from holdfast.messaging.announce import Announcer
 from holdfast.storage import replays
 from holdfast.storage.database import Database
 from holdfast.storage.replays import Replay
@@ -33,8 +32,8 @@ def has_replayed(database: Database, begun: Replay, count: int) -> bool:
     return find(database, begun).replayed >= count
 
 
-def work(database: Database, publisher: Publisher, broker: DoorbellBroker, *, limit: int = 500) -> int:
-    return replay(database, publisher, broker, limit=limit, burst_seconds=2, grace_seconds=5)
+def work(database: Database, announcer: Announcer, *, limit: int = 500) -> int:
+    return replay(database, announcer, limit=limit, burst_seconds=2, grace_seconds=5)
 
 
 def be_late(database: Database) -> None:
@@ -53,13 +52,13 @@ def rounds(database: Database) -> Counter[int]:
 
 
 def test_replayed_events_are_told_and_rung_for(
-    database: Database, publisher: Publisher, broker: DoorbellBroker, events: Any, in_redis: Any
+    database: Database, announcer: Announcer, events: Any, in_redis: Any
 ) -> None:
     event_ids = events.finished(3)
     begun = events.begin_replay()
     be_late(database)
 
-    assert work(database, publisher, broker) == 3
+    assert work(database, announcer) == 3
 
     assert sorted(in_redis.doorbells()) == sorted((event_id, 4) for event_id in event_ids)
     assert in_redis.published(event_ids[0])[-1]["detail"] == {"reason": "replayed"}
@@ -68,13 +67,13 @@ def test_replayed_events_are_told_and_rung_for(
 
 
 def test_copies_of_processed_events_are_told_and_rung_for(
-    database: Database, publisher: Publisher, broker: DoorbellBroker, events: Any, in_redis: Any
+    database: Database, announcer: Announcer, events: Any, in_redis: Any
 ) -> None:
     originals = events.finished(2, is_dead=False)
     events.begin_replay(State.PROCESSED)
     be_late(database)
 
-    assert work(database, publisher, broker) == 2
+    assert work(database, announcer) == 2
 
     rung = in_redis.doorbells()
     assert len(rung) == 2
@@ -83,29 +82,26 @@ def test_copies_of_processed_events_are_told_and_rung_for(
 
 
 def test_without_redis_the_replay_goes_on_and_the_rest_is_left_to_the_sweeps(
-    database: Database, make_publisher: Callable[[str], Publisher], closed_url: str, events: Any
+    database: Database, make_announcer: Callable[[str], Announcer], closed_url: str, events: Any
 ) -> None:
     event_ids = events.finished(3)
     events.begin_replay()
     be_late(database)
-    down = redis_broker(closed_url, timeout_seconds=1, is_consumer=False)
 
-    assert work(database, make_publisher(closed_url), down) == 3
+    assert work(database, make_announcer(closed_url)) == 3
 
     assert [events.row(each).state for each in event_ids] == ["queued"] * 3
     assert events.row(event_ids[0]).dispatch_in <= 0
     assert 4 in events.unpublished(event_ids[0])
 
 
-def test_every_replay_that_is_due_has_its_turn(
-    database: Database, publisher: Publisher, broker: DoorbellBroker, events: Any
-) -> None:
+def test_every_replay_that_is_due_has_its_turn(database: Database, announcer: Announcer, events: Any) -> None:
     events.finished()
     events.finished(is_dead=False)
     events.begin_replay()
     events.begin_replay(State.PROCESSED)
 
-    done = [work(database, publisher, broker) for _ in range(2)]
+    done = [work(database, announcer) for _ in range(2)]
 
     assert done == [2, 0]
 
@@ -132,13 +128,11 @@ def test_a_replay_survives_the_death_of_its_workers(
 
 
 @pytest.mark.parametrize("limit", [1, 7])
-def test_a_full_batch_is_followed_by_another(
-    database: Database, publisher: Publisher, broker: DoorbellBroker, events: Any, limit: int
-) -> None:
+def test_a_full_batch_is_followed_by_another(database: Database, announcer: Announcer, events: Any, limit: int) -> None:
     events.finished(10)
     events.begin_replay()
     be_late(database)
 
-    done = [work(database, publisher, broker, limit=limit) for _ in range(3)]
+    done = [work(database, announcer, limit=limit) for _ in range(3)]
 
     assert done == ([1, 1, 1] if limit == 1 else [7, 3, 0])

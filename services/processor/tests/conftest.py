@@ -17,23 +17,21 @@ import pytest
 import redis
 from sqlalchemy import Row, text
 
-from holdfast.domain.event import Lease, NewEvent, canonical_json
+from holdfast.domain.event import Doorbell, Lease, NewEvent, canonical_json
 from holdfast.domain.update import Update
 from holdfast.local.fixtures import Eventually
 from holdfast.local.process import log_lines
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.local.services import environment
-from holdfast.messaging.broker import redis_broker, redis_client
-from holdfast.messaging.doorbell import ring
-from holdfast.messaging.live import Publisher, topic_keys
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.brokers import open_bell
+from holdfast.messaging.live import Publisher, open_publisher, topic_keys
 from holdfast.processor import Handlers
 from holdfast.processor.attempt.execute import Executor
-from holdfast.runtime.background import Batcher
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
-from holdfast.storage.updates import UpdateKey
 
 HERE = Path(__file__).parent
 
@@ -62,7 +60,7 @@ class Events:
                 id=uuid7(), tenant=TENANT, source="/test", ce_id=uuid4().hex, type=type_, data_json=canonical_json(data)
             )
             for _ in range(count)
-        ]  # fmt: skip
+        ]
         with self.database.transaction() as session:
             record(session, new, grace_seconds=3600)
         self.run("UPDATE processing_state SET available_at = now() - interval '1 h' WHERE state = 'queued'")
@@ -161,9 +159,9 @@ class Redis:
         return [(update["state"], update["version"], update["step"]) for update in self.published(event_id)]
 
     def ring(self, *doorbells: tuple[UUID, int]) -> None:
-        broker = redis_broker(self.url, timeout_seconds=2, is_consumer=False)
-        ring(broker, doorbells)
-        broker.client.close()
+        bell = open_bell(self.url, timeout_seconds=2, is_consumer=False)
+        bell.ring([Doorbell(*doorbell) for doorbell in doorbells])
+        bell.close()
 
 
 class Worker:
@@ -274,14 +272,14 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Execut
                 )
                 for is_durable in (False, True)
             )  # fmt: skip
-            client = redis_client(redis_url, timeout_seconds=1)
-            for each in (claims, effects, client):
+            window = publisher or open_publisher(redis_url, timeout_seconds=1, window_seconds=60, window_updates=1000)
+            bell = open_bell(redis_url, timeout_seconds=1, is_consumer=False)
+            for each in (claims, effects, window, bell):
                 opened.callback(each.close)
-            unused: Batcher[UpdateKey] = Batcher("unused", lambda _: None)
             return Executor(
                 handlers, claims=claims, effects=effects,
-                publisher=publisher or Publisher(client, window_seconds=60, window_updates=1000),
-                published=unused, owner="test", lease_seconds=lease_seconds, draw=lambda: 0.5, **options,
+                announcer=Announcer(window, bell, note_published=lambda _: None), owner="test",
+                lease_seconds=lease_seconds, draw=lambda: 0.5, **options,
             )  # fmt: skip
 
         yield make

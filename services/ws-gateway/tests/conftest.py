@@ -26,6 +26,7 @@ from tests.contract.asyncapi import AsyncApi
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.revocation import Revocation, RevocationKind
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
@@ -287,7 +288,7 @@ def tend_revocations() -> Iterator[Callable[[str], None]]:
             copy = RevocationCopy(client)
 
             def look() -> None:
-                with contextlib.suppress(redis.RedisError):
+                with contextlib.suppress(LiveWindowUnavailable):
                     copy.bring_up_to(0, lambda _: [])
 
             look()

@@ -19,10 +19,11 @@ def get(url: str) -> tuple[int, Message, bytes]:
         return answer.status, answer.headers, answer.read()
 
 
-def test_the_page_s_client_is_the_published_one() -> None:
-    served = (files("holdfast.gateway") / "demo_page" / "holdfast-live.js").read_bytes()
+@pytest.mark.parametrize("name", ["holdfast-live.js", "follow.js", "event-stream.js"])
+def test_the_page_s_client_is_the_published_one(name: str) -> None:
+    served = (files("holdfast.gateway") / "demo_page" / name).read_bytes()
 
-    assert served == CLIENT.read_bytes(), "copy libs/client-js/holdfast-live.js into demo_page"
+    assert served == CLIENT.with_name(name).read_bytes(), f"copy libs/client-js/{name} into demo_page"
 
 
 def test_nothing_is_served_unless_it_is_asked_for(serve: Callable[..., Any]) -> None:

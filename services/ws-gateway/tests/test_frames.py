@@ -27,6 +27,8 @@ def test_l25_every_kind_of_frame_occurs_and_every_captured_one_is_valid(
     client.take("update")
     client.take("ping")
     client.send(type="pong")
+    client.send(type="ping")
+    client.take("pong")
     own_valkey.kill()
     client.take("status")
     own_valkey.start()

@@ -112,6 +112,14 @@ def test_an_impossible_topic_is_an_error_and_not_the_end(gateway: Any, join: Any
     assert client.take("subscribed")["topic"] == tenant.topic
 
 
+def test_a_client_may_ask_whether_the_connection_is_still_good(gateway: Any, join: Any, tenant: Any) -> None:
+    client = join(gateway, tenant.token())
+
+    client.send(type="ping")
+
+    assert client.take("pong") == {"type": "pong"}
+
+
 def test_an_unsubscribed_topic_is_silent(gateway: Any, join: Any, tenant: Any) -> None:
     client = join(gateway, tenant.token(), "audience:a", "audience:b")
     client.take("subscribed")

@@ -90,6 +90,50 @@ def test_l14_a_narrower_token_on_resume_neither_replays_nor_delivers_what_it_los
     eventually(lambda: kept_topics(tenant, client.session) == ["audience:b"], message="the topic is gone for good")
 
 
+def test_a_late_hello_of_an_abandoned_connection_leaves_the_newer_one_alone(
+    gateway: Any, join: Any, open_live: Any, tenant: Any
+) -> None:
+    abandoned = open_live(gateway)
+    first = join(gateway, tenant.token(), "audience:a", attempt=1)
+    newer = join(gateway, tenant.token(), session=first.session, attempt=3)
+    newer.take("subscribed")
+
+    abandoned.send(type="hello", v=1, token=tenant.token(), session=first.session, attempt=2)
+
+    assert abandoned.frames_until_close() == []
+    assert abandoned.connection.close_code == 4503
+    tenant.publish(1, audience="a")
+    assert versions(newer.take_updates(1)) == [1], "it lives on"
+
+
+def test_a_late_hello_is_known_after_the_sessions_were_lost_too(
+    gateway: Any, join: Any, open_live: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    client = join(gateway, tenant.token(), "audience:a", attempt=7)
+    client.take("subscribed")
+    tenant.redis.delete(f"live:session:{client.session}")
+    client.send(type="subscribe", id=1, topics=[{"topic": "audience:b"}])
+    eventually(lambda: kept(tenant, client.session).get("attempt") == "7", message="written again")
+
+    late = open_live(gateway)
+    late.send(type="hello", v=1, token=tenant.token(), session=client.session, attempt=6)
+
+    assert late.frames_until_close() == []
+    assert late.connection.close_code == 4503
+
+
+@pytest.mark.parametrize("attempt", [None, 5, 6])
+def test_a_newer_hello_or_one_that_does_not_count_takes_the_session(
+    gateway: Any, join: Any, tenant: Any, attempt: int | None
+) -> None:
+    first = join(gateway, tenant.token(), "audience:a", attempt=5)
+
+    again = join(gateway, tenant.token(), session=first.session, **({} if attempt is None else {"attempt": attempt}))
+
+    assert again.session == first.session
+    assert again.take("subscribed")["topic"] == "audience:a"
+
+
 @pytest.mark.parametrize("stranger", ["another subject", "another tenant"])
 def test_l15_somebody_elses_session_is_refused_without_data(
     gateway: Any, join: Any, open_live: Any, tenant: Any, other_tenant: Any, stranger: str

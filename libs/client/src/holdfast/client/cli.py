@@ -63,7 +63,7 @@ def send(
     holdfast send --type com.acme.order.placed --data @order.json --source /shop --id order-1
 
     holdfast send --file events.jsonl
-    """  # fmt: skip
+    """
     attributes = {"type": type_, "source": source, "subject": subject, "audience": audience, "id": id_}
     one: dict[str, Any] = {name: value for name, value in attributes.items() if value is not None}
     if (file is None) == (type_ is None):

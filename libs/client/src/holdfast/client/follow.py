@@ -1,25 +1,26 @@
 """Snapshot, then stream: what there is, and then every change of it, without a hole between the two."""
 
 import asyncio
+import inspect
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
 from typing import Any
 
-from holdfast.client.errors import ApiProblem, Unreachable
+from holdfast.client.callbacks import call, is_final
 from holdfast.client.frames import Frame, Gap, Subscribed, UpdateReceived
-from holdfast.client.live import spelled, watch
+from holdfast.client.live import TokenSource, spelled, watch
 from holdfast.client.retry import backoff_seconds
 from holdfast.client.versions import Versions, id_of, told_by
 
 __all__ = ["follow"]
 
 Event = Mapping[str, Any]
-Fetch = Callable[[], Iterable[Event]]
+Fetch = Callable[[], Iterable[Event] | Awaitable[Iterable[Event]]]
 
 
 async def follow(
-    live_url: str, token: str | Callable[[], str], *, topics: Iterable[str], fetch: Fetch
+    live_url: str, token: TokenSource, *, topics: Iterable[str], fetch: Fetch
 ) -> AsyncGenerator[Event, None]:
     """The events of some topics as they are now, and from then on each time that one moves, until the caller stops.
 
@@ -32,7 +33,9 @@ async def follow(
         token: as for ``watch``.
         topics: as for ``watch``.
         fetch: reads the current events of the topics, such as ``lambda: client.events(audience="user-42", limit=100)``;
-            called in a thread. Its items are told as they are: each has ``event_id`` (or ``id``) and ``version``.
+            a plain function is called in a thread, an ``async`` one in the event loop. When it raises it is called again
+            after a pause, unless the API refused it for good. Its items are passed on as they are: each has ``event_id`` (or
+            ``id``) and ``version``.
 
     Raises:
         ClientError: as ``watch``; or ``fetch`` was refused for good.
@@ -108,15 +111,24 @@ class _Following:
         while True:
             await asyncio.sleep(delay_seconds)
             try:
-                return await asyncio.to_thread(lambda: list(self._fetch()))
-            except (ApiProblem, Unreachable) as exc:
-                if isinstance(exc, ApiProblem) and not exc.is_temporary:
+                return await call(self._read)
+            except Exception as exc:
+                if is_final(exc):
                     raise
                 failures += 1
                 delay_seconds = backoff_seconds(failures, random.random())  # noqa: S311 (jitter)
 
+    def _read(self) -> list[Event] | Awaitable[list[Event]]:
+        """A plain function's items are read where it runs: an iterator asks for its pages one by one, and blocks."""
+        found = self._fetch()
+        return _listed(found) if inspect.isawaitable(found) else list(found)
+
     def _news(self, events: Iterable[Event]) -> list[Event]:
         return [event for event in events if self._versions.is_news(event)]
+
+
+async def _listed(coming: Awaitable[Iterable[Event]]) -> list[Event]:
+    return list(await coming)
 
 
 def _keep(kept: dict[str, Event], event: Event) -> None:

@@ -62,7 +62,7 @@ class Link:
         try:
             socket = await connect(
                 live_url, max_size=MAX_FRAME_BYTES, compression=None, ping_interval=None, close_timeout=2, proxy=None
-            )  # fmt: skip
+            )
             for frame in opening:
                 await socket.send(frame)
         except (ssl.SSLCertVerificationError, InvalidURI) as exc:

@@ -4,17 +4,21 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from uuid import UUID
 
-from holdfast.client.errors import ApiProblem, LiveClosed, Unreachable
+from holdfast.client.callbacks import call, is_final
+from holdfast.client.errors import LiveClosed
 from holdfast.client.frames import Frame, Gap, Status, Subscribed, UpdateReceived
 from holdfast.client.link import Link, Lost
 from holdfast.client.retry import backoff_seconds
 from holdfast.client.versions import Versions
 
-__all__ = ["Gap", "Status", "Subscribed", "UpdateReceived", "spelled", "watch"]
+__all__ = ["Gap", "Status", "Subscribed", "TokenSource", "UpdateReceived", "spelled", "watch"]
+
+TokenSource = str | Callable[[], str | Awaitable[str]]
+"""A live token, or a function, plain or ``async``, that gets a new one of the same subject."""
 
 HEALTHY_SECONDS = 5.0
 """A connection that lasted this long was a good one: after it the pauses between attempts start small again."""
@@ -31,7 +35,7 @@ PROTOCOL, FORBIDDEN = 4500, 4502
 
 async def watch(
     live_url: str,
-    token: str | Callable[[], str],
+    token: TokenSource,
     *,
     topics: Iterable[str],
     positions: Mapping[str, str] | None = None,
@@ -43,8 +47,9 @@ async def watch(
 
     Args:
         live_url: ``ws://…/v1/live``.
-        token: a live token, or a function that gets a new one, of the same subject; it is called in a thread before each
-            connection, so with a function the watch outlives a token.
+        token: a live token, or a function that gets a new one, of the same subject. It is called before each connection (a
+            plain one in a thread), so with a function the watch outlives a token. When it raises it is called again after a
+            pause, unless the API refused it for good.
         topics: names such as ``audience:user-42``.
         positions: where to resume topics, as kept from an earlier watch.
 
@@ -83,17 +88,15 @@ def spelled(topic: str) -> str:
         return topic  # the gateway says what is wrong with it
 
 
-async def _token(token: str | Callable[[], str]) -> str:
+async def _token(token: TokenSource) -> str:
     if isinstance(token, str):
         return token
     try:
-        return await asyncio.to_thread(token)
-    except Unreachable as exc:
-        raise Lost(str(exc)) from exc
-    except ApiProblem as exc:
-        if exc.is_temporary:
-            raise Lost(str(exc)) from exc
-        raise
+        return await call(token)
+    except Exception as exc:
+        if is_final(exc):
+            raise
+        raise Lost(f"no token: {exc or type(exc).__name__}") from exc
 
 
 def _compact(frame: dict[str, Any]) -> str:
@@ -108,12 +111,21 @@ class _Watch:
         self._positions = positions
         self._versions = Versions()
         self._session = ""
+        self._attempts = 0
 
     def hello(self, token: str) -> str:
         """The first frame of a connection: what to watch, and from where."""
         topics, *others = self._split(token)
         positions = {topic: self._positions[topic] for topic in topics if topic in self._positions}
-        hello = {"type": "hello", "v": 1, "token": token, "topics": topics, "positions": positions}
+        self._attempts += 1
+        hello = {
+            "type": "hello",
+            "v": 1,
+            "token": token,
+            "attempt": self._attempts,
+            "topics": topics,
+            "positions": positions,
+        }
         # The session makes the gateway close an older connection that it still takes for alive. It would bring all topics
         # back, and those whose positions do not fit into this frame without what they missed.
         return _compact(hello | ({"session": self._session} if self._session and not others else {}))

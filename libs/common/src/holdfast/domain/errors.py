@@ -9,6 +9,8 @@
     ├── InvalidTopic            a text that is not ``event:<uuid>``, ``audience:<value>`` or ``tenant:<id>``
     ├── DatabaseUnavailable     PostgreSQL did not answer; nothing was decided, try again
     ├── StatementTooSlow        PostgreSQL cancelled a statement at its time limit; nothing was decided
+    ├── BrokerUnavailable       the broker did not take or hand out doorbells; events are found by other means
+    ├── LiveWindowUnavailable   Redis did not take or hand out updates; PostgreSQL has them all
     ├── SchemaOutdated          the database lacks a migration that this release needs
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
     └── AlreadyProcessed        the processed-event log has the event; effects must be rolled back
@@ -24,6 +26,8 @@ __all__ = [
     "InvalidTopic",
     "DatabaseUnavailable",
     "StatementTooSlow",
+    "BrokerUnavailable",
+    "LiveWindowUnavailable",
     "SchemaOutdated",
     "LeaseLost",
     "AlreadyProcessed",
@@ -56,6 +60,17 @@ class DatabaseUnavailable(HoldfastError):
 
 class StatementTooSlow(HoldfastError):
     """A statement reached its time limit and was cancelled; the transaction is rolled back. The server itself is there."""
+
+
+class BrokerUnavailable(HoldfastError):
+    """The broker did not take or hand out doorbells. Events are found again by polling and redispatch."""
+
+
+class LiveWindowUnavailable(HoldfastError):
+    """Redis did not answer, or did not take an update or answer a reading of the live window.
+
+    PostgreSQL has it all; try again later.
+    """
 
 
 class SchemaOutdated(HoldfastError):

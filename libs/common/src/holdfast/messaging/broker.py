@@ -25,11 +25,11 @@ from dramatiq.broker import Consumer, MessageProxy
 from dramatiq.brokers.redis import RedisBroker
 from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
-from redis.retry import Retry
 
-__all__ = ["DoorbellBroker", "redis_broker", "redis_client"]
+from holdfast.messaging.connect import redis_client
+
+__all__ = ["DoorbellBroker", "redis_broker"]
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After which other workers may take over the messages of a dead one. Doorbells are hints: the exact time matters little."""
@@ -42,21 +42,6 @@ RING_LIMIT = 500
 
 _RING = files(__package__).joinpath("ring.lua").read_text()
 _EXCHANGE = files(__package__).joinpath("exchange.lua").read_text()
-
-
-def redis_client(url: str, *, timeout_seconds: float) -> "redis.Redis":
-    """A client that answers or fails within ``timeout_seconds`` a call.
-
-    redis-py's defaults retry for seconds (4.4 s measured against a closed port), which is no use to a request that has to be
-    answered now and has another way to be found again.
-    """
-    return redis.Redis.from_url(
-        url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        socket_keepalive=True,
-        retry=Retry(NoBackoff(), 0),
-    )
 
 
 def redis_broker(
@@ -125,11 +110,28 @@ class DoorbellBroker(RedisBroker):
         return copies
 
     def _enqueue(self, queue_name: str, messages: Sequence[Message[Any]]) -> None:
-        keys = self.key(queue_name), self.key(f"{queue_name}.msgs"), self.key(f"{queue_name}.bell")
         arguments: list[Any] = [MAX_BELLS]
         for message in messages:
             arguments += [message.options["redis_message_id"], message.encode()]
-        self._ring(keys=keys, args=arguments)
+        self._ring(keys=self._keys(queue_name), args=arguments)
+
+    def rehearse(self) -> None:
+        """Ring a bell that nobody hears, with the script that rings all others, and take it away again.
+
+        Raises:
+            redis.exceptions.RedisError: Redis does not answer, takes no writes, or does not let this user ring.
+        """
+        queue = f"rehearsal.{self.broker_id}"
+        queue_key, bodies_key, bell_key = self._keys(queue)
+        with self.client.pipeline(transaction=False) as pipeline:
+            self._ring(keys=[queue_key, bodies_key, bell_key], args=[1, "rehearsal", ""], client=pipeline)
+            pipeline.lpop(queue_key)
+            pipeline.hdel(bodies_key, "rehearsal")
+            pipeline.lpop(bell_key)
+            pipeline.execute()
+
+    def _keys(self, queue_name: str) -> tuple[str, str, str]:
+        return self.key(queue_name), self.key(f"{queue_name}.msgs"), self.key(f"{queue_name}.bell")
 
     def key(self, name: str) -> str:
         """A name in this broker's part of Redis."""

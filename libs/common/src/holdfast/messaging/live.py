@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import redis
 from redis.exceptions import NoScriptError
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.update import Update
+from holdfast.messaging.connect import redis_client, translated
 from holdfast.messaging.contracts import encode_update
 
 __all__ = [
@@ -26,6 +29,7 @@ __all__ = [
     "TopicKeys",
     "TopicReading",
     "parse_message",
+    "open_publisher",
     "parse_reading",
     "revocation_keys",
     "topic_keys",
@@ -37,6 +41,9 @@ READ_SCRIPT = files(__package__).joinpath("read.lua").read_text()
 
 MAX_UPDATE_BYTES = 64 * 1024
 """Of an update's body. A slow client is allowed 1 MiB of frames, so a single one must stay small beside that."""
+
+REHEARSAL_SECONDS = 10
+"""After which nothing is left in Redis of a rehearsed update."""
 
 REVOCATIONS_CHANNEL = b"live:revocations"
 """Told the key of every revocation as it is made, so that gateways look at once."""
@@ -119,21 +126,38 @@ class Publisher:
         """Publish in the given order, in one round trip. Publishing an update again is invisible to clients.
 
         Raises:
-            redis.exceptions.RedisError: some may not have been published; publish all of them again.
+            LiveWindowUnavailable: some may not have been published; publish all of them again.
         """
-        if not updates:
-            return
-        try:
-            self._run(updates)
-        except NoScriptError:
-            # Redis was restarted or flushed its scripts. Asking before every call would cost a round trip each time.
-            self._client.script_load(PUBLISH_SCRIPT)
-            self._run(updates)
+        if updates:
+            self._run([self._call(update) for update in updates])
 
-    def _run(self, updates: Sequence[Update]) -> None:
+    def ping(self) -> None:
+        """Publish to a topic that nobody can subscribe to: a Redis that answers and takes no updates is of no use.
+
+        Raises:
+            LiveWindowUnavailable: an update would not be taken: Redis is away, a read-only replica, or does not let this user
+                do all that publishing does.
+        """
+        topic = topic_keys("", "rehearsal")  # no tenant is called ""
+        keys = [f"live:once:rehearsal:{uuid4()}", topic.meta, topic.stream]
+        self._run([(keys, ["{}", REHEARSAL_SECONDS, 1, topic.channel])])
+
+    def close(self) -> None:
+        """Let go of Redis. May be called again."""
+        self._client.close()
+
+    def _run(self, calls: Sequence[tuple[list[str], list[Any]]]) -> None:
+        with translated(LiveWindowUnavailable):
+            try:
+                self._evaluate(calls)
+            except NoScriptError:
+                # Redis was restarted or flushed its scripts. Asking before every call would cost a round trip each time.
+                self._client.script_load(PUBLISH_SCRIPT)
+                self._evaluate(calls)
+
+    def _evaluate(self, calls: Sequence[tuple[list[str], list[Any]]]) -> None:
         pipeline = self._client.pipeline(transaction=False)
-        for update in updates:
-            keys, arguments = self._call(update)
+        for keys, arguments in calls:
             pipeline.evalsha(self._digest, len(keys), *keys, *arguments)
         pipeline.execute()
 
@@ -142,3 +166,9 @@ class Publisher:
         keys = [f"live:once:{update.event_id}:{update.version}:{update.step}"]
         keys += [name for topic in topics for name in (topic.meta, topic.stream)]
         return keys, [_bounded_body(update), *self._window, *(topic.channel for topic in topics)]
+
+
+def open_publisher(url: str, *, timeout_seconds: float, window_seconds: int, window_updates: int) -> Publisher:
+    """A publisher with a connection of its own, whose calls take ``timeout_seconds`` at most. Does not connect yet."""
+    client = redis_client(url, timeout_seconds=timeout_seconds)
+    return Publisher(client, window_seconds=window_seconds, window_updates=window_updates)

@@ -11,12 +11,13 @@ from importlib.resources import files
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.revocation import KEPT_SECONDS, Revocation, RevocationKind
+from holdfast.messaging.connect import redis_client, translated
 from holdfast.messaging.live import REVOCATIONS_CHANNEL, revocation_keys
 
-__all__ = ["COPIED", "EVERYTHING", "REVOCATIONS_KEY", "RevocationCopy"]
+__all__ = ["COPIED", "EVERYTHING", "REVOCATIONS_KEY", "RevocationCopy", "open_revocation_copy"]
 
 REVOCATIONS_KEY = "live:revocations"
 
@@ -47,7 +48,7 @@ class RevocationCopy:
         """Tell gateways of one that was just recorded; ``False``: Redis did not take it, and the next filling brings it."""
         try:
             self._write([revocation], is_told=True)
-        except RedisError:
+        except LiveWindowUnavailable:
             return False
         return True
 
@@ -59,9 +60,10 @@ class RevocationCopy:
             after: the next revocations after a ``seq``, in its order; empty at the end.
 
         Raises:
-            redis.exceptions.RedisError: the copy is as incomplete as before.
+            LiveWindowUnavailable: the copy is as incomplete as before.
         """
-        copied: Any = self._client.hget(REVOCATIONS_KEY, COPIED)
+        with translated(LiveWindowUnavailable):
+            copied: Any = self._client.hget(REVOCATIONS_KEY, COPIED)
         start = -1 if copied is None else int(copied)
         if start == newest:
             return 0
@@ -73,27 +75,40 @@ class RevocationCopy:
         """Take revocations out whose tokens have expired by themselves.
 
         Raises:
-            redis.exceptions.RedisError: some may be left.
+            LiveWindowUnavailable: some may be left.
         """
         if revocations:
-            self._client.hdel(REVOCATIONS_KEY, *map(_name, revocations))
+            with translated(LiveWindowUnavailable):
+                self._client.hdel(REVOCATIONS_KEY, *map(_name, revocations))
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._client.close()
 
     def _fill(self, start: int, newest: int, after: Callable[[int], Sequence[Revocation]], *, is_whole: bool) -> int:
         mark, count = secrets.token_hex(8), 0
-        self._client.hset(REVOCATIONS_KEY, _FILLING, mark)
+        with translated(LiveWindowUnavailable):
+            self._client.hset(REVOCATIONS_KEY, _FILLING, mark)
         while batch := after(start):
             # Those missing from a copy that is otherwise complete are news to open connections.
             self._write(batch, is_told=not is_whole)
             start, count = batch[-1].seq, count + len(batch)
-        is_complete = self._complete(keys=[REVOCATIONS_KEY], args=[mark, max(start, newest)])
-        if is_complete and is_whole:
-            self._client.publish(REVOCATIONS_CHANNEL, EVERYTHING)
+        with translated(LiveWindowUnavailable):
+            is_complete = self._complete(keys=[REVOCATIONS_KEY], args=[mark, max(start, newest)])
+            if is_complete and is_whole:
+                self._client.publish(REVOCATIONS_CHANNEL, EVERYTHING)
         return count
 
     def _write(self, revocations: Sequence[Revocation], *, is_told: bool) -> None:
         pairs = [part for each in revocations for part in (_name(each), each.second)]
         channel = REVOCATIONS_CHANNEL if is_told else b""
-        self._revoke(keys=[REVOCATIONS_KEY], args=[channel, KEPT_SECONDS, *pairs])
+        with translated(LiveWindowUnavailable):
+            self._revoke(keys=[REVOCATIONS_KEY], args=[channel, KEPT_SECONDS, *pairs])
+
+
+def open_revocation_copy(url: str, *, timeout_seconds: float) -> RevocationCopy:
+    """The copy in the Redis at this address; a call takes ``timeout_seconds`` at most."""
+    return RevocationCopy(redis_client(url, timeout_seconds=timeout_seconds))
 
 
 def _name(revocation: Revocation) -> str:

@@ -3,7 +3,7 @@
 import queue
 import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from holdfast.runtime import logging
@@ -79,8 +79,13 @@ class Batcher(Generic[Item]):
 
     def add(self, item: Item) -> None:
         """Take an item, without waiting."""
+        self.add_all([item])
+
+    def add_all(self, items: Iterable[Item]) -> None:
+        """Take items, without waiting."""
         try:
-            self._items.put_nowait(item)
+            for item in items:
+                self._items.put_nowait(item)
         except queue.Full:
             return
 

@@ -19,6 +19,7 @@ from holdfast.maintenance import VERSION
 from holdfast.maintenance.duties import REDIS_TIMEOUT_SECONDS, Duties
 from holdfast.maintenance.timers import Timers
 from holdfast.messaging.broker import DoorbellBroker, redis_broker
+from holdfast.messaging.redis_bell import RedisBell
 from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.health import serve_health
@@ -56,7 +57,7 @@ class Process(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start."""
-        self.duties = duties = Duties(self.settings, _doorbell_broker(broker))
+        self.duties = duties = Duties(self.settings, RedisBell(_doorbell_broker(broker)))
         every = self.settings.sweep_seconds
         self._timers = timers = Timers(
             {

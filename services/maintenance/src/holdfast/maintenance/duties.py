@@ -2,24 +2,24 @@
 
 from collections.abc import Callable, Mapping
 
-from redis.exceptions import RedisError
-
-from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.domain.errors import BrokerUnavailable, DatabaseUnavailable, LiveWindowUnavailable
 from holdfast.maintenance.gauges import measure
 from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay
 from holdfast.maintenance.replay import replay
 from holdfast.maintenance.revocations import copy_revocations, prune_revocations
-from holdfast.messaging.broker import DoorbellBroker, redis_client
-from holdfast.messaging.live import Publisher
-from holdfast.messaging.revocations import RevocationCopy
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.bell import Bell
+from holdfast.messaging.live import open_publisher
+from holdfast.messaging.revocations import open_revocation_copy
 from holdfast.runtime import logging
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log
 from holdfast.storage.database import Database
 from holdfast.storage.schema import check_revision
+from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["REDIS_TIMEOUT_SECONDS", "Duties"]
 
@@ -40,41 +40,43 @@ class Duties:
     A duty does not raise for an outage: it logs the first turn that meets it, and the next turn tries again.
     """
 
-    def __init__(self, settings: MaintenanceSettings, broker: DoorbellBroker) -> None:
+    def __init__(self, settings: MaintenanceSettings, bell: Bell) -> None:
         self._settings = settings
-        self._broker = broker
+        self._bell = bell
         self._database = Database(
             settings.database_url.get_secret_value(), application_name="holdfast-maintenance", pool_size=5
+        )
+        self._publisher = open_publisher(
+            settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
+            window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
         )  # fmt: skip
-        self._live = redis_client(settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS)
-        self._publisher = Publisher(
-            self._live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
+        self._announcer = Announcer(self._publisher, bell, note_published=self._mark)
+        self._revocations = open_revocation_copy(
+            settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS
         )  # fmt: skip
-        self._revocations = RevocationCopy(self._live)
         self._outages: set[tuple[str, str]] = set()
 
     def recover(self) -> int:
         """See ``maintenance.recover``. Returns how many."""
-        return self._turn("recover", lambda limit: recover(self._database, self._publisher, limit=limit))
+        return self._turn("recover", lambda limit: recover(self._database, self._announcer, limit=limit))
 
     def redispatch(self) -> int:
         """See ``maintenance.redispatch``. Returns how many."""
-        return self._turn("redispatch", lambda limit: redispatch(self._database, self._broker, limit=limit))
+        return self._turn("redispatch", lambda limit: redispatch(self._database, self._bell, limit=limit))
 
     def relay(self) -> int:
         """See ``maintenance.relay``. Returns how many."""
         age = self._settings.relay_after_seconds
         return self._turn(
             "relay", lambda limit: relay(self._database, self._publisher, older_than_seconds=age, limit=limit)
-        )  # fmt: skip
+        )
 
     def replay(self) -> int:
         """See ``maintenance.replay``. Returns how many."""
         # Two turns' worth: one that comes a little late loses nothing of the rate.
         burst = 2 * max(1.0, self._settings.sweep_seconds)
         return self._turn("replay", lambda limit: replay(
-            self._database, self._publisher, self._broker, limit=limit, burst_seconds=burst,
-            grace_seconds=REPLAY_GRACE_SECONDS,
+            self._database, self._announcer, limit=limit, burst_seconds=burst, grace_seconds=REPLAY_GRACE_SECONDS,
         ))  # fmt: skip
 
     def copy_revocations(self) -> int:
@@ -97,14 +99,15 @@ class Duties:
         """What readiness asks. Without Redis recovery goes on, so it is optional."""
         return {
             "database": Check(self._check_schema),
-            "live": Check(self._live.ping, is_optional=True),
-            "broker": Check(self._broker.client.ping, is_optional=True),
+            "live": Check(self._publisher.ping, is_optional=True),
+            "broker": Check(self._bell.ping, is_optional=True),
         }
 
     def close(self) -> None:
         """Let go of the connections."""
         self._database.close()
-        self._live.close()
+        self._publisher.close()
+        self._revocations.close()
 
     def _turn(self, duty: str, run: Callable[[int], int], *, rounds: int = MAX_ROUNDS) -> int:
         """Repeat ``run`` while it finds full batches; returns the sum."""
@@ -117,8 +120,8 @@ class Duties:
                     break
         except DatabaseUnavailable as exc:
             self._say(duty, Log.DATABASE_UNAVAILABLE, str(exc))
-        except RedisError as exc:
-            self._say(duty, Log.REDIS_UNAVAILABLE, type(exc).__name__)
+        except (BrokerUnavailable, LiveWindowUnavailable) as exc:
+            self._say(duty, Log.REDIS_UNAVAILABLE, str(exc))
         else:
             self._outages -= {(duty, Log.DATABASE_UNAVAILABLE), (duty, Log.REDIS_UNAVAILABLE)}
         return total
@@ -128,6 +131,10 @@ class Duties:
         write = log.debug if (duty, event) in self._outages else log.warning
         self._outages.add((duty, event))
         write(event, duty=duty, reason=reason)
+
+    def _mark(self, keys: list[UpdateKey]) -> None:
+        with self._database.transaction() as session:
+            mark_published(session, keys)
 
     def _check_schema(self) -> None:
         with self._database.transaction() as session:

@@ -2,12 +2,10 @@
 
 from collections import Counter
 
-from redis.exceptions import RedisError
-
-from holdfast.messaging.live import Publisher
+from holdfast.messaging.announce import Announcer
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle, updates
+from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 
 __all__ = ["recover"]
@@ -15,7 +13,7 @@ __all__ = ["recover"]
 log = logging.get(__name__)
 
 
-def recover(database: Database, publisher: Publisher, *, limit: int) -> int:
+def recover(database: Database, announcer: Announcer, *, limit: int) -> int:
     """Recover up to ``limit`` events; returns how many.
 
     They are due again after a short wait and redispatch rings for them then; a third lost worker makes a dead letter.
@@ -31,11 +29,5 @@ def recover(database: Database, publisher: Publisher, *, limit: int) -> int:
     for state, count in by_state.items():
         Metrics.recovered.labels(state).inc(count)
     log.warning(Log.RECOVERED, **by_state)
-    try:
-        publisher.publish(recovered)
-    except RedisError:
-        log.warning(Log.NOT_PUBLISHED, count=len(recovered))
-        return len(recovered)
-    with database.transaction() as session:
-        updates.mark_published(session, [(update.event_id, update.version) for update in recovered])
+    announcer.publish(recovered)
     return len(recovered)

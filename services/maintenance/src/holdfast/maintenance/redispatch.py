@@ -1,9 +1,7 @@
 """Ring again for events that are due and seem forgotten."""
 
-from redis.exceptions import RedisError
-
-from holdfast.messaging.broker import DoorbellBroker
-from holdfast.messaging.doorbell import ring
+from holdfast.domain.errors import BrokerUnavailable
+from holdfast.messaging.bell import Bell
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage import lifecycle
@@ -14,25 +12,25 @@ __all__ = ["redispatch"]
 log = logging.get(__name__)
 
 
-def redispatch(database: Database, broker: DoorbellBroker, *, limit: int) -> int:
+def redispatch(database: Database, bell: Bell, *, limit: int) -> int:
     """Ring for up to ``limit`` due events; returns how many.
 
-    Each one is rung for ever more rarely, so that a long backlog does not flood Redis. A bell that Redis did not take must
-    therefore not count: the events would wait for up to half an hour although Redis is back. So a broker that does not
-    answer is noticed before any event is taken, and events whose bells fail all the same are put back.
+    Each one is rung for ever more rarely, so that a long backlog does not flood Redis. A bell that the broker did not
+    take must therefore not count: the events would wait for up to half an hour although the broker is back. So a broker that
+    does not answer is noticed before any event is taken, and events whose bells fail all the same are put back.
 
     Raises:
         DatabaseUnavailable: nothing was rung for, or events could not be put back; those wait for their next turn.
-        redis.exceptions.RedisError: the broker is down.
+        BrokerUnavailable: the broker is down.
     """
-    broker.client.ping()
+    bell.ping()
     with database.transaction() as session:
         doorbells = lifecycle.redispatch_due(session, limit=limit)
     if not doorbells:
         return 0
     try:
-        ring(broker, doorbells)
-    except RedisError:
+        bell.ring(doorbells)
+    except BrokerUnavailable:
         with database.transaction() as session:
             lifecycle.undo_redispatch(session, doorbells)
         raise

@@ -16,7 +16,7 @@ def relay(database: Database, publisher: Publisher, *, older_than_seconds: float
 
     Raises:
         DatabaseUnavailable: the outbox can not be read, or not be marked (then they are published again, invisibly).
-        redis.exceptions.RedisError: Redis is down; they stay in the outbox.
+        LiveWindowUnavailable: Redis is down; they stay in the outbox.
     """
     with database.transaction() as session:
         left = updates.unpublished(session, older_than_seconds=older_than_seconds, limit=limit)

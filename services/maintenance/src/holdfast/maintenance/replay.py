@@ -1,14 +1,10 @@
 """Work off replays by filter, each at the rate that was asked for."""
 
-from redis.exceptions import RedisError
-
-from holdfast.domain.update import Update
-from holdfast.messaging.broker import DoorbellBroker
-from holdfast.messaging.doorbell import ring
-from holdfast.messaging.live import Publisher
+from holdfast.domain.event import Doorbell
+from holdfast.messaging.announce import Announcer
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import replay_batches, updates
+from holdfast.storage import replay_batches
 from holdfast.storage.database import Database
 from holdfast.storage.replay_batches import Batch
 
@@ -22,8 +18,7 @@ MAX_REPLAYS = 20
 
 def replay(
     database: Database,
-    publisher: Publisher,
-    broker: DoorbellBroker,
+    announcer: Announcer,
     *,
     limit: int,
     burst_seconds: float,
@@ -46,32 +41,15 @@ def replay(
                 session, replay_id, limit=limit, burst_seconds=burst_seconds, grace_seconds=grace_seconds
             )
         done += batch.items
-        _tell(batch, database, publisher, broker)
+        _announce(batch, announcer)
     return done
 
 
-def _tell(batch: Batch, database: Database, publisher: Publisher, broker: DoorbellBroker) -> None:
+def _announce(batch: Batch, announcer: Announcer) -> None:
     if not batch.items:
         return
     Metrics.replayed.labels("replayed").inc(len(batch.updates))
     Metrics.replayed.labels("skipped").inc(batch.skipped)
     log.info(Log.REPLAYED, count=len(batch.updates), skipped=batch.skipped)
-    _ring(batch, broker)
-    _publish(list(batch.updates), database, publisher)
-
-
-def _ring(batch: Batch, broker: DoorbellBroker) -> None:
-    try:
-        ring(broker, [(update.event_id, update.version) for update in batch.updates])
-    except RedisError:
-        log.warning(Log.NOT_ENQUEUED, count=len(batch.updates))
-
-
-def _publish(told: list[Update], database: Database, publisher: Publisher) -> None:
-    try:
-        publisher.publish(told)
-    except RedisError:
-        log.warning(Log.NOT_PUBLISHED, count=len(told))
-        return
-    with database.transaction() as session:
-        updates.mark_published(session, [(update.event_id, update.version) for update in told])
+    announcer.ring([Doorbell(update.event_id, update.version) for update in batch.updates])
+    announcer.publish(batch.updates)

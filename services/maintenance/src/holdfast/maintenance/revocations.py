@@ -19,7 +19,7 @@ def copy_revocations(database: Database, copy: RevocationCopy, *, limit: int) ->
 
     Raises:
         DatabaseUnavailable: as the copy was before, or with some more in it.
-        redis.exceptions.RedisError: the same.
+        LiveWindowUnavailable: the same.
     """
 
     def after(seq: int) -> Sequence[Revocation]:
@@ -39,7 +39,7 @@ def prune_revocations(database: Database, copy: RevocationCopy, *, limit: int) -
 
     Raises:
         DatabaseUnavailable: they are still in the table, and the next turn forgets them.
-        redis.exceptions.RedisError: the same.
+        LiveWindowUnavailable: the same.
     """
     with database.transaction() as session:
         expired = revocations.expired_revocations(session, limit=limit)

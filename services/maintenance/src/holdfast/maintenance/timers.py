@@ -22,7 +22,7 @@ class Timers:
         self._repeaters = [
             Repeater(name, self._timed(name, duty), interval_seconds=seconds)
             for name, (duty, seconds) in duties.items()
-        ]  # fmt: skip
+        ]
 
     def start(self) -> None:
         """Begin; each duty has its first turn at once."""

@@ -1,7 +1,7 @@
 """``/demo/``: a page that shows live updates, for development only (``HOLDFAST_GATEWAY_DEMO=true``).
 
-It asks for a live token and shows what the token grants. The files are those of ``demo_page/``; ``holdfast-live.js`` among
-them is the browser client of ``libs/client-js``, and a test holds the two copies together.
+It asks for a live token and shows what the token grants. The files are those of ``demo_page/``; ``holdfast-live.js``,
+``follow.js`` and ``event-stream.js`` are the browser client of ``libs/client-js``, and a test holds the copies together.
 """
 
 from collections.abc import Awaitable, Callable
@@ -20,6 +20,8 @@ _MEDIA_TYPES = {
     "demo.css": "text/css",
     "demo.js": "text/javascript",
     "holdfast-live.js": "text/javascript",
+    "follow.js": "text/javascript",
+    "event-stream.js": "text/javascript",
     "favicon.svg": "image/svg+xml",
 }
 

@@ -6,20 +6,20 @@ from uuid import uuid4
 
 import structlog
 from flask import Flask, Response, g, request
-from redis import Redis
 
 from holdfast.ingest import VERSION
 from holdfast.ingest.http import problems
 from holdfast.ingest.http.auth import Authenticator
 from holdfast.ingest.http.routes import events, health, lists, operate, replays, tokens
-from holdfast.ingest.intake.announce import Announcer
 from holdfast.ingest.intake.backpressure import Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
-from holdfast.messaging.broker import redis_broker, redis_client
-from holdfast.messaging.live import Publisher
-from holdfast.messaging.revocations import RevocationCopy
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.bell import Bell
+from holdfast.messaging.brokers import open_bell
+from holdfast.messaging.live import Publisher, open_publisher
+from holdfast.messaging.revocations import RevocationCopy, open_revocation_copy
 from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check, serve_health
@@ -51,15 +51,18 @@ class Parts:
     authenticator: Authenticator
     published: Batcher[UpdateKey]
     checks: dict[str, Check]
-    redis: tuple[Redis, ...]
+    publisher: Publisher
+    revocations: RevocationCopy
+    bell: Bell
 
     def close(self) -> None:
         """Mark what was published, and let go of the servers."""
         self.copying.stop()
         self.published.stop()
         self.database.close()
-        for client in self.redis:
-            client.close()
+        self.publisher.close()
+        self.revocations.close()
+        self.bell.close()
         log.info(Log.STOPPED)
 
 
@@ -93,14 +96,16 @@ def _parts(settings: IngestSettings) -> Parts:
         settings.database_url.get_secret_value(), application_name="holdfast-ingest",
         pool_size=settings.database_pool_size, connect_timeout_seconds=3, statement_timeout_seconds=10,
     )  # fmt: skip
-    live = redis_client(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
-    broker = redis_broker(settings.broker_url.get_secret_value(), timeout_seconds=timeout, is_consumer=False)
-    publisher = Publisher(
-        live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
+    publisher = open_publisher(
+        settings.redis_url.get_secret_value(), timeout_seconds=timeout, window_seconds=settings.live_window_seconds,
+        window_updates=settings.live_window_updates,
     )  # fmt: skip
+    bell = open_bell(settings.broker_url.get_secret_value(), timeout_seconds=timeout, is_consumer=False)
     published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(database, keys))
-    revoker = Revoker(database, RevocationCopy(live))
-    announcer, grace = Announcer(publisher, broker, published), settings.redispatch_grace_seconds
+    copy = open_revocation_copy(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
+    revoker = Revoker(database, copy)
+    announcer = Announcer(publisher, bell, note_published=published.add_all)
+    grace = settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
         database=database,
@@ -113,10 +118,12 @@ def _parts(settings: IngestSettings) -> Parts:
         published=published,
         checks={
             "database": Check(lambda: _check_schema(database)),
-            "live": Check(live.ping, is_optional=True),
-            "broker": Check(broker.client.ping, is_optional=True),
+            "live": Check(publisher.ping, is_optional=True),
+            "broker": Check(bell.ping, is_optional=True),
         },
-        redis=(live, broker.client),
+        publisher=publisher,
+        revocations=copy,
+        bell=bell,
     )
 
 

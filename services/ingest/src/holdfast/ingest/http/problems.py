@@ -9,6 +9,7 @@ from flask import Flask, Response, g, json, request
 from werkzeug.exceptions import HTTPException
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
+from holdfast.ingest.intake.backpressure import BacklogTooOld
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
@@ -50,6 +51,7 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(DatabaseUnavailable, _unavailable)
     app.register_error_handler(StatementTooSlow, _too_slow)
+    app.register_error_handler(BacklogTooOld, _backlog)
     app.register_error_handler(Exception, _unexpected)
 
 
@@ -96,6 +98,10 @@ def _too_slow(exc: StatementTooSlow) -> Response:
     headers = {"Retry-After": str(random.randint(5, 15))}  # noqa: S311
     detail = "the database did not answer in time; send the request again after Retry-After, a list with more filters"
     return _problem(Problem(503, "database_slow", detail, headers=headers))
+
+
+def _backlog(exc: BacklogTooOld) -> Response:
+    return _problem(Problem(503, "backlog", str(exc), headers={"Retry-After": str(exc.retry_after_seconds)}))
 
 
 def _unexpected(exc: Exception) -> Response:

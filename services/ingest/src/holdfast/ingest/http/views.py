@@ -5,11 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from flask import request, url_for
+from flask import url_for
 
 from holdfast.domain.event import StoredEvent
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.intake.cloudevents import is_traceparent
 from holdfast.storage.events import EventView, TimelineEntry
 from holdfast.storage.listing import Attempt
 
@@ -22,7 +21,6 @@ __all__ = [
     "missing",
     "rfc3339",
     "timeline_view",
-    "traceparent",
 ]
 
 
@@ -54,12 +52,6 @@ def identifier(text: str, what: str = EVENT) -> UUID:
 def missing(what: str = EVENT) -> Problem:
     """404, the same for what never was and for what is another tenant's."""
     return Problem(404, "not_found", f"there is no such {what}")
-
-
-def traceparent() -> str | None:
-    """The trace that the request belongs to. A malformed one is ignored, as W3C trace context has it."""
-    given = request.headers.get("traceparent", "")
-    return given if is_traceparent(given) else None
 
 
 def event_view(view: EventView, *, with_data: bool = False) -> dict[str, Any]:

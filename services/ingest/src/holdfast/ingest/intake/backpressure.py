@@ -10,11 +10,10 @@ import time
 from collections.abc import Callable
 
 from holdfast.domain.errors import DatabaseUnavailable
-from holdfast.ingest.http.problems import Problem
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 
-__all__ = ["Backpressure", "is_shut"]
+__all__ = ["BacklogTooOld", "Backpressure", "is_shut"]
 
 log = logging.get(__name__)
 
@@ -23,6 +22,14 @@ CACHE_SECONDS = 1.0
 
 RETRY_AFTER_SECONDS = (2, 10)
 """Drawn from this range, so that producers which were turned away together do not come back together."""
+
+
+class BacklogTooOld(Exception):
+    """Events are turned away. ``retry_after_seconds``: when to send the same event again."""
+
+    def __init__(self, retry_after_seconds: int) -> None:
+        super().__init__("events wait for too long already; send the same event again after Retry-After")
+        self.retry_after_seconds = retry_after_seconds
 
 
 def is_shut(was_shut: bool, *, age_seconds: float, limit_seconds: float) -> bool:
@@ -55,7 +62,7 @@ class Backpressure:
         """Let the caller pass.
 
         Raises:
-            Problem: 503 ``backlog``, with a jittered ``Retry-After``.
+            BacklogTooOld: with a jittered time to wait.
         """
         if self._limit_seconds and self._has_to_measure():
             try:
@@ -63,10 +70,7 @@ class Backpressure:
             finally:
                 self._measuring.release()
         if self._is_shut:
-            raise Problem(
-                503, "backlog", "events wait for too long already; send the same event again after Retry-After",
-                headers={"Retry-After": str(random.randint(*RETRY_AFTER_SECONDS))},  # noqa: S311
-            )  # fmt: skip
+            raise BacklogTooOld(random.randint(*RETRY_AFTER_SECONDS))  # noqa: S311 (jitter)
 
     def _has_to_measure(self) -> bool:
         """Whether the value is stale and nobody else is at it; the lock is then held."""

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from holdfast.domain.event import NewEvent
+from holdfast.domain.event import Doorbell, NewEvent
 from holdfast.ingest.connection import reconnecting
-from holdfast.ingest.intake.announce import Announcer
+from holdfast.messaging.announce import Announcer
 from holdfast.storage import events
 from holdfast.storage.database import Database
 from holdfast.storage.events import Recorded
@@ -28,8 +28,8 @@ class Recorder:
         self._announcer = announcer
         self._grace_seconds = grace_seconds
 
-    def record(self, event: NewEvent, *, traceparent: str | None = None) -> Outcome:
-        """Record one event. ``traceparent`` is the request's own; it travels with the doorbell.
+    def record(self, event: NewEvent) -> Outcome:
+        """Record one event.
 
         Raises:
             DatabaseUnavailable: nothing was recorded, as far as is known; sending again is safe.
@@ -37,8 +37,9 @@ class Recorder:
         recorded = reconnecting(lambda: self._commit(event))
         if recorded.is_duplicate or recorded.is_conflict:
             return Outcome(recorded, is_enqueued=False)
-        self._announcer.publish(recorded.update)
-        return Outcome(recorded, self._announcer.ring(recorded.update, traceparent))
+        update = recorded.update
+        self._announcer.publish([update])
+        return Outcome(recorded, self._announcer.ring([Doorbell(update.event_id, update.version)]))
 
     def _commit(self, event: NewEvent) -> Recorded:
         with self._database.transaction() as session:

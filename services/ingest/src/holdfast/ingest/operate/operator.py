@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from holdfast.domain.event import Doorbell
 from holdfast.domain.state import State
 from holdfast.ingest.connection import reconnecting
-from holdfast.ingest.intake.announce import Announcer
+from holdfast.messaging.announce import Announcer
 from holdfast.storage import operate
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
@@ -30,15 +31,13 @@ class Operator:
         self._announcer = announcer
         self._grace_seconds = grace_seconds
 
-    def replay(
-        self, actor: Actor, event_id: UUID, *, request: str, data_json: str | None, traceparent: str | None
-    ) -> Done | None:
+    def replay(self, actor: Actor, event_id: UUID, *, request: str, data_json: str | None) -> Done | None:
         """See ``storage.operate.replay_event``; ``None``: there is no such event."""
-        return self._tell(reconnecting(lambda: self._replay(actor, event_id, request, data_json)), traceparent)
+        return self._announce(reconnecting(lambda: self._replay(actor, event_id, request, data_json)))
 
     def discard(self, actor: Actor, event_id: UUID, *, request: str) -> Done | None:
         """See ``storage.operate.discard_event``; ``None``: there is no such event."""
-        return self._tell(reconnecting(lambda: self._discard(actor, event_id, request)), None)
+        return self._announce(reconnecting(lambda: self._discard(actor, event_id, request)))
 
     def _replay(self, actor: Actor, event_id: UUID, request: str, data_json: str | None) -> Acted | None:
         with self._database.transaction() as session:
@@ -50,11 +49,12 @@ class Operator:
         with self._database.transaction() as session:
             return operate.discard_event(session, actor, event_id, request=request)
 
-    def _tell(self, acted: Acted | None, traceparent: str | None) -> Done | None:
+    def _announce(self, acted: Acted | None) -> Done | None:
         if acted is None:
             return None
         if acted.update is None or acted.is_repeated or acted.is_conflict:
             return Done(acted)
-        self._announcer.publish(acted.update)
-        is_due = acted.update.state is State.QUEUED
-        return Done(acted, is_due and self._announcer.ring(acted.update, traceparent))
+        update = acted.update
+        self._announcer.publish([update])
+        is_due = update.state is State.QUEUED
+        return Done(acted, is_due and self._announcer.ring([Doorbell(update.event_id, update.version)]))

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from redis.exceptions import RedisError
-
-from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.domain.errors import DatabaseUnavailable, LiveWindowUnavailable
 from holdfast.domain.revocation import Revocation, RevocationKind
 from holdfast.ingest.connection import reconnecting
 from holdfast.messaging.revocations import RevocationCopy
@@ -49,7 +47,7 @@ class Revoker:
             with self._database.transaction() as session:
                 newest = revocations.newest_seq(session)
             self._copy.bring_up_to(newest, self._after)
-        except (DatabaseUnavailable, RedisError) as exc:
+        except (DatabaseUnavailable, LiveWindowUnavailable) as exc:
             log.debug(Log.REVOCATIONS_NOT_COPIED, reason=type(exc).__name__)
 
     def _record(self, actor: Actor, kind: RevocationKind, name: str) -> Revocation:

@@ -9,26 +9,22 @@ import time
 from collections.abc import Callable
 from uuid import UUID
 
-from redis.exceptions import RedisError
-
 from holdfast.domain.errors import AlreadyProcessed, DatabaseUnavailable, LeaseLost, StatementTooSlow
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, Transition, release, resettle, settle
 from holdfast.domain.update import Update
-from holdfast.messaging.live import Publisher
+from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.heartbeat import Heartbeat
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.run import HandlerFailed, Runner
 from holdfast.processor.handlers.outcomes import NoHandler, failure, quotes_values
 from holdfast.processor.handlers.registry import Handler, Handlers
 from holdfast.runtime import logging
-from holdfast.runtime.background import Batcher
 from holdfast.runtime.logging import Logger
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage import Session, lifecycle
 from holdfast.storage.database import Database
-from holdfast.storage.updates import UpdateKey
 
 __all__ = ["Executor"]
 
@@ -63,8 +59,7 @@ class Executor:
         *,
         claims: Database,
         effects: Database,
-        publisher: Publisher,
-        published: Batcher[UpdateKey],
+        announcer: Announcer,
         owner: str,
         lease_seconds: float,
         draw: Callable[[], float] = random.random,
@@ -75,8 +70,7 @@ class Executor:
         self._ordered = handlers.ordered_types()
         self._claims = claims
         self._effects = effects
-        self._publisher = publisher
-        self._published = published
+        self._announcer = announcer
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._draw = draw
@@ -87,7 +81,7 @@ class Executor:
         self._heartbeat = Heartbeat(
             self._extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck
         )  # fmt: skip
-        self._runner = Runner(publisher, self._interruptions, self._heartbeat)
+        self._runner = Runner(announcer, self._interruptions, self._heartbeat)
 
     def start(self) -> None:
         """Begin to keep leases and to enforce timeouts."""
@@ -131,7 +125,7 @@ class Executor:
                 session, owner=self._owner, lease_seconds=self._lease_seconds, limit=limit, is_suspect=is_suspect,
                 overdue_seconds=overdue_seconds, ordered=self._ordered,
             )  # fmt: skip
-        self._publish([update for _, update in claimed])
+        self._announcer.publish([update for _, update in claimed])
         return [lease for lease, _ in claimed]
 
     def run(self, lease: Lease) -> None:
@@ -161,7 +155,7 @@ class Executor:
         if not claimed:
             return None
         [(lease, update)] = claimed
-        self._publish([update])
+        self._announcer.publish([update])
         return lease
 
     def _attempt(self, lease: Lease, log: Logger) -> None:
@@ -174,10 +168,10 @@ class Executor:
             self._lost(log)
         except AlreadyProcessed:
             log.warning(Log.ALREADY_PROCESSED)
-            self._publish(self._apply(resettle(lease.event.id, lease.token)))
+            self._announcer.publish(self._apply(resettle(lease.event.id, lease.token)))
         except Interrupted:
             log.warning(Log.RELEASED)
-            self._publish(self._apply(release(lease.event.id, lease.token)))
+            self._announcer.publish(self._apply(release(lease.event.id, lease.token)))
         except UNDECIDED:
             raise
         except HandlerFailed as failed:
@@ -206,7 +200,7 @@ class Executor:
         Metrics.handler_seconds.labels(handler_name, "processed").observe(seconds)
         for update in updates:
             Metrics.end_to_end_seconds.observe((update.at - lease.event.received_at).total_seconds())
-        self._publish(updates)
+        self._announcer.publish(updates)
         log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
         self._call_next(lease)
 
@@ -219,7 +213,7 @@ class Executor:
             return
         Metrics.handler_seconds.labels(handler.name if handler else "", "failed").observe(duration_ms / 1000)
         _tell_failure(exc, transition, handler, log)
-        self._publish(updates)
+        self._announcer.publish(updates)
         if transition.to_state is State.DEAD:
             self._call_next(lease)
 
@@ -255,7 +249,7 @@ class Executor:
                     self._lost(log)
                     return
                 log.info(Log.GIVEN_BACK, to_state=transition.to_state)
-                self._publish(updates)
+                self._announcer.publish(updates)
                 return
 
     def _call_next(self, lease: Lease) -> None:
@@ -277,14 +271,6 @@ class Executor:
     def _apply(self, transition: Transition) -> list[Update]:
         with self._effects.transaction() as session:
             return lifecycle.apply(session, [transition], worker=self._owner)
-
-    def _publish(self, updates: list[Update]) -> None:
-        try:
-            self._publisher.publish(updates)
-        except RedisError:
-            return  # the relay will
-        for update in updates:
-            self._published.add((update.event_id, update.version))
 
 
 def _settle(session: Session, lease: Lease, completion: Completion) -> list[Update]:

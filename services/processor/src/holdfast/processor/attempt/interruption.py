@@ -1,10 +1,9 @@
 """Ending handlers that are still at work when a process has to go."""
 
+import ctypes
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from dramatiq.threading import raise_thread_exception
 
 __all__ = ["Interrupted", "Interruptions", "TimedOut"]
 
@@ -52,10 +51,15 @@ class Interruptions:
         with self._lock:
             self._is_over = True
             for thread in self._threads:
-                raise_thread_exception(thread, Interrupted)  # type: ignore[no-untyped-call]
+                _raise_in(thread, Interrupted)
 
     def interrupt_one(self, thread: int, error: type[BaseException]) -> None:
         """Raise an exception in the thread, provided that it is within such a block."""
         with self._lock:
             if thread in self._threads:
-                raise_thread_exception(thread, error)  # type: ignore[no-untyped-call]
+                _raise_in(thread, error)
+
+
+def _raise_in(thread: int, error: type[BaseException]) -> None:
+    """Raise in another thread, between two of its instructions (CPython C API, ``PyThreadState_SetAsyncExc``)."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))

@@ -2,12 +2,10 @@
 
 import time
 
-from redis.exceptions import RedisError
-
 from holdfast.domain.event import Lease
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
-from holdfast.messaging.live import Publisher
+from holdfast.messaging.announce import Announcer
 from holdfast.runtime.ids import utc_now
 from holdfast.runtime.logging import Logger
 from holdfast.runtime.telemetry import Log
@@ -25,8 +23,8 @@ class LiveProgress:
     hold the handler's transaction open for another timeout.
     """
 
-    def __init__(self, publisher: Publisher, lease: Lease, log: Logger) -> None:
-        self._publisher = publisher
+    def __init__(self, announcer: Announcer, lease: Lease, log: Logger) -> None:
+        self._announcer = announcer
         self._lease = lease
         self._log = log
         self._step = 0
@@ -42,11 +40,9 @@ class LiveProgress:
             return
         self._step += 1
         self._fraction, self._told_at = fraction, now
-        try:
-            self._publisher.publish([self._update(fraction, message)])
-        except RedisError as exc:
+        if not self._announcer.publish_progress(self._update(fraction, message)):
             self._is_silent = True
-            self._log.warning(Log.PROGRESS_NOT_TOLD, reason=type(exc).__name__)
+            self._log.warning(Log.PROGRESS_NOT_TOLD)
 
     def _update(self, fraction: float, message: str | None) -> Update:
         event = self._lease.event

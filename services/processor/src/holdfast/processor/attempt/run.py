@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion
-from holdfast.messaging.live import Publisher
+from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.effects import guarded
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions, TimedOut
@@ -37,8 +37,8 @@ class HandlerFailed(Exception):
 class Runner:
     """Runs handlers in the calling thread, where they can be interrupted and their time is watched."""
 
-    def __init__(self, publisher: Publisher, interruptions: Interruptions, heartbeat: Heartbeat) -> None:
-        self._publisher = publisher
+    def __init__(self, announcer: Announcer, interruptions: Interruptions, heartbeat: Heartbeat) -> None:
+        self._announcer = announcer
         self._interruptions = interruptions
         self._heartbeat = heartbeat
 
@@ -62,7 +62,7 @@ class Runner:
         lease = running.lease
         context = Context(
             event=lease.event, handler=handler.name, attempt=lease.attempt, session=session, log=log,
-            report=LiveProgress(self._publisher, lease, log), is_cancelled=running.cancelled.is_set,
+            report=LiveProgress(self._announcer, lease, log), is_cancelled=running.cancelled.is_set,
         )  # fmt: skip
         is_cut_off = cut_off(session) if session is not None else lambda: False
         try:

@@ -132,7 +132,7 @@ class Handlers:
         if taken := self._by_name.get(handler.name):
             raise ConfigurationError(
                 f"two handlers are named {handler.name!r}: {taken.place} and {handler.place}; rename one"
-            )  # fmt: skip
+            )
         for pattern in handler.patterns:
             if taken := self._by_pattern.get(pattern):
                 raise ConfigurationError(

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 
-from redis.exceptions import RedisError
-
-from holdfast.messaging.broker import redis_client
+from holdfast.domain.errors import BrokerUnavailable
+from holdfast.messaging.brokers import open_bell
 from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.telemetry import Log
@@ -28,7 +27,7 @@ class BrokerWatch:
 
     def __init__(self, url: str, *, on_loss: Callable[[], None]) -> None:
         self.is_answering = True
-        self._client = redis_client(url, timeout_seconds=TIMEOUT_SECONDS)
+        self._bell = open_bell(url, timeout_seconds=TIMEOUT_SECONDS, is_consumer=False)
         self._on_loss = on_loss
         self._repeater = Repeater("broker-watch", self._look, interval_seconds=INTERVAL_SECONDS)
 
@@ -44,15 +43,15 @@ class BrokerWatch:
     def stop(self) -> None:
         """End the thread."""
         self._repeater.stop()
-        self._client.close()
+        self._bell.close()
 
     def _look(self) -> None:
         try:
-            self._client.ping()
-        except RedisError as exc:
+            self._bell.ping()
+        except BrokerUnavailable as exc:
             if self.is_answering:
                 self.is_answering = False
-                log.warning(Log.BROKER_LOST, reason=type(exc).__name__)
+                log.warning(Log.BROKER_LOST, reason=str(exc))
                 self._on_loss()
         else:
             if not self.is_answering:

@@ -2,16 +2,15 @@
 
 import os
 import threading
-
-from dramatiq import Worker
+from uuid import UUID
 
 from holdfast.domain.event import Doorbell
-from holdfast.messaging.broker import redis_broker, redis_client
-from holdfast.messaging.doorbell import ring
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.brokers import open_bell
+from holdfast.messaging.live import open_publisher
 from holdfast.processor.attempt.execute import Executor
-from holdfast.processor.attempt.publishing import GuardedPublisher
 from holdfast.processor.handlers.registry import Handlers
-from holdfast.processor.worker import actors, recovery
+from holdfast.processor.worker import recovery
 from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.grace import Grace
 from holdfast.processor.worker.poller import Poller
@@ -19,7 +18,6 @@ from holdfast.processor.worker.roles import Role
 from holdfast.processor.worker.slots import Slots
 from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher, Repeater
-from holdfast.runtime.breaker import Breaker
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log
@@ -55,44 +53,42 @@ class WorkerProcess:
         self._claims = self._database(is_durable=False)
         self._effects = self._database(is_durable=True)
         self._published: Batcher[UpdateKey] = Batcher("mark-published", self._mark)
-        self._live = redis_client(settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS)
-        publisher = GuardedPublisher(
-            self._live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
-        )
+        broker_url = settings.broker_url.get_secret_value()
+        self._bell = open_bell(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
+        self._publisher = open_publisher(
+            settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
+            window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
+        )  # fmt: skip
+        self._announcer = Announcer(self._publisher, self._bell, note_published=self._published.add_all)
         self._executor = Executor(
             handlers,
             claims=self._claims,
             effects=self._effects,
-            publisher=publisher,
-            published=self._published,
+            announcer=self._announcer,
             owner=f"{settings.node_name}:{os.getpid()}",
             lease_seconds=settings.lease_seconds,
             wake=self._wake,
             on_stuck=self._give_up,
         )
-        self._ringing = Breaker()
         self._slots = Slots(role.threads)
         self._poller = Poller(
             self._executor, self._slots, is_suspect=role.is_suspect,
             is_broker_answering=lambda: self._broker_watch.is_answering,
         )  # fmt: skip
-        broker_url = settings.broker_url.get_secret_value()
         self._broker_watch = BrokerWatch(broker_url, on_loss=self._poller.nudge)
         self._recovery = Repeater(
-            "recovery", lambda: recovery.recover(self._effects, publisher), interval_seconds=recovery.INTERVAL_SECONDS
+            "recovery",
+            lambda: recovery.recover(self._effects, self._announcer),
+            interval_seconds=recovery.INTERVAL_SECONDS,
         )
-        self.broker = redis_broker(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
-        actors.declare(self.broker, queue=role.queue, executor=self._executor, slots=self._slots)
-        self._worker = Worker(self.broker, queues={role.queue}, worker_threads=role.threads)
-        # More than the threads can take would keep doorbells from other replicas that are idle.
-        self._worker.queue_prefetch = role.threads
+        self._listener = self._bell.consume(role.queue, threads=role.threads, answer=self._answer)
 
     def start(self) -> None:
         """Begin."""
         self._published.start()
         self._executor.start()
         self._broker_watch.start()
-        self._worker.start()
+        self._listener.start()
         self._poller.start()
         self._recovery.start()
         serve_health(self._settings.metrics_host, self._role.metrics_port, self._checks(), is_alive=self.is_alive)
@@ -102,13 +98,8 @@ class WorkerProcess:
         """Whether every thread that takes part in the work runs, and the last poll is recent."""
         if self._is_stopping:
             return True
-        threads = [*self._worker.workers, *self._worker.consumers.values()]
         beside = (self._executor, self._broker_watch, self._recovery)
-        return (
-            self._poller.is_alive()
-            and all(thread.is_alive() for thread in threads)
-            and all(each.is_alive for each in beside)
-        )
+        return self._poller.is_alive() and self._listener.is_alive and all(each.is_alive for each in beside)
 
     def stop(self, grace: Grace) -> None:
         """Take nothing new on, wait for what runs, interrupt it shortly before the grace ends, and let go of everything."""
@@ -119,9 +110,7 @@ class WorkerProcess:
         end_of_grace = threading.Timer(grace.interrupt_after_seconds, self._executor.interrupt)
         end_of_grace.daemon = True
         end_of_grace.start()
-        for consumer in self._worker.consumers.values():
-            consumer.stop()  # now: one that sleeps because Redis is down takes three seconds to notice
-        self._worker.stop(timeout=int(grace.remaining_seconds() * 1000))
+        self._listener.stop(timeout_seconds=grace.remaining_seconds())
         self._poller.join(grace.remaining_seconds())
         end_of_grace.cancel()
         self._close()
@@ -129,8 +118,14 @@ class WorkerProcess:
 
     def _wake(self, due: Doorbell) -> None:
         """Ring for an event whose turn has come; without a broker, look for it."""
-        if not self._ringing.call(lambda: ring(self.broker, [due])):
+        if not self._announcer.ring([due]):
             self._poller.nudge()
+
+    def _answer(self, event_id: UUID, version: int) -> None:
+        with self._slots.one() as is_taken:
+            # Without a slot the process is stopping. A poll, of another process or the next one, finds the event.
+            if is_taken:
+                self._executor.execute(event_id, version)
 
     def _give_up(self) -> None:
         self.is_stuck = True
@@ -140,14 +135,16 @@ class WorkerProcess:
         self._recovery.stop(timeout_seconds=1)
         self._broker_watch.stop()
         self._published.stop()
+        self._bell.close()
+        self._publisher.close()
         self._claims.close()
         self._effects.close()
 
     def _checks(self) -> dict[str, Check]:
         return {
             "database": Check(self._check_schema),
-            "live": Check(self._live.ping, is_optional=True),
-            "broker": Check(self.broker.client.ping, is_optional=True),
+            "live": Check(self._publisher.ping, is_optional=True),
+            "broker": Check(self._bell.ping, is_optional=True),
         }
 
     def _database(self, *, is_durable: bool) -> Database:

@@ -2,10 +2,8 @@
 
 from collections import Counter
 
-from redis.exceptions import RedisError
-
 from holdfast.domain.errors import DatabaseUnavailable
-from holdfast.messaging.live import Publisher
+from holdfast.messaging.announce import Announcer
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage import lifecycle
@@ -25,11 +23,8 @@ and five seconds all the same.
 LIMIT = 100
 
 
-def recover(database: Database, publisher: Publisher) -> int:
-    """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many.
-
-    The updates stay in the outbox: what the relay publishes again is not heard twice.
-    """
+def recover(database: Database, announcer: Announcer) -> int:
+    """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many."""
     try:
         with database.transaction() as session:
             recovered = lifecycle.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
@@ -41,8 +36,5 @@ def recover(database: Database, publisher: Publisher) -> int:
     for state, count in by_state.items():
         Metrics.recovered.labels(state).inc(count)
     log.warning(Log.RECOVERED, **by_state)
-    try:
-        publisher.publish(recovered)
-    except RedisError:
-        log.warning(Log.NOT_PUBLISHED, count=len(recovered))
+    announcer.publish(recovered)
     return len(recovered)

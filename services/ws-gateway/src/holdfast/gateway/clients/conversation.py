@@ -19,10 +19,12 @@ from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
 from holdfast.gateway.protocol.frames import (
     ClientFrame,
+    ClientPing,
     Error,
     Limits,
     Pong,
     RequestId,
+    ServerPong,
     Subscribe,
     Subscribed,
     Token,
@@ -116,6 +118,8 @@ class Conversation:
         match frame:
             case Pong():
                 self._heart.pong()
+            case ClientPing():
+                self._connection.send(ServerPong())
             case Subscribe(id=request_id, topics=topics):
                 self._subscribe(topics, request_id)
             case Unsubscribe(topics=names):

@@ -57,6 +57,7 @@ class Session:
         self.occupant = occupant
         self.is_open = True
         self.refresh_at = 0.0
+        self.attempt: int | None = None
         self.is_confirmed = True
         """Whether Redis has said that the token is not revoked. A newer one has yet to be looked up."""
 
@@ -90,20 +91,28 @@ class Sessions:
         self._has_due = asyncio.Event()
 
     async def open(
-        self, claims: LiveTokenV1, occupant: Occupant, *, asked: str | None, topics: Sequence[str]
+        self,
+        claims: LiveTokenV1,
+        occupant: Occupant,
+        *,
+        asked: str | None,
+        topics: Sequence[str],
+        attempt: int | None = None,
     ) -> Session:
         """Continue the session ``asked`` for, and let its older connection go, or begin a fresh one with ``topics``.
+
+        ``attempt`` counts the session's connections as its client sees them: a lower one than before is late, and refused.
 
         Raises:
             Closing: the session is somebody else's, the token is revoked, or the subject has too many connections.
             redis.exceptions.RedisError: no answer in time.
         """
-        outcome, *details = await self._run_opening(*self._opening(claims, asked, topics))
+        outcome, *details = await self._run_opening(*self._opening(claims, asked, topics, attempt))
         if not details:
             raise _refusal(outcome)
         id_, generation, kept = details
         session = Session(id_.decode(), generation, claims, _topics(kept), occupant)
-        session.refresh_at = self._next_refresh()
+        session.attempt, session.refresh_at = attempt, self._next_refresh()
         self._sessions[session.id, session.generation] = session
         return session
 
@@ -189,20 +198,23 @@ class Sessions:
             if verdict != b"kept" and not (verdict == b"unsure" and session.is_confirmed):
                 _end(session, verdict.decode())
 
-    def _opening(self, claims: LiveTokenV1, asked: str | None, topics: Sequence[str]) -> tuple[list[str], list[Any]]:
+    def _opening(
+        self, claims: LiveTokenV1, asked: str | None, topics: Sequence[str], attempt: int | None
+    ) -> tuple[list[str], list[Any]]:
         fresh = secrets.token_urlsafe(16)
         keys = [_key(asked or ""), _key(fresh), _connections_key(claims)]
         keys += [*revocation_keys(claims.tenant, sub=claims.sub, jti=claims.jti), REVOCATIONS_KEY]
         whose = [claims.sub, claims.tenant, claims.iat]
         lives = [self._ttl_seconds, self._counted_seconds, self._connections_per_subject]
-        return keys, [asked or "", fresh, *whose, json.dumps(list(topics)), self._node, *lives]
+        return keys, [asked or "", fresh, *whose, json.dumps(list(topics)), self._node, *lives, _text(attempt)]
 
     def _saving(self, session: Session) -> tuple[list[str], list[Any]]:
         claims = session.claims
         keys = [_key(session.id), _connections_key(claims), *session.revocation_keys, REVOCATIONS_KEY]
         whose = [claims.sub, claims.tenant, claims.iat]
         lives = [self._ttl_seconds, self._counted_seconds, int(session.is_open)]
-        return keys, [session.id, session.generation, *whose, json.dumps(session.topics), self._node, *lives]
+        what = [json.dumps(session.topics), self._node, *lives, _text(session.attempt)]
+        return keys, [session.id, session.generation, *whose, *what]
 
     def _save_soon(self, sessions: Iterable[Session]) -> None:
         for session in sessions:
@@ -221,6 +233,10 @@ def _key(id_: str) -> str:
 
 def _connections_key(claims: LiveTokenV1) -> str:
     return f"live:connections:{claims.tenant}:{claims.sub}"
+
+
+def _text(attempt: int | None) -> str:
+    return "" if attempt is None else str(attempt)
 
 
 def _topics(kept: bytes | None) -> list[str]:
@@ -242,4 +258,6 @@ def _refusal(outcome: bytes) -> Closing:
         return Closing(CloseCode.TOO_MANY_CONNECTIONS, "too many connections of this subject; close others first")
     if outcome == b"unsure":
         return Closing(CloseCode.UNAVAILABLE, "it is not known yet which tokens are revoked; connect again later")
+    if outcome == b"late":
+        return Closing(CloseCode.TAKEN_OVER, "a newer connection has this session")
     return Closing(CloseCode.REVOKED, "the token was revoked")

@@ -3,6 +3,7 @@
 -- KEYS[1]        session   [2] the subject's open connections   [3], [4], [5] revocations, all as in session_open.lua
 -- ARGV[1], [2]   id and generation   [3], [4] sub and tenant   [5] second in which the token was issued
 -- ARGV[6], [7]   topics (JSON), this node's channel   [8], [9] seconds that a session lives and a connection counts
+-- ARGV[11]       how often the client has connected in this session, or ''
 -- ARGV[10]       1 while the connection is open, 0 when it has ended
 -- Returns 'kept', 'taken' (nothing was changed), 'revoked', or 'unsure': kept, and nobody knows which tokens are revoked.
 --
@@ -13,6 +14,9 @@ if generation and tonumber(generation) > tonumber(ARGV[2]) then
     return 'taken'
 end
 redis.call('HSET', KEYS[1], 'sub', ARGV[3], 'tenant', ARGV[4], 'topics', ARGV[6], 'node', ARGV[7], 'generation', ARGV[2])
+if ARGV[11] ~= '' then
+    redis.call('HSET', KEYS[1], 'attempt', ARGV[11])
+end
 redis.call('EXPIRE', KEYS[1], ARGV[8])
 if ARGV[10] == '0' then
     redis.call('ZREM', KEYS[2], ARGV[1])

@@ -5,100 +5,30 @@
  * the client says that there is a gap. Types and their documentation: holdfast-live.d.ts.
  */
 
+import { EventStreamSocket } from "./event-stream.js";
+import { Follow, Versions, backoffMs } from "./follow.js";
+
 const FIRST_TERMINAL_CODE = 4500; // Below, reconnect; from here on, do not.
 const MAX_FRAME_BYTES = 8 * 1024; // Longest frame that a gateway takes.
-const REMEMBERED_EVENTS = 10_000; // Highest versions kept, of the events that moved last.
 const COMMANDS_MS = 100; // Between two batches of commands: half of the 20 a second that a gateway allows.
-const FIRST_WAIT_MS = 500;
-const LONGEST_WAIT_MS = 30_000;
 const HEALTHY_MS = 5_000; // A connection that lasted this long was a good one: waits start small again.
 const OPENING_MS = 20_000; // From the connection's start to `welcome`.
 const PONG_MS = 15_000; // Silence beyond the ping interval after which the connection is taken for dead.
+const PROBE_MS = 5_000; // For an answer, when there is reason to doubt the connection.
 const LONGEST_TIMER_MS = 2 ** 31 - 1; // setTimeout fires at once for more.
+
+const OPEN = 1; // WebSocket.OPEN, which is not there where there is no WebSocket.
+
+/** When there is reason to doubt the connection. */
+const SIGNALS = /** @type {[EventTarget | undefined, string][]} */ ([
+  [globalThis.window, "online"],
+  [globalThis.window, "pageshow"],
+  [globalThis.document, "visibilitychange"],
+]);
 
 /** @typedef {import("./holdfast-live.js").LiveEvent} LiveEvent */
 
 const bytes = (/** @type {unknown} */ value) => new TextEncoder().encode(JSON.stringify(value)).length;
-
-/** Doubling, and between half and all of it, so that clients that failed together do not come back together. */
-const backoffMs = (/** @type {number} */ failures) =>
-  Math.min(FIRST_WAIT_MS * 2 ** (failures - 1), LONGEST_WAIT_MS) * (0.5 + Math.random() / 2);
-
-/** The highest (version, step) of each event. */
-class Versions {
-  #seen = new Map();
-
-  /** Whether this tells more about the event than has been told before. @param {import("./holdfast-live.js").Versioned} event */
-  isNews({ id, event_id = id, version, step = 0 }) {
-    const [knownVersion, knownStep] = this.#seen.get(event_id) ?? [0, -1];
-    if (version < knownVersion || (version === knownVersion && step <= knownStep)) return false;
-    this.#seen.delete(event_id); // so that the map's order is that of the last moves
-    this.#seen.set(event_id, [version, step]);
-    if (this.#seen.size > REMEMBERED_EVENTS) this.#seen.delete(this.#seen.keys().next().value);
-    return true;
-  }
-}
-
-/** A topic that is shown as a snapshot and the updates after it. */
-class Follow {
-  #versions = new Versions();
-  /** @type {Map<string, LiveEvent> | null} the newest of each event, while no snapshot has come */
-  #buffer = new Map();
-  #load = 0; // counts loads; an earlier one that is still under way is ignored
-  #fetch;
-  #show;
-  #onError;
-
-  constructor(fetch, show, onError) {
-    this.#fetch = fetch;
-    this.#show = show;
-    this.#onError = onError;
-  }
-
-  /** Whether a snapshot was ever asked for. */
-  get hasBegun() {
-    return this.#load > 0;
-  }
-
-  /** Take an update. @param {LiveEvent} event */
-  take(event) {
-    if (this.#buffer === null) return this.#apply(event);
-    const kept = this.#buffer.get(event.id);
-    if (kept && (kept.version > event.version || (kept.version === event.version && kept.step >= event.step))) return;
-    this.#buffer.delete(event.id); // so that events are shown in the order in which the kept updates came
-    this.#buffer.set(event.id, event);
-  }
-
-  /** Keep updates back, fetch after `delayMs`, apply what is newer; again until a fetch succeeds or another load begins. */
-  async load(delayMs = 0) {
-    const load = ++this.#load;
-    this.#buffer ??= new Map();
-    for (let failures = 1, wait = delayMs; ; failures++) {
-      await new Promise((resolve) => setTimeout(resolve, wait));
-      if (load !== this.#load) return;
-      try {
-        const snapshot = await this.#fetch();
-        if (load !== this.#load) return;
-        const kept = this.#buffer ?? new Map();
-        this.#buffer = null;
-        for (const event of [...snapshot, ...kept.values()]) this.#apply(event);
-        return;
-      } catch (error) {
-        this.#onError({ code: "snapshot", message: String(error), temporary: true });
-        wait = backoffMs(failures);
-      }
-    }
-  }
-
-  /** Call off what is under way. */
-  end() {
-    this.#load++;
-  }
-
-  #apply(event) {
-    if (this.#versions.isNews(event)) this.#show(event);
-  }
-}
 
 /** See `connect`. */
 class LiveClient {
@@ -120,14 +50,15 @@ class LiveClient {
   #timers = { retry: 0, silence: 0, token: 0, commands: 0 };
   #silenceMs = OPENING_MS;
   #lastBatchAt = 0;
-  #onOnline = () => this.#timers.retry && this.#open();
+  #answersPing = false;
+  #probe = () => this.#doubt();
 
   constructor(url, options) {
     if (!options?.token) throw new TypeError("connect(url, {token}) needs a token, or a function that gets one");
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
     this.#options = options;
-    globalThis.addEventListener?.("online", this.#onOnline);
+    for (const [target, name] of SIGNALS) target?.addEventListener(name, this.#probe);
     queueMicrotask(() => this.#open()); // after whoever asked has the client, and has subscribed
   }
 
@@ -186,7 +117,8 @@ class LiveClient {
       return;
     }
     if (attempt !== this.#attempt) return; // closed, or begun anew, while the token was fetched
-    const socket = (this.#socket = new WebSocket(this.#url));
+    const socket = this.#newSocket();
+    if (!socket) return;
     const openedAt = Date.now();
     const ifCurrent = (act) => (event) => attempt === this.#attempt && act(event);
     this.#silenceMs = OPENING_MS;
@@ -194,13 +126,26 @@ class LiveClient {
     socket.onopen = ifCurrent(() => this.#hello(token));
     socket.onmessage = ifCurrent(({ data }) => {
       this.#watchSilence();
-      this.#take(JSON.parse(data), token);
+      const frame = parsed(data);
+      if (frame) this.#take(frame, token);
+      else this.#retry("what answers does not speak live.v1");
     });
     socket.onclose = ifCurrent(({ code, reason }) => {
       if (this.#isWelcome && Date.now() - openedAt > HEALTHY_MS) this.#failures = 0;
       if (code >= FIRST_TERMINAL_CODE) this.#end({ state: "closed", code, reason });
       else this.#retry(reason || "connection lost", code);
     });
+  }
+
+  /** `null` when there can be none: the page's policy forbids the address, say, which throws instead of closing. */
+  #newSocket() {
+    try {
+      return (this.#socket = this.#options.transport === "sse" ? new EventStreamSocket(this.#url) : new WebSocket(this.#url));
+    } catch (error) {
+      this.#tell("onError", { code: "connect", message: String(error), temporary: true });
+      this.#retry(`no connection: ${error}`);
+      return null;
+    }
   }
 
   async #token() {
@@ -211,18 +156,20 @@ class LiveClient {
   #hello(token) {
     const topics = [...this.#topics];
     const positions = Object.fromEntries([...this.#positions].filter(([topic]) => this.#topics.has(topic)));
-    const hello = { type: "hello", v: 1, token, topics, positions, ...(this.#session && { session: this.#session }) };
+    const who = { type: "hello", v: 1, token, attempt: this.#attempt };
+    const hello = { ...who, topics, positions, ...(this.#session && { session: this.#session }) };
     this.#pending.clear();
     if (bytes(hello) <= MAX_FRAME_BYTES) return this.#send(hello);
     // Too many for one frame: subscribe after it. Without the session, which would start the topics not named where
     // they are now, without what was missed.
-    this.#send({ type: "hello", v: 1, token });
+    this.#send(who);
     for (const topic of topics) this.#command(topic, "subscribe");
   }
 
   #take(frame, token) {
     const { type, topic, pos } = frame;
     if (type === "ping") return this.#send({ type: "pong" });
+    if (type === "pong") return; // that it came is what was asked for
     if (type === "welcome") return this.#welcome(frame, token);
     if (type === "reconnect") return void (this.#askedMs = frame.after_ms);
     if (type === "status") return this.#tell("onStatus", { state: frame.state === "ok" ? "live" : "degraded" });
@@ -251,6 +198,7 @@ class LiveClient {
   #welcome(frame, token) {
     this.#session = frame.session;
     this.#isWelcome = true;
+    this.#answersPing = frame.answers_ping === true && this.#options.transport !== "sse";
     this.#silenceMs = frame.ping_s * 1000 + PONG_MS;
     this.#watchSilence();
     this.#refreshBefore(token);
@@ -316,13 +264,26 @@ class LiveClient {
   }
 
   #send(frame) {
-    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(JSON.stringify(frame));
+    if (this.#socket?.readyState === OPEN) this.#socket.send(JSON.stringify(frame));
   }
 
   /** A network that went away closes nothing: take a silence longer than the gateway's pings for the end. */
-  #watchSilence() {
+  #watchSilence(ms = this.#silenceMs) {
     clearTimeout(this.#timers.silence);
-    this.#timers.silence = setTimeout(() => this.#retry("not a sign of life"), this.#silenceMs);
+    this.#timers.silence = setTimeout(() => this.#retry("not a sign of life"), ms);
+  }
+
+  /**
+   * The network came back, or the page did: the connection may be dead without having been closed. Ask at once, and take a
+   * short silence for the end; where nothing can be asked, begin anew.
+   */
+  #doubt() {
+    if (globalThis.document?.visibilityState === "hidden") return;
+    if (this.#timers.retry) this.#open();
+    else if (this.#isWelcome && this.#answersPing) {
+      this.#send({ type: "ping" });
+      this.#watchSilence(PROBE_MS);
+    } else if (this.#isWelcome) this.#retry("the network or the page was away");
   }
 
   #retry(reason, code = 1006) {
@@ -337,7 +298,7 @@ class LiveClient {
     this.#isClosed = true;
     this.#leave();
     for (const follow of this.#follows.values()) follow.end();
-    globalThis.removeEventListener?.("online", this.#onOnline);
+    for (const [target, name] of SIGNALS) target?.removeEventListener(name, this.#probe);
     this.#tell("onStatus", status);
   }
 
@@ -364,6 +325,16 @@ class LiveClient {
         throw error;
       });
     }
+  }
+}
+
+/** A frame, or `null`. @param {string} data */
+function parsed(data) {
+  try {
+    const frame = JSON.parse(data);
+    return typeof frame?.type === "string" ? frame : null;
+  } catch {
+    return null;
   }
 }
 

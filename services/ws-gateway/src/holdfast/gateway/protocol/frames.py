@@ -22,6 +22,7 @@ __all__ = [
     "SSE_FRAMES",
     "VERSION",
     "ClientFrame",
+    "ClientPing",
     "Error",
     "Gap",
     "Hello",
@@ -31,6 +32,7 @@ __all__ = [
     "Reconnect",
     "RequestId",
     "ServerFrame",
+    "ServerPong",
     "Status",
     "Subscribe",
     "Subscribed",
@@ -121,6 +123,10 @@ class Hello(ClientFrame):
     token: str
     session: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")] | None = None
     """Of an earlier ``welcome``: its topics come back by themselves, and its other connection is closed (4503)."""
+    attempt: Annotated[int, Field(ge=0, le=2**53 - 1)] | None = None
+    """Rises with each connection of the session. A ``hello`` that was held up on its way while its client has connected again
+    has a lower one: it is closed (4503), and not the newer connection.
+    """
     topics: list[TopicText] = Field(default_factory=list)
     positions: dict[TopicText, PositionText] = Field(default_factory=dict)
 
@@ -162,6 +168,12 @@ class Pong(ClientFrame):
     type: Literal["pong"] = "pong"
 
 
+class ClientPing(ClientFrame):
+    """Is this connection still good? Answered by ``pong`` at once. Only where ``welcome`` says ``answers_ping``."""
+
+    type: Literal["ping"] = "ping"
+
+
 class WelcomeLimits(_Frame):
     """What the client has to keep to."""
 
@@ -182,6 +194,8 @@ class Welcome(ServerFrame):
     """A client that hears nothing for this long and the time to answer may take the connection for dead."""
     node: str
     limits: WelcomeLimits
+    answers_ping: bool = True
+    """Clients may send ``ping``. A gateway that does not say so takes it for an unknown frame."""
 
 
 class Update(ServerFrame):
@@ -224,6 +238,12 @@ class Ping(ServerFrame):
     """To be answered by ``pong``."""
 
     type: Literal["ping"] = "ping"
+
+
+class ServerPong(ServerFrame):
+    """The answer to a client's ``ping``."""
+
+    type: Literal["pong"] = "pong"
 
 
 class Status(ServerFrame):
@@ -270,6 +290,7 @@ CLIENT_FRAMES: dict[str, type[ClientFrame]] = {
     "unsubscribe": Unsubscribe,
     "token": Token,
     "pong": Pong,
+    "ping": ClientPing,
 }
 SERVER_FRAMES: dict[str, type[ServerFrame]] = {
     "welcome": Welcome,
@@ -277,9 +298,12 @@ SERVER_FRAMES: dict[str, type[ServerFrame]] = {
     "subscribed": Subscribed,
     "gap": Gap,
     "ping": Ping,
+    "pong": ServerPong,
     "status": Status,
     "reconnect": Reconnect,
     "error": Error,
 }
-SSE_FRAMES: dict[str, type[ServerFrame]] = SERVER_FRAMES | {"close": Close}
+SSE_FRAMES: dict[str, type[ServerFrame]] = {name: frame for name, frame in SERVER_FRAMES.items() if name != "pong"} | {
+    "close": Close
+}
 """What Server-Sent Events carry; of these a ``ping`` is a comment."""

@@ -89,7 +89,9 @@ class LiveEndpoint:
         topics = allowed_topics(hello.topics, claims)[: self._limits.topics]
         try:
             if self._gate.hub.is_reachable:
-                return await self._gate.sessions.open(claims, connection, asked=hello.session, topics=topics)
+                return await self._gate.sessions.open(
+                    claims, connection, asked=hello.session, topics=topics, attempt=hello.attempt
+                )
         except RedisError:
             pass  # it has just gone away, which the hub has yet to notice
         raise Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")

@@ -5,7 +5,7 @@ from flask import Blueprint, Response, current_app, g, json, request
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import body_bytes
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.http.views import address_of, links, traceparent
+from holdfast.ingest.http.views import address_of, links
 from holdfast.ingest.intake.cloudevents import STRUCTURED, media_type, read_event
 from holdfast.ingest.intake.faults import InvalidEvent
 from holdfast.ingest.intake.record import Outcome
@@ -38,7 +38,7 @@ def _accept() -> Response:
     except InvalidEvent as exc:
         errors = [fault.as_dict() for fault in exc.faults]
         raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
-    outcome = current_app.extensions["holdfast"].recorder.record(event, traceparent=traceparent())
+    outcome = current_app.extensions["holdfast"].recorder.record(event)
     if outcome.recorded.is_conflict:
         raise Problem(
             422, "id_conflict",

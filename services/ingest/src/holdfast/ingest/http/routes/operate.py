@@ -9,7 +9,7 @@ from holdfast.domain.state import State
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import edited_data
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.http.views import address_of, identifier, links, missing, traceparent
+from holdfast.ingest.http.views import address_of, identifier, links, missing
 from holdfast.ingest.operate.operator import Done, Operator
 from holdfast.storage.audit import Actor
 
@@ -27,7 +27,7 @@ def replay(event_id: str) -> Response:
     wanted, data_json = identifier(event_id), edited_data()
     actor = Actor(holder.tenant, holder.key_id)
     done = _operator().replay(
-        actor, wanted, request=request_key(), data_json=data_json, traceparent=traceparent()
+        actor, wanted, request=request_key(), data_json=data_json
     )  # fmt: skip
     if done is None:
         raise missing()

@@ -1,0 +1,80 @@
+"""Telling everybody else what was committed: updates for live clients, doorbells for processors.
+
+The one place where ingest, processor and maintenance do so. Neither can fail or hold up what was committed: an update that
+Redis did not take is left to the relay, a doorbell to polling and redispatch.
+"""
+
+from collections.abc import Callable, Sequence
+from uuid import UUID
+
+from holdfast.domain.event import Doorbell
+from holdfast.domain.update import Update
+from holdfast.messaging.bell import Bell
+from holdfast.messaging.live import Publisher
+from holdfast.runtime import logging
+from holdfast.runtime.breaker import Breaker
+from holdfast.runtime.telemetry import Log, Metrics
+
+__all__ = ["Announcer"]
+
+log = logging.get(__name__)
+
+
+class Announcer:
+    """Publishes and rings after a commit, each behind a circuit breaker.
+
+    Args:
+        note_published: called with ``(event_id, version)`` of the updates that Redis took, to mark them in the outbox.
+    """
+
+    def __init__(
+        self, publisher: Publisher, bell: Bell, *, note_published: Callable[[list[tuple[UUID, int]]], object]
+    ) -> None:
+        self._publisher = publisher
+        self._bell = bell
+        self._note_published = note_published
+        self._publishing = _Channel(failed=Log.NOT_PUBLISHED, back=Log.LIVE_WINDOW_BACK)
+        self._ringing = _Channel(failed=Log.NOT_ENQUEUED, back=Log.BROKER_BACK)
+
+    def publish(self, updates: Sequence[Update]) -> bool:
+        """Show updates live, in the given order; whether Redis took them. Publishing one again is invisible to clients."""
+        if not updates:
+            return True
+        is_published = self._publishing.send(lambda: self._publisher.publish(updates), len(updates))
+        if is_published:
+            self._note_published([(update.event_id, update.version) for update in updates])
+        return is_published
+
+    def publish_progress(self, update: Update) -> bool:
+        """Show progress live; whether Redis took it. It is in no outbox: nobody repeats it."""
+        return self._publishing.try_once(lambda: self._publisher.publish([update]))
+
+    def ring(self, doorbells: Sequence[Doorbell]) -> bool:
+        """Ring for events that are due; whether the broker took all of them."""
+        if not doorbells:
+            return True
+        return self._ringing.send(lambda: self._bell.ring(doorbells), len(doorbells))
+
+
+class _Channel:
+    """One way out: behind a breaker, counted, and logged once an outage instead of once an event."""
+
+    def __init__(self, *, failed: str, back: str) -> None:
+        self._breaker = Breaker()
+        self._failed = failed
+        self._back = back
+        self._missed = 0
+
+    def try_once(self, send: Callable[[], object]) -> bool:
+        return self._breaker.call(send)
+
+    def send(self, send: Callable[[], object], count: int) -> bool:
+        if self._breaker.call(send):
+            if self._missed:
+                missed, self._missed = self._missed, 0
+                log.info(self._back, missed=missed)
+            return True
+        Metrics.enqueue_failures.inc(count)
+        (log.debug if self._missed else log.warning)(self._failed, count=count, reason=self._breaker.last_error)
+        self._missed += count
+        return False

@@ -1,0 +1,45 @@
+"""Connections to Redis, and its errors in the house's own words.
+
+Nothing outside ``messaging`` and the gateway's ``redis`` room names redis: here its errors become
+:class:`BrokerUnavailable` or :class:`LiveWindowUnavailable`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+from redis.retry import Retry
+
+from holdfast.domain.errors import BrokerUnavailable, LiveWindowUnavailable
+
+__all__ = ["redis_client", "translated"]
+
+
+def redis_client(url: str, *, timeout_seconds: float) -> "redis.Redis":
+    """A client that answers or fails within ``timeout_seconds`` a call.
+
+    redis-py's defaults retry for seconds (4.4 s measured against a closed port), which is no use to a request that has to be
+    answered now and has another way to be found again.
+    """
+    return redis.Redis.from_url(
+        url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        socket_keepalive=True,
+        retry=Retry(NoBackoff(), 0),
+    )
+
+
+@contextmanager
+def translated(error: type[BrokerUnavailable | LiveWindowUnavailable]) -> Iterator[None]:
+    """Turn whatever redis-py raises in the block into ``error``.
+
+    Raises:
+        BrokerUnavailable, LiveWindowUnavailable: ``error``, with redis-py's type and text, which hold no password.
+    """
+    try:
+        yield
+    except RedisError as exc:
+        raise error(f"{type(exc).__name__}: {exc}") from exc
