@@ -2,6 +2,7 @@
 
 import json
 from typing import Any
+from urllib.parse import quote
 from uuid import uuid4
 
 import pytest
@@ -76,3 +77,24 @@ def test_no_header_is_more_than_an_event_or_faults(headers: dict[str, str]) -> N
         assert all(fault.as_dict().keys() == {"header", "code", "detail"} for fault in exc.faults)  # noqa: PT017
     else:
         assert event.ce_id
+
+
+@given(st.text(st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="*"), min_size=1, max_size=90))
+def test_any_unicode_without_controls_names_an_audience_in_both_modes(name: str) -> None:
+    name = name.encode()[:255].decode(errors="ignore")
+    envelope = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "audience": name}
+    headers = {f"ce-{attribute}": quote(value, safe="") for attribute, value in envelope.items()}
+
+    assert read(STRUCTURED, json.dumps(envelope).encode()).audience == name
+    assert read(headers, b"").audience == name
+
+
+@pytest.mark.parametrize("name", ["a" * 256, "é" * 128], ids=["ascii", "two bytes each"])
+def test_an_audience_of_more_than_255_bytes_is_too_long(name: str) -> None:
+    envelope = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "audience": name}
+
+    with pytest.raises(InvalidEvent) as caught:
+        read(STRUCTURED, json.dumps(envelope).encode())
+
+    assert [(fault.where, fault.code) for fault in caught.value.faults] == [("/audience", "too_long")]
+    assert "255 bytes" in caught.value.faults[0].detail

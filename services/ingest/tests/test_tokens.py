@@ -2,12 +2,13 @@
 
 import time
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import jwt
 import pytest
 
-from holdfast.messaging.contracts import LIVE_AUDIENCE, LiveTokenV1
+from holdfast.messaging.contracts import LIVE_AUDIENCE, MAX_TOKEN_BYTES, LiveTokenV1
 
 pytestmark = pytest.mark.xdist_group("ingest-tokens")  # one process for all of them
 
@@ -58,6 +59,9 @@ def test_without_a_subject_it_is_the_keys_own(ingest: Any, key: str) -> None:
         ({"topics": ["*"]}, 400, "invalid_topic"),
         ({"topics": ["event:not-a-uuid"]}, 400, "invalid_topic"),
         ({"topics": ["audience:*-1"]}, 400, "invalid_topic"),
+        ({"topics": ["audience:" + "a" * 256]}, 400, "invalid_topic"),
+        ({"topics": ["event:*"], "sub": "a" * 256}, 400, "invalid_request"),
+        ({"topics": ["event:*"], "sub": "a\tb"}, 400, "invalid_request"),
         ({"topics": ["tenant:other"]}, 403, "forbidden"),
         ({"topics": ["tenant:*"]}, 403, "forbidden"),
     ],
@@ -81,3 +85,32 @@ def test_a_request_full_of_faults_is_answered_briefly(ingest: Any, key: str) -> 
 
 def test_a_key_that_may_not_read_gets_no_token(ingest: Any) -> None:
     assert ask(ingest, ingest.key("events:write"), {"topics": ["event:*"]}).status_code == 403
+
+
+def grants(count: int, length: int) -> list[str]:
+    return [f"audience:{n:03}{'x' * (length - 3)}" for n in range(count)]
+
+
+def test_a_token_of_64_events_is_minted(ingest: Any, key: str) -> None:
+    answer = ask(ingest, key, {"topics": [f"event:{uuid4()}" for _ in range(64)]})
+
+    assert answer.status_code == 201
+    assert len(answer.json()["token"]) <= MAX_TOKEN_BYTES
+
+
+def test_a_token_that_is_too_long_to_use_is_not_minted(ingest: Any, key: str) -> None:
+    answer = ask(ingest, key, {"topics": grants(64, 200)})
+
+    assert (answer.status_code, answer.json()["code"]) == (422, "token_too_long")
+    assert "at most 6144 bytes and this one would have 18" in answer.json()["detail"]
+    assert "final '*'" in answer.json()["detail"]
+
+
+def test_any_unicode_without_controls_is_granted_and_is_a_subject(ingest: Any, key: str) -> None:
+    names = ["👩\u200d👩\u200d👧", "é" * 127, "\u2028", "a,tenant:b", "100 %"]
+
+    answer = ask(ingest, key, {"topics": [f"audience:{name}" for name in names], "sub": names[0]})
+
+    claims = jwt.decode(answer.json()["token"], options={"verify_signature": False})
+    assert claims["topics"] == [f"audience:{name}" for name in names]
+    assert claims["sub"] == names[0]

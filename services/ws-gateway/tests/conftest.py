@@ -26,6 +26,8 @@ from tests.contract.asyncapi import AsyncApi
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from holdfast.domain.errors import LiveWindowUnavailable
+from holdfast.domain.revocation import Revocation, RevocationKind
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.gateway.app import Gateway
@@ -33,6 +35,8 @@ from holdfast.gateway.protocol.frames import CLIENT_FRAMES, LIMITS, SERVER_FRAME
 from holdfast.gateway.transports.server import LiveServer, config
 from holdfast.local.servers import Valkey, free_port
 from holdfast.messaging.live import Publisher
+from holdfast.messaging.revocations import RevocationCopy
+from holdfast.runtime.background import Repeater
 from holdfast.runtime.settings import GatewaySettings
 
 SECRET = "a-secret-that-only-these-tests-know"
@@ -236,6 +240,13 @@ class Tenant:
     def publish(self, *versions: int, **fields: Any) -> None:
         self._publisher.publish([self.update(version, **fields) for version in versions])
 
+    def revoke(self, *, jti: str | None = None, sub: str | None = None) -> None:
+        """As ingest does after it has recorded it."""
+        kind = RevocationKind.SUBJECT if jti is None else RevocationKind.TOKEN
+        now, name = self.redis.time()[0], jti or sub or ""
+        revocation = Revocation(seq=0, tenant=self.name, kind=kind, name=name, second=now)
+        assert RevocationCopy(self.redis).add(revocation)
+
     def publish_updates(self, *updates: Update) -> None:
         self._publisher.publish(updates)
 
@@ -264,8 +275,36 @@ def other_tenant(valkey: Valkey) -> Iterator[Tenant]:
 
 
 @pytest.fixture(scope="session")
-def gateway(valkey: Valkey, server_folder: Path, eventually: Callable[..., Any]) -> Iterator[GatewayProcess]:
+def tend_revocations() -> Iterator[Callable[[str], None]]:
+    """Keep a Redis's copy of the revocations complete, as maintenance does, for a database that has none."""
+    with contextlib.ExitStack() as running:
+        tended: set[str] = set()
+
+        def tend(redis_url: str) -> None:
+            if redis_url in tended:
+                return
+            tended.add(redis_url)
+            client = running.enter_context(redis.Redis.from_url(redis_url, socket_timeout=1))
+            copy = RevocationCopy(client)
+
+            def look() -> None:
+                with contextlib.suppress(LiveWindowUnavailable):
+                    copy.bring_up_to(0, lambda _: [])
+
+            look()
+            repeater = Repeater("revocations", look, interval_seconds=0.1)
+            repeater.start()
+            running.callback(repeater.stop)
+
+        yield tend
+
+
+@pytest.fixture(scope="session")
+def gateway(
+    valkey: Valkey, server_folder: Path, eventually: Callable[..., Any], tend_revocations: Callable[[str], None]
+) -> Iterator[GatewayProcess]:
     """One process for all tests that leave it as it is."""
+    tend_revocations(valkey.url())
     process = GatewayProcess(valkey.url(), server_folder / "gateway.log")
     eventually(process.is_ready, message="the gateway is ready")
     yield process
@@ -273,11 +312,14 @@ def gateway(valkey: Valkey, server_folder: Path, eventually: Callable[..., Any])
 
 
 @pytest.fixture
-def start_gateway(tmp_path: Path, eventually: Callable[..., Any]) -> Iterator[Callable[..., GatewayProcess]]:
+def start_gateway(
+    tmp_path: Path, eventually: Callable[..., Any], tend_revocations: Callable[[str], None]
+) -> Iterator[Callable[..., GatewayProcess]]:
     """Start a process of the test's own."""
     with contextlib.ExitStack() as running:
 
         def start(redis_url: str, **settings: str) -> GatewayProcess:
+            tend_revocations(redis_url)
             process = GatewayProcess(redis_url, tmp_path / f"gateway-{uuid4().hex}.log", **settings)
             running.callback(process.stop)
             eventually(process.is_ready, message="the gateway is ready")
@@ -287,12 +329,18 @@ def start_gateway(tmp_path: Path, eventually: Callable[..., Any]) -> Iterator[Ca
 
 
 @pytest.fixture
-def serve(valkey: Valkey, eventually: Callable[..., Any]) -> Iterator[Callable[..., Address]]:
-    """Run a gateway in a thread, with limits that a test can wait for."""
+def serve(
+    valkey: Valkey, eventually: Callable[..., Any], tend_revocations: Callable[[str], None]
+) -> Iterator[Callable[..., Address]]:
+    """Run a gateway in a thread, with limits that a test can wait for; without ``is_tended`` nobody copies revocations."""
     with contextlib.ExitStack() as running:
 
-        def start(limits: Limits = LIMITS, *, linger_seconds: float = 5.0, **settings: Any) -> Address:
+        def start(
+            limits: Limits = LIMITS, *, linger_seconds: float = 5.0, is_tended: bool = True, **settings: Any
+        ) -> Address:
             values = {"redis_url": SecretStr(valkey.url()), "live_token_secret": SecretStr(SECRET)} | settings
+            if is_tended:
+                tend_revocations(values["redis_url"].get_secret_value())
             made = Gateway(GatewaySettings(**values), limits=limits, linger_seconds=linger_seconds)
             server = LiveServer(config(made.app, host="127.0.0.1", port=0), made.clients)
             thread = threading.Thread(target=server.run)
@@ -342,12 +390,13 @@ def open_stream(asyncapi: AsyncApi) -> Iterator[OpenStream]:
             *topics: str,
             token: str = "",
             last_event_id: str = "",
-            query: dict[str, str] | None = None,
+            query: dict[str, str] | list[tuple[str, str]] | None = None,
         ) -> StreamClient:
             headers = {"Authorization": f"Bearer {token}"} if token else {}
             if last_event_id:
                 headers["Last-Event-ID"] = last_event_id
-            path = f"/v1/live/sse?{urlencode({'topics': ','.join(topics)} | (query or {}))}"
+            named = query.items() if isinstance(query, dict) else query or []
+            path = f"/v1/live/sse?{urlencode([*([('topics', ','.join(topics))] if topics else []), *named])}"
             client = StreamClient(address, path, headers, asyncapi)
             opened.callback(client.close)
             return client

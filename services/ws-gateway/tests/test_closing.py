@@ -48,12 +48,22 @@ def test_a_first_frame_that_is_no_text(gateway: Any, open_live: Any) -> None:
     assert client.close_code() == 4500
 
 
-def test_an_expired_token_does_not_get_in(gateway: Any, open_live: Any, tenant: Any) -> None:
+def test_an_expired_token_does_not_get_in_and_a_new_one_may(gateway: Any, open_live: Any, tenant: Any) -> None:
     client = open_live(gateway)
 
     client.send(type="hello", v=1, token=tenant.token(seconds=-60))
 
-    assert client.close_code() == 4501
+    assert client.close_code() == 4004
+
+
+def test_an_expired_token_in_the_place_of_a_newer_one_lets_the_client_come_back(
+    gateway: Any, join: Any, tenant: Any
+) -> None:
+    client = join(gateway, tenant.token())
+
+    client.send(type="token", id=1, token=tenant.token(seconds=-60))
+
+    assert client.close_code() == 4004
 
 
 def test_a_frame_of_unknown_type(gateway: Any, join: Any, tenant: Any) -> None:

@@ -74,9 +74,16 @@ def test_health_on_both_ports_and_metrics_on_their_own(
 
 
 def test_it_starts_without_redis_and_waits_for_it(
-    own_valkey: Valkey, tmp_path: Any, eventually: Callable[..., Any], gateway: Any, join: Any, tenant: Any
+    own_valkey: Valkey,
+    tmp_path: Any,
+    eventually: Callable[..., Any],
+    tend_revocations: Callable[[str], None],
+    gateway: Any,
+    join: Any,
+    tenant: Any,
 ) -> None:
     own_valkey.kill()
+    tend_revocations(own_valkey.url())
     waiting = type(gateway)(own_valkey.url(), tmp_path / "waiting.log")
     try:
         eventually(lambda: get_or_none(f"{waiting.http}/readyz") == 503, message="up, and not ready")

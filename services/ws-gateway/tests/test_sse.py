@@ -14,7 +14,6 @@ import pytest
 from pydantic import SecretStr
 
 from holdfast.gateway.protocol.frames import LIMITS
-from holdfast.messaging.live import revoke
 
 
 def versions(frames: list[dict[str, Any]]) -> list[int]:
@@ -102,7 +101,8 @@ def test_a_ticket_opens_one_stream(gateway: Any, open_stream: Any, tenant: Any) 
 
     assert kinds == {"subscribed", "error"}, "a ticket grants what its token grants"
     assert again.response.status == 401
-    assert json.loads(again.response.read())["code"] == "bad_token"
+    problem = json.loads(again.response.read())
+    assert (problem["code"], problem["reconnect"]) == ("token_expired", True), "another ticket helps"
 
 
 def test_a_question_for_the_head_alone_opens_no_stream(gateway: Any, tenant: Any) -> None:
@@ -140,7 +140,7 @@ def test_an_unused_ticket_expires(gateway: Any, tenant: Any) -> None:
     ("query", "status", "code"),
     [
         ({}, 401, "bad_token"),
-        ({"ticket": "never-was"}, 401, "bad_token"),
+        ({"ticket": "never-was"}, 401, "token_expired"),
         ({"token": "x.y.z"}, 400, "protocol"),
         ({"topics": ""}, 400, "protocol"),
         ({"topics": ",".join(f"audience:{n}" for n in range(17))}, 400, "protocol"),
@@ -159,6 +159,25 @@ def test_what_is_no_good_request_is_a_problem(
     assert problem["detail"]
 
 
+@pytest.mark.parametrize(
+    ("claims", "code", "reconnect"),
+    [
+        ({"exp": 1_700_000_000}, "token_expired", True),
+        ({"nbf": 90_000_000_000}, "token_expired", True),
+        ({"exp": "1794651300"}, "bad_token", False),
+    ],
+    ids=["expired", "not good yet", "wrong for good"],
+)
+def test_a_refused_token_says_whether_a_new_one_helps(
+    gateway: Any, open_stream: Any, tenant: Any, claims: dict[str, Any], code: str, reconnect: bool
+) -> None:
+    token = tenant.token(**claims)
+    stream = open_stream(gateway, tenant.topic, token=token)
+
+    for status, problem in ((stream.response.status, json.loads(stream.response.read())), ticket(gateway, token)):
+        assert (status, problem["code"], problem["reconnect"]) == (401, code, reconnect)
+
+
 @pytest.mark.parametrize("token", [None, "x.y.z"])
 def test_no_ticket_without_a_good_token(gateway: Any, token: str | None) -> None:
     status, problem = ticket(gateway, token)
@@ -170,6 +189,61 @@ def test_an_audience_may_have_commas(gateway: Any, open_stream: Any, tenant: Any
     stream = open_stream(gateway, "audience:a,b", "audience:c", token=tenant.token())
 
     subscribed(stream, "audience:a,b", "audience:c")
+
+
+NAMES = [
+    "👩\u200d👩\u200d👧",
+    "é" * 127,
+    "a,tenant:b",
+    "a, b & c=d+e #f?",
+    "100 %",
+    "%41",
+    "\u2028",
+    "\ufeff",
+    " ",
+    "\u202e/../",
+]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_a_stream_and_a_websocket_can_name_every_audience(
+    gateway: Any, open_stream: Any, join: Any, tenant: Any, name: str
+) -> None:
+    topic = f"audience:{name}"
+    stream = open_stream(gateway, query={"topic": topic}, token=tenant.token(topic))
+    client = join(gateway, tenant.token(topic), topic)
+    subscribed(stream, topic)
+    position = client.take("subscribed")["pos"]
+
+    tenant.publish(1, audience=name)
+
+    assert versions(stream.take_updates(1)) == versions(client.take_updates(1)) == [1]
+    again = open_stream(gateway, query={"topic": topic}, token=tenant.token(topic), last_event_id=position)
+    again.take("welcome")
+    assert versions(again.take_updates(1)) == [1]
+
+
+def test_both_ways_to_name_topics_go_together_in_the_order_of_the_address(
+    gateway: Any, open_stream: Any, tenant: Any
+) -> None:
+    query = [("topic", "audience:a,tenant:b"), ("topics", f"audience:c,{tenant.topic}"), ("topic", "audience:d")]
+    names = ["audience:a,tenant:b", "audience:c", tenant.topic, "audience:d"]
+    stream = open_stream(gateway, query=query, token=tenant.token())
+
+    assert len(subscribed(stream, *names).split(",")) == 4
+
+
+@pytest.mark.parametrize("query", ["topic=audience:%ff", "topics=audience:%ed%a0%80"])
+def test_an_address_that_is_not_utf_8_is_refused(gateway: Any, tenant: Any, query: str) -> None:
+    request = urllib.request.Request(  # noqa: S310
+        f"{gateway.http}/v1/live/sse?{query}", headers={"Authorization": f"Bearer {tenant.token()}"}
+    )
+
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)  # noqa: S310
+
+    with refused.value as answer:
+        assert (answer.code, json.loads(answer.read())["detail"]) == (400, "the address is percent-encoded UTF-8")
 
 
 def test_pages_of_allowed_origins_only(serve: Callable[..., Any], tenant: Any) -> None:
@@ -205,7 +279,7 @@ def test_a_stream_ends_with_the_reason(gateway: Any, open_stream: Any, tenant: A
     stream = open_stream(gateway, tenant.topic, token=tenant.token())
     subscribed(stream, tenant.topic)
 
-    revoke(tenant.redis, tenant.name, seconds=60, sub="user-1")
+    tenant.revoke(sub="user-1")
 
     close = stream.take("close")
     assert (close["code"], close["reconnect"]) == (4506, False)

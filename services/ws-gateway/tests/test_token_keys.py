@@ -1,6 +1,7 @@
 """Tokens of other issuers, who sign with keys of which the gateway knows the public half."""
 
 import base64
+import contextlib
 import hmac
 import json
 import os
@@ -18,7 +19,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.gateway.clients.tokens import TokenVerifier, read_keys
+from holdfast.gateway.clients.key_set import read_keys
+from holdfast.gateway.clients.tokens import TokenVerifier
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
 
@@ -68,13 +70,13 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kid", SIGNING)
 def test_a_token_signed_with_a_known_key_gets_in(file: Path, kid: str) -> None:
-    assert TokenVerifier(SECRET, read_keys(file)).verify(sign(kid)).tenant == "acme"
+    assert TokenVerifier(SECRET, file).verify(sign(kid)).tenant == "acme"
 
 
 def test_a_token_signed_with_the_secret_still_gets_in(file: Path) -> None:
     token = jwt.encode(claims(), SECRET, algorithm="HS256")
 
-    assert TokenVerifier(SECRET, read_keys(file)).verify(token).sub == "u"
+    assert TokenVerifier(SECRET, file).verify(token).sub == "u"
 
 
 STRANGERS: dict[str, Callable[[], str]] = {
@@ -90,9 +92,56 @@ STRANGERS: dict[str, Callable[[], str]] = {
 @pytest.mark.parametrize("name", STRANGERS)
 def test_any_other_signature_is_refused(file: Path, name: str) -> None:
     with pytest.raises(Closing) as caught:
-        TokenVerifier(SECRET, read_keys(file)).verify(STRANGERS[name]())
+        TokenVerifier(SECRET, file).verify(STRANGERS[name]())
 
     assert caught.value.code is CloseCode.BAD_TOKEN
+
+
+def refusal(verifier: TokenVerifier, token: str) -> CloseCode:
+    with pytest.raises(Closing) as caught:
+        verifier.verify(token)
+    return caught.value.code
+
+
+def test_a_key_that_was_added_later_is_found_without_a_restart(tmp_path: Path) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(key_set({**PUBLIC["rsa"], "kid": "rsa"}))
+    verifier = TokenVerifier(SECRET, file)
+    file.write_text(key_set({**PUBLIC["rsa"], "kid": "rsa"}, {**PUBLIC["ec"], "kid": "ec"}))
+
+    assert verifier.verify(sign("ec")).tenant == "acme"
+    assert verifier.verify(sign("rsa")).tenant == "acme"
+
+
+def test_unknown_keys_do_not_have_the_file_read_each_time_and_are_not_refused_for_good_unread(file: Path) -> None:
+    verifier = TokenVerifier(SECRET, file)
+    assert refusal(verifier, sign("rsa", named="other")) is CloseCode.BAD_TOKEN
+    file.write_text(key_set({**PUBLIC["rsa"], "kid": "other"}))
+
+    # A moment later the file may have it, and is not read again yet.
+    assert refusal(verifier, sign("rsa", named="other")) is CloseCode.UNAVAILABLE
+    assert verifier.verify(sign("ec")).tenant == "acme"
+
+
+def test_the_file_is_read_again_after_a_while(file: Path, eventually: Callable[..., Any]) -> None:
+    verifier = TokenVerifier(SECRET, file)
+    refusal(verifier, sign("rsa", named="other"))
+    file.write_text(key_set({**PUBLIC["rsa"], "kid": "other"}))
+
+    def is_taken() -> bool:
+        with contextlib.suppress(Closing):
+            return verifier.verify(sign("rsa", named="other")).tenant == "acme"
+        return False
+
+    eventually(is_taken, timeout_seconds=5)
+
+
+def test_a_file_that_is_half_written_leaves_the_keys_that_were_read_and_refuses_nothing_for_good(file: Path) -> None:
+    verifier = TokenVerifier(SECRET, file)
+    file.write_text('{"keys": [')
+
+    assert refusal(verifier, sign("rsa", named="new")) is CloseCode.UNAVAILABLE
+    assert verifier.verify(sign("rsa")).tenant == "acme"
 
 
 @pytest.mark.parametrize(

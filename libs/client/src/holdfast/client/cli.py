@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from holdfast.client import VERSION, ClientError, cli_events, cli_operate
+from holdfast.client import VERSION, ClientError, cli_events, cli_operate, cli_tokens
 from holdfast.client.cli_options import WHERE, Format, Key, LiveUrl, Url, connect
 from holdfast.client.cli_output import Output, explain, say
 from holdfast.client.cli_send import print_sent, read_data, send_file
@@ -119,31 +119,12 @@ def watch_command(
         asyncio.run(follower.follow(where, lambda: client.token(grants_for(wanted)).token, wanted))
 
 
-@app.command(epilog=WHERE)
-def token(
-    topics: Annotated[
-        list[str], typer.Argument(metavar="TOPIC", help="What it grants; starts of topics with a final * too.")
-    ],
-    sub: Annotated[str | None, typer.Option(help="Whose token it is; default: the API key's.")] = None,
-    ttl_seconds: Annotated[int | None, typer.Option("--ttl", min=1, help="How long it lives, in seconds.")] = None,
-    url: Url = None,
-    api_key: Key = None,
-) -> None:
-    """Print a live token, for a browser or another program.
-
-    [bold]Example[/]
-
-    holdfast token audience:user-42 --sub user-42 --ttl 900
-    """
-    with connect(find_address(url, api_key)) as client:
-        print(client.token(topics, sub=sub, ttl_seconds=ttl_seconds).token)
-
-
 app.command(epilog=WHERE)(cli_operate.replay)
 app.command(epilog=WHERE)(cli_operate.discard)
 app.add_typer(cli_events.events, name="events")
 app.add_typer(cli_events.dead, name="dead")
 app.add_typer(cli_operate.replays, name="replays")
+app.add_typer(cli_tokens.tokens, name="token")
 app.add_typer(keys, name="keys")
 
 

@@ -88,6 +88,15 @@ class Operations:
         """Stop a replay; what it has replayed stays so."""
         return read(self._request("DELETE", f"/v1/replays/{quote(replay_id, safe='')}"), _stated)
 
+    def revoke_tokens(self, *, sub: str | None = None, jti: str | None = None) -> bool:
+        """Revoke all live tokens that a subject has by now (``sub``), or one token by its id (``jti``).
+
+        ``True``: open connections have been told; ``False``: they are as soon as Redis is back. It may be repeated.
+        """
+        body = {name: value for name, value in {"sub": sub, "jti": jti}.items() if value is not None}
+        answer = self._request("POST", "/v1/tokens/revoke", body=body, content_type=_JSON)
+        return read(answer, lambda body: bool(body["immediate"]))
+
     def _act(self, method: str, path: str, body: Any = None) -> dict[str, Any]:
         headers = {"Idempotency-Key": uuid4().hex}
         return read(self._request(method, path, body=body, content_type=_JSON, headers=headers), _stated)

@@ -5,6 +5,7 @@
     HoldfastError
     ├── ConfigurationError      a setting or a handler registration is wrong; the process must not start
     ├── InvalidPosition         a text that is not ``<epoch>:<offset>``
+    ├── InvalidName             a name that is empty, too long or has control characters
     ├── InvalidTopic            a text that is not ``event:<uuid>``, ``audience:<value>`` or ``tenant:<id>``
     ├── DatabaseUnavailable     PostgreSQL did not answer; nothing was decided, try again
     │   └── TransactionConflict it rolled back because of another transaction; try again at once
@@ -23,6 +24,7 @@ __all__ = [
     "HoldfastError",
     "ConfigurationError",
     "InvalidPosition",
+    "InvalidName",
     "InvalidTopic",
     "DatabaseUnavailable",
     "TransactionConflict",
@@ -46,6 +48,10 @@ class ConfigurationError(HoldfastError):
 
 class InvalidPosition(HoldfastError, ValueError):
     """A position that this system never issued."""
+
+
+class InvalidName(HoldfastError, ValueError):
+    """A name outside the rule of ``domain.names``."""
 
 
 class InvalidTopic(HoldfastError, ValueError):

@@ -7,12 +7,10 @@ tenant and of another are two topics, told apart by the tenant that travels in t
 from collections.abc import Iterable
 from uuid import UUID
 
-from holdfast.domain.errors import InvalidTopic
+from holdfast.domain.errors import InvalidName, InvalidTopic
+from holdfast.domain.names import check_name
 
-__all__ = ["MAX_TOPIC_LENGTH", "check_topic", "check_grant", "is_granted", "topics_of"]
-
-MAX_TOPIC_LENGTH = 200
-"""Characters. Bounds the Redis key and channel names that a client can cause."""
+__all__ = ["check_grant", "check_topic", "is_granted", "topics_of"]
 
 _KINDS = ("event:", "audience:", "tenant:")
 
@@ -26,19 +24,16 @@ def topics_of(*, event_id: UUID, tenant: str, audience: str | None) -> list[str]
 
 
 def check_topic(text: str) -> str:
-    """Return ``text`` if it names a topic.
+    """Return ``text`` if it names a topic. After its kind it is a name (``domain.names``) without ``*``.
 
     Raises:
-        InvalidTopic: another kind, an empty or over-long name, control characters, or a wildcard.
+        InvalidTopic: another kind, a value that is no name, or a wildcard.
     """
-    kind, _, value = text.partition(":")
-    if f"{kind}:" not in _KINDS or not value:
-        raise InvalidTopic("a topic is 'event:<uuid>', 'audience:<value>' or 'tenant:<id>'")
-    if len(text) > MAX_TOPIC_LENGTH:
-        raise InvalidTopic(f"a topic has at most {MAX_TOPIC_LENGTH} characters")
-    if "*" in value or not text.isprintable():
-        raise InvalidTopic("a topic is one exact name: no '*' and no control characters")
-    return f"event:{_uuid(value)}" if kind == "event" else text
+    kind, value = _split(text)
+    if "*" in value:
+        # In a grant a final '*' is a wildcard: an audience of that name would be a grant for other audiences too.
+        raise InvalidTopic("a topic is one exact name without '*', which is the wildcard of grants")
+    return f"event:{_uuid(value)}" if kind == "event:" else text
 
 
 def check_grant(text: str) -> str:
@@ -49,9 +44,9 @@ def check_grant(text: str) -> str:
     """
     if not text.endswith("*"):
         return check_topic(text)
-    stem = text[:-1]
-    if not stem.startswith(_KINDS) or len(text) > MAX_TOPIC_LENGTH or "*" in stem or not stem.isprintable():
-        raise InvalidTopic("a grant is a topic, or 'event:', 'audience:' or 'tenant:' with a final '*'")
+    _, value = _split(text)
+    if "*" in value[:-1]:
+        raise InvalidTopic("a grant is a topic, or 'event:', 'audience:' or 'tenant:' with one final '*'")
     return text
 
 
@@ -60,6 +55,17 @@ def is_granted(topic: str, *, grants: Iterable[str], tenant: str) -> bool:
     if topic.startswith("tenant:") and topic != f"tenant:{tenant}":
         return False
     return any(topic.startswith(grant[:-1]) if grant.endswith("*") else topic == grant for grant in grants)
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Kind (with its colon) and value, which is a name."""
+    kind, colon, value = text.partition(":")
+    if kind + colon not in _KINDS:
+        raise InvalidTopic("a topic is 'event:<uuid>', 'audience:<value>' or 'tenant:<id>'")
+    try:
+        return kind + colon, check_name(value)
+    except InvalidName as exc:
+        raise InvalidTopic(f"the value after {kind}: is no name: {exc}") from exc
 
 
 def _uuid(text: str) -> UUID:

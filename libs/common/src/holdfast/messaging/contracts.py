@@ -11,20 +11,38 @@ import json
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from holdfast.domain.names import MAX_NAME_BYTES, check_name
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 
-__all__ = ["LIVE_AUDIENCE", "CONTRACTS", "DoorbellV1", "LiveTokenV1", "UpdateV1", "encode_update", "schemas"]
+__all__ = [
+    "CONTRACTS",
+    "LIVE_AUDIENCE",
+    "MAX_TOKEN_BYTES",
+    "DoorbellV1",
+    "LiveTokenV1",
+    "Name",
+    "UpdateV1",
+    "encode_update",
+    "schemas",
+]
 
 FOLDER = Path(__file__).with_name("contracts")
 
 LIVE_AUDIENCE = "holdfast-live"
-"""The ``aud`` claim: a token for anything else does not open the gateway."""
+"""In the ``aud`` claim: a token for anything else does not open the gateway."""
+
+MAX_TOKEN_BYTES = 6 * 1024
+"""Longest live token that is minted. It fits into a ``hello`` frame, which has 8 KiB, with room for topics and positions, and
+into a header line of 8 KiB, which is what common proxies take. Enough for 64 events, or for 64 names of 50 characters."""
+
+LATEST_SECOND = 10**11
+"""Later times (after the year 5000) are milliseconds."""
 
 
 class Contract(BaseModel):
@@ -60,15 +78,49 @@ class UpdateV1(Contract):
     ``truncated``, the names of those that were left out because the update would have been too long."""
 
 
-class LiveTokenV1(Contract):
-    """Claims of a live token (JWT, HS256): who may see which topics, and until when."""
+def _numeric_date(value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= LATEST_SECOND:  # type: ignore[operator]  # NaN is refused by the comparison
+        raise ValueError("takes seconds since 1970 as a number (RFC 7519), no text and no milliseconds")
+    return value
 
-    aud: Literal["holdfast-live"] = "holdfast-live"
-    sub: str = Field(min_length=1, max_length=200)
+
+def _for_live(value: str | list[str]) -> str | list[str]:
+    if LIVE_AUDIENCE not in ([value] if isinstance(value, str) else value):
+        raise ValueError(f"has to be {LIVE_AUDIENCE}, or a list with it")
+    return value
+
+
+NumericDate = Annotated[
+    int | float,
+    BeforeValidator(_numeric_date),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": LATEST_SECOND}),
+]
+"""RFC 7519, section 2: seconds since 1970, with a fraction or without."""
+
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_BYTES), AfterValidator(check_name)]
+"""See ``domain.names``, which counts bytes."""
+
+Audience = Annotated[
+    str | list[str],
+    AfterValidator(_for_live),
+    WithJsonSchema({"anyOf": [{"const": LIVE_AUDIENCE}, {"type": "array", "contains": {"const": LIVE_AUDIENCE}}]}),
+]
+
+
+class LiveTokenV1(Contract):
+    """Claims of a live token (JWT, RFC 7519): who may see which topics, and until when."""
+
+    aud: Audience
+    """For whom the token is: one name, or a list of names."""
+    sub: Name
     tenant: str = Field(min_length=1)
-    iat: int
-    exp: int
-    jti: str = Field(min_length=1)
+    iat: NumericDate
+    """When it was issued, which a revocation of its subject goes by. One of the future is no reason to refuse a token."""
+    nbf: NumericDate | None = None
+    """From when on it counts."""
+    exp: NumericDate
+    jti: Name
     topics: list[str] = Field(min_length=1)
     """Topics, or the start of topics with a final ``*``."""
 

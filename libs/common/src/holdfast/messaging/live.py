@@ -32,7 +32,6 @@ __all__ = [
     "open_publisher",
     "parse_reading",
     "revocation_keys",
-    "revoke",
     "topic_keys",
 ]
 
@@ -88,29 +87,12 @@ def parse_message(payload: bytes) -> tuple[str, int, bytes]:
 
 
 def revocation_keys(tenant: str, *, sub: str, jti: str) -> tuple[str, str]:
-    """Where Redis says that a token counts no more: one key for it alone, and one for its subject.
+    """The names under which Redis says that a token counts no more: one for it alone, and one for its subject.
 
-    The first one exists or not. The second one holds a second since 1970: tokens issued up to it are revoked.
+    The first one exists or not. The second one holds a second since 1970: tokens issued up to it are revoked. They are
+    fields of the hash in ``revocations``, and keys of their own for gateways of the release before.
     """
     return f"live:revoked:token:{tenant}:{jti}", f"live:revoked:subject:{tenant}:{sub}"
-
-
-def revoke(client: "redis.Redis", tenant: str, *, seconds: int, jti: str | None = None, sub: str | None = None) -> None:
-    """Revoke one live token (``jti``), or all that a subject has by now (``sub``); open connections end at once.
-
-    Args:
-        seconds: how long it is remembered; at least the longest life of a token, after which the token's own end counts.
-
-    Raises:
-        redis.exceptions.RedisError: nothing is revoked.
-    """
-    token, subject = revocation_keys(tenant, sub=sub or "", jti=jti or "")
-    now = client.time()[0]
-    with client.pipeline(transaction=True) as pipeline:
-        for key in [token] * bool(jti) + [subject] * bool(sub):
-            pipeline.set(key, now, ex=seconds)
-            pipeline.publish(REVOCATIONS_CHANNEL, key)
-        pipeline.execute()
 
 
 def _bounded_body(update: Update) -> str:

@@ -17,6 +17,7 @@ from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast.domain.errors import ConfigurationError
+from holdfast.domain.revocation import LONGEST_TOKEN_SECONDS
 
 __all__ = [
     "BrokerSettings",
@@ -136,7 +137,7 @@ class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
     """A revoked API key works for at most this long."""
     live_token_secret: SecretStr = Field(min_length=32)
     """Signs live tokens (HS256); shared with the gateway."""
-    live_token_max_seconds: int = Field(default=3600, ge=60, le=86_400)
+    live_token_max_seconds: int = Field(default=3600, ge=60, le=LONGEST_TOKEN_SECONDS)
     public_live_url: str | None = None
     """Where browsers find the gateway, told along with a token."""
 
@@ -178,7 +179,8 @@ class GatewaySettings(LiveSettings):
     gateway_demo: bool = False
     """Serves a page at ``/demo/`` that shows live updates; for development."""
     allowed_origins: list[str] = Field(default_factory=list)
-    """Browser origins that may connect, as JSON (``["https://app.example.com"]``); empty: same host only."""
+    """Browser origins that may connect, as JSON (``["https://app.example.com"]``, ``["*"]`` for every one); empty: same host
+    only. See ``gateway.clients.origins``."""
     connections_per_subject: int = Field(default=1000, ge=1, le=1_000_000)
     """Open live connections of one token subject, on all gateways together. A token made without ``sub`` has its API key for
     a subject, with all that use it; where every user has a subject, a few dozen are plenty."""

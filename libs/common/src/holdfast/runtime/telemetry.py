@@ -36,6 +36,8 @@ class Log:
     REQUEST_FAILED: Final = "request failed"
     REQUEST_REJECTED: Final = "request rejected"
     BACKLOG_TOO_OLD: Final = "backlog too old; events are turned away"
+    NOT_REVOKED_AT_ONCE: Final = "tokens revoked, but Redis did not take it; gateways learn of it when it is back"
+    REVOCATIONS_NOT_COPIED: Final = "revocations not copied to redis; the next turn tries again"
     BACKLOG_WORKED_OFF: Final = "backlog worked off; events are accepted again"
     # processor
     HANDLERS_LOADED: Final = "handlers loaded"
@@ -63,11 +65,15 @@ class Log:
     REDISPATCHED: Final = "events redispatched"
     RELAYED: Final = "updates relayed"
     REPLAYED: Final = "events replayed"
+    REVOCATIONS_COPIED: Final = "revoked tokens copied to redis"
     # gateway
     CONNECTED: Final = "client connected"
     DISCONNECTED: Final = "client disconnected"
     CLIENT_FAILED: Final = "live connection failed"
     REDIS_RESUBSCRIBED: Final = "redis connection came back; catching up"
+    REVOCATIONS_MISSING: Final = "redis has no copy of the revoked tokens; no client is let in until it has"
+    REVOCATIONS_BACK: Final = "redis has a copy of the revoked tokens; clients are let in again"
+    KEYS_NOT_READ: Final = "key file cannot be read again; the keys read before stay"
     REDIS_FLUSHED: Final = "redis was flushed; reading every topic again"
 
 

@@ -11,6 +11,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import ConfigurationError
+from holdfast.domain.names import is_tenant
 from holdfast.storage.tables import ApiKey
 
 __all__ = ["SCOPES", "KeyHolder", "create_key", "find_key", "is_secret_of", "parse_key", "revoke_key"]
@@ -18,7 +19,6 @@ __all__ = ["SCOPES", "KeyHolder", "create_key", "find_key", "is_secret_of", "par
 SCOPES = ("events:write", "events:read", "operate", "admin")
 
 _KEY = re.compile(r"hf_([a-z0-9]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
-_TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", re.ASCII)
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 
@@ -40,7 +40,7 @@ def create_key(
     Raises:
         ConfigurationError: a tenant or scope that cannot be.
     """
-    if _TENANT.fullmatch(tenant) is None:
+    if not is_tenant(tenant):
         raise ConfigurationError("a tenant is 1 to 63 letters, digits, dots, dashes and underscores")
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:

@@ -38,6 +38,7 @@ __all__ = [
     "ProcessingState",
     "ReplayItem",
     "ReplayJob",
+    "TokenRevocation",
 ]
 
 
@@ -299,4 +300,22 @@ class ReplayItem(Base):
         CheckConstraint("outcome IN ('replayed', 'skipped')", name="outcome_is_known"),
         CheckConstraint("(outcome IS NULL) = (done_at IS NULL)", name="outcome_iff_done"),
         Index("ix_replay_item_pending", "job_id", "event_id", postgresql_where=text("done_at IS NULL")),
+    )
+
+
+class TokenRevocation(Base):
+    """A live token, or a subject's tokens up to a moment, that count no more. ``seq`` grows with every revocation."""
+
+    __tablename__ = "token_revocation"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False), unique=True)
+    revoked_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+    __table_args__ = (
+        CheckConstraint("kind IN ('token', 'subject')", name="kind_is_known"),
+        CheckConstraint("octet_length(name) BETWEEN 1 AND 255", name="name_is_bounded"),
+        Index("ix_token_revocation_revoked_at", "revoked_at"),
     )

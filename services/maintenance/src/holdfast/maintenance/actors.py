@@ -38,6 +38,8 @@ SKIP_DELAY_SECONDS = 120
 GAUGES_EVERY = 10
 """Sweeps per measurement: counting is dearer than sweeping, and scrapes are seconds apart."""
 
+PRUNE_EVERY = 60
+"""Sweeps between two looks for what can be forgotten, none of which is in a hurry."""
 
 LOOK_SECONDS = 1.0
 """How soon an orphan notices that it is one."""
@@ -63,6 +65,8 @@ class Process(Middleware):
                 "redispatch": (duties.redispatch, every),
                 "relay": (duties.relay, every),
                 "replay": (duties.replay, every),
+                "copy-revocations": (duties.copy_revocations, every),
+                "prune-revocations": (duties.prune_revocations, every * PRUNE_EVERY),
                 "measure": (duties.measure, every * GAUGES_EVERY),
             }
         )
@@ -152,3 +156,11 @@ def replay() -> None:
     """Work off replays by filter."""
     if process.duties is not None:
         process.duties.replay()
+
+
+@dramatiq.actor(queue_name=QUEUE, periodic=cron(EVERY_MINUTE))
+def revocations() -> None:
+    """Copy revoked tokens, and forget those that have expired."""
+    if process.duties is not None:
+        process.duties.copy_revocations()
+        process.duties.prune_revocations()

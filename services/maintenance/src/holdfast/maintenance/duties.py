@@ -8,9 +8,11 @@ from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay
 from holdfast.maintenance.replay import replay
+from holdfast.maintenance.revocations import copy_revocations, prune_revocations
 from holdfast.messaging.announce import Announcer
 from holdfast.messaging.bell import Bell
 from holdfast.messaging.live import open_publisher
+from holdfast.messaging.revocations import open_revocation_copy
 from holdfast.runtime import logging
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
@@ -49,6 +51,9 @@ class Duties:
             window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
         )  # fmt: skip
         self._announcer = Announcer(self._publisher, bell, note_published=self._mark)
+        self._revocations = open_revocation_copy(
+            settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS
+        )  # fmt: skip
         self._outages: set[tuple[str, str]] = set()
 
     def recover(self) -> int:
@@ -74,6 +79,18 @@ class Duties:
             self._database, self._announcer, limit=limit, burst_seconds=burst, grace_seconds=REPLAY_GRACE_SECONDS,
         ))  # fmt: skip
 
+    def copy_revocations(self) -> int:
+        """See ``maintenance.revocations``. Returns how many."""
+        copy = self._revocations
+        return self._turn(
+            "copy_revocations", lambda limit: copy_revocations(self._database, copy, limit=limit), rounds=1
+        )
+
+    def prune_revocations(self) -> int:
+        """See ``maintenance.revocations``. Returns how many."""
+        copy = self._revocations
+        return self._turn("prune_revocations", lambda limit: prune_revocations(self._database, copy, limit=limit))
+
     def measure(self) -> int:
         """See ``maintenance.gauges``. Returns how many events are open."""
         return self._turn("measure", lambda _: measure(self._database), rounds=1)
@@ -90,6 +107,7 @@ class Duties:
         """Let go of the connections."""
         self._database.close()
         self._publisher.close()
+        self._revocations.close()
 
     def _turn(self, duty: str, run: Callable[[int], int], *, rounds: int = MAX_ROUNDS) -> int:
         """Repeat ``run`` while it finds full batches; returns the sum."""

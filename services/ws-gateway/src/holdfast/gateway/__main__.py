@@ -1,4 +1,4 @@
-"""``python -m holdfast.gateway``: serve live clients until SIGTERM. ``… revoke`` ends their tokens (``revocation``)."""
+"""``python -m holdfast.gateway``: serve live clients until SIGTERM."""
 
 import signal
 import sys
@@ -7,17 +7,22 @@ from types import FrameType
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.gateway.app import Gateway
-from holdfast.gateway.redis import revocation
 from holdfast.gateway.transports.server import LiveServer, config
 from holdfast.runtime import logging
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.settings import GatewaySettings, load
 
+REVOKE_ELSEWHERE = (
+    "nothing was revoked: revocations are kept in PostgreSQL, so ingest takes them. Use 'holdfast token revoke --sub …' or"
+    " '--jti …' with an API key that has the scope operate, or POST /v1/tokens/revoke"
+)
+
 
 def main() -> int:
     """Return the exit status."""
     if sys.argv[1:2] == ["revoke"]:
-        return revocation.main(sys.argv[2:])
+        sys.stderr.write(f"{REVOKE_ELSEWHERE}\n")
+        return 2
     try:
         return _serve(load(GatewaySettings))
     except ConfigurationError as exc:

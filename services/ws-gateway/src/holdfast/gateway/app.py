@@ -6,30 +6,36 @@ from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 
 from holdfast.gateway.clients.clients import Clients
-from holdfast.gateway.clients.gate import Gate, Origins
+from holdfast.gateway.clients.gate import Gate
+from holdfast.gateway.clients.origins import Origins
 from holdfast.gateway.clients.session import Sessions
-from holdfast.gateway.clients.tokens import TokenVerifier, read_keys
+from holdfast.gateway.clients.tokens import TokenVerifier
 from holdfast.gateway.demo import demo_routes
 from holdfast.gateway.protocol.frames import LIMITS, Limits
+from holdfast.gateway.redis.revocation import RevocationWatch
 from holdfast.gateway.redis.source import CONNECT_SECONDS, Source
 from holdfast.gateway.topics.hub import LINGER_SECONDS, Hub
+from holdfast.gateway.transports.cross_origin import CrossOrigin
 from holdfast.gateway.transports.sse import SseEndpoint
 from holdfast.gateway.transports.ticket import Tickets
 from holdfast.gateway.transports.websocket import LiveEndpoint
 from holdfast.runtime.health import Check, readiness
 from holdfast.runtime.settings import GatewaySettings
 
-__all__ = ["Gateway", "RedisUnavailable"]
+__all__ = ["Gateway", "RedisUnavailable", "RevocationsUnknown"]
 
 
 class RedisUnavailable(Exception):
     """Redis is away, or came back and topics are still being caught up with."""
+
+
+class RevocationsUnknown(Exception):
+    """Redis does not have the revoked tokens; ingest and maintenance copy them into it."""
 
 
 class Gateway:
@@ -48,6 +54,7 @@ class Gateway:
             on_state=self.clients.announce,
             linger_seconds=linger_seconds,
         )
+        self._revocations = RevocationWatch(self._source.client)
         self._sessions = Sessions(
             self._source.client,
             node=self._source.node,
@@ -58,10 +65,7 @@ class Gateway:
             hub=self._hub,
             clients=self.clients,
             sessions=self._sessions,
-            verifier=TokenVerifier(
-                settings.live_token_secret.get_secret_value(),
-                None if settings.live_token_keys is None else read_keys(settings.live_token_keys),
-            ),
+            verifier=TokenVerifier(settings.live_token_secret.get_secret_value(), settings.live_token_keys),
             limits=limits,
             node=settings.node_name,
             origins=Origins(settings.allowed_origins),
@@ -78,14 +82,7 @@ class Gateway:
                 Route("/readyz", self._readyz),
                 *(demo_routes() if settings.gateway_demo else []),
             ],
-            middleware=[
-                Middleware(
-                    CORSMiddleware,
-                    allow_origins=settings.allowed_origins,
-                    allow_methods=["GET", "POST"],
-                    allow_headers=["Authorization", "Last-Event-ID"],
-                )
-            ],
+            middleware=[Middleware(CrossOrigin, origins=gate.origins)],
             lifespan=self._lifespan,
         )
 
@@ -99,6 +96,7 @@ class Gateway:
             asyncio.create_task(self._source.run(self._hub, self._sessions), name="redis source"),
             asyncio.create_task(self._sessions.run(), name="sessions"),
             asyncio.create_task(self._hub.sweep(), name="topic sweep"),
+            asyncio.create_task(self._revocations.run(), name="revocations"),
         ]
         # A process that has just started should not refuse its first client for a connect that takes a millisecond.
         with contextlib.suppress(TimeoutError):
@@ -117,6 +115,8 @@ class Gateway:
         """The hub knows how Redis is; asking it again would only add load where it hurts."""
         if self._hub.state != "ok":
             raise RedisUnavailable
+        if not self._revocations.is_complete:
+            raise RevocationsUnknown
 
     async def _livez(self, _: Request) -> Response:
         is_alive = self.is_alive()

@@ -14,12 +14,14 @@ from holdfast.ingest.http.routes import events, health, lists, operate, replays,
 from holdfast.ingest.intake.backpressure import Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
+from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
 from holdfast.messaging.announce import Announcer
 from holdfast.messaging.bell import Bell
 from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import Publisher, open_publisher
+from holdfast.messaging.revocations import RevocationCopy, open_revocation_copy
 from holdfast.runtime import logging
-from holdfast.runtime.background import Batcher
+from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics
@@ -43,18 +45,23 @@ class Parts:
     database: Database
     recorder: Recorder
     operator: Operator
+    revoker: Revoker
+    copying: Repeater
     backpressure: Backpressure
     authenticator: Authenticator
     published: Batcher[UpdateKey]
     checks: dict[str, Check]
     publisher: Publisher
+    revocations: RevocationCopy
     bell: Bell
 
     def close(self) -> None:
         """Mark what was published, and let go of the servers."""
+        self.copying.stop()
         self.published.stop()
         self.database.close()
         self.publisher.close()
+        self.revocations.close()
         self.bell.close()
         log.info(Log.STOPPED)
 
@@ -77,6 +84,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
     parts.published.start()
+    parts.copying.start()
     serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
     log.info(Log.STARTED)
     return app
@@ -94,6 +102,8 @@ def _parts(settings: IngestSettings) -> Parts:
     )  # fmt: skip
     bell = open_bell(settings.broker_url.get_secret_value(), timeout_seconds=timeout, is_consumer=False)
     published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(database, keys))
+    copy = open_revocation_copy(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
+    revoker = Revoker(database, copy)
     announcer = Announcer(publisher, bell, note_published=published.add_all)
     grace = settings.redispatch_grace_seconds
     return Parts(
@@ -101,6 +111,8 @@ def _parts(settings: IngestSettings) -> Parts:
         database=database,
         recorder=Recorder(database, announcer, grace_seconds=grace),
         operator=Operator(database, announcer, grace_seconds=grace),
+        revoker=revoker,
+        copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
         backpressure=Backpressure(lambda: _oldest_due(database), limit_seconds=settings.backlog_limit_seconds),
         authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds),
         published=published,
@@ -110,6 +122,7 @@ def _parts(settings: IngestSettings) -> Parts:
             "broker": Check(bell.ping, is_optional=True),
         },
         publisher=publisher,
+        revocations=copy,
         bell=bell,
     )
 

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
+from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
 from holdfast.ingest.intake.strict_json import parse, storable
@@ -186,7 +187,7 @@ def _known_fault(name: str, value: Any) -> tuple[str, str] | None:
 
 
 def _text_fault(name: str, value: str) -> tuple[str, str] | None:
-    if not _is_text(value):
+    if not is_text(value):
         return "invalid_value", f"the attribute {name} has control characters or half a surrogate pair"
     if len(value.encode()) > MAX_ATTRIBUTE_BYTES:
         return "too_long", f"the attribute {name} has at most {MAX_ATTRIBUTE_BYTES} bytes in UTF-8"
@@ -200,17 +201,14 @@ def _meaning_fault(name: str, value: str) -> tuple[str, str] | None:
         return "invalid_value", "time is an RFC 3339 timestamp with an offset, such as 2026-11-24T09:30:00Z"
     if name == "traceparent" and not is_traceparent(value):
         return "invalid_value", "traceparent is a W3C trace context header"
+    if name == "audience" and len(value.encode()) > MAX_NAME_BYTES:
+        return "too_long", f"the attribute audience has at most {MAX_NAME_BYTES} bytes in UTF-8"
     if name == "audience":
         try:
             check_topic(f"audience:{value}")
         except InvalidTopic as exc:
             return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
     return None
-
-
-def _is_text(value: str) -> bool:
-    # Cc: controls, which CloudEvents forbids; Cs: lone surrogates, which have no UTF-8.
-    return not any(char < " " or "\x7f" <= char <= "\x9f" or "\ud800" <= char <= "\udfff" for char in value)
 
 
 def _moment(text: str) -> datetime | None:

@@ -1,35 +1,17 @@
 """What every way in shares, whichever protocol comes through it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
-
-from starlette.datastructures import Headers
 
 from holdfast.gateway.clients.clients import Clients
 from holdfast.gateway.clients.connection import Connection
 from holdfast.gateway.clients.conversation import Conversation, LifeSign
+from holdfast.gateway.clients.origins import Origins
 from holdfast.gateway.clients.session import Session, Sessions
 from holdfast.gateway.clients.tokens import TokenVerifier
 from holdfast.gateway.protocol.frames import Limits, Welcome, WelcomeLimits
 from holdfast.gateway.topics.hub import Hub
 
-__all__ = ["Gate", "Origins"]
-
-
-class Origins:
-    """Pages that may connect: those of this host, and of the allowed origins."""
-
-    def __init__(self, allowed: Sequence[str]) -> None:
-        self._allowed = frozenset(origin.rstrip("/").lower() for origin in allowed)
-
-    def admit(self, headers: Headers) -> bool:
-        """Browsers name the page's origin and let any page connect anywhere; what is no browser names none."""
-        origin = headers.get("origin")
-        if origin is None:
-            return True
-        host = headers.get("host", "").lower()
-        return origin.lower() in self._allowed or urlsplit(origin.lower()).netloc == host
+__all__ = ["Gate"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from holdfast.gateway.protocol.codec import Closing
 from holdfast.gateway.protocol.frames import Limits
 from holdfast.messaging.contracts import LiveTokenV1
 from holdfast.messaging.live import REVOCATIONS_CHANNEL, revocation_keys
+from holdfast.messaging.revocations import EVERYTHING, REVOCATIONS_KEY
 
 __all__ = ["Occupant", "Session", "Sessions"]
 
@@ -57,6 +58,8 @@ class Session:
         self.is_open = True
         self.refresh_at = 0.0
         self.attempt: int | None = None
+        self.is_confirmed = True
+        """Whether Redis has said that the token is not revoked. A newer one has yet to be looked up."""
 
     @property
     def revocation_keys(self) -> tuple[str, str]:
@@ -117,6 +120,7 @@ class Sessions:
         """The connection has these topics and this token now."""
         names = list(topics)
         if (names, claims) != (session.topics, session.claims):
+            session.is_confirmed &= claims.jti == session.claims.jti
             session.topics, session.claims = names, claims
             self._save_soon([session])
 
@@ -128,6 +132,9 @@ class Sessions:
 
     def on_notice(self, channel: bytes, payload: bytes) -> None:
         """A session of this node was taken over, or somebody's tokens were revoked."""
+        if channel == REVOCATIONS_CHANNEL and payload == EVERYTHING:
+            self.on_missed()
+            return
         if channel == REVOCATIONS_CHANNEL:
             key = payload.decode(errors="replace")
             self._save_soon(session for session in self._sessions.values() if key in session.revocation_keys)
@@ -179,14 +186,16 @@ class Sessions:
             return await self._open_script(keys=keys, args=arguments)
 
     async def _save(self, batch: list[Session]) -> None:
+        saved = [session.claims for session in batch]
         async with self._client.pipeline(transaction=False) as pipeline:
             for session in batch:
                 keys, arguments = self._saving(session)
                 await self._save_script(keys=keys, args=arguments, client=pipeline)
             verdicts = await pipeline.execute()
-        for session, verdict in zip(batch, verdicts, strict=True):
+        for session, claims, verdict in zip(batch, saved, verdicts, strict=True):
             session.refresh_at = self._next_refresh()
-            if verdict != b"kept":
+            session.is_confirmed |= verdict == b"kept" and claims is session.claims
+            if verdict != b"kept" and not (verdict == b"unsure" and session.is_confirmed):
                 _end(session, verdict.decode())
 
     def _opening(
@@ -194,14 +203,14 @@ class Sessions:
     ) -> tuple[list[str], list[Any]]:
         fresh = secrets.token_urlsafe(16)
         keys = [_key(asked or ""), _key(fresh), _connections_key(claims)]
-        keys += revocation_keys(claims.tenant, sub=claims.sub, jti=claims.jti)
+        keys += [*revocation_keys(claims.tenant, sub=claims.sub, jti=claims.jti), REVOCATIONS_KEY]
         whose = [claims.sub, claims.tenant, claims.iat]
         lives = [self._ttl_seconds, self._counted_seconds, self._connections_per_subject]
         return keys, [asked or "", fresh, *whose, json.dumps(list(topics)), self._node, *lives, _text(attempt)]
 
     def _saving(self, session: Session) -> tuple[list[str], list[Any]]:
         claims = session.claims
-        keys = [_key(session.id), _connections_key(claims), *session.revocation_keys]
+        keys = [_key(session.id), _connections_key(claims), *session.revocation_keys, REVOCATIONS_KEY]
         whose = [claims.sub, claims.tenant, claims.iat]
         lives = [self._ttl_seconds, self._counted_seconds, int(session.is_open)]
         what = [json.dumps(session.topics), self._node, *lives, _text(session.attempt)]
@@ -238,7 +247,8 @@ def _end(session: Session, why: str) -> None:
     if why == "taken":
         session.occupant.close(CloseCode.TAKEN_OVER, "this session goes on in another connection")
     else:
-        session.occupant.close(CloseCode.REVOKED, "the token was revoked")
+        closing = _refusal(why.encode())
+        session.occupant.close(closing.code, closing.reason)
 
 
 def _refusal(outcome: bytes) -> Closing:
@@ -246,6 +256,8 @@ def _refusal(outcome: bytes) -> Closing:
         return Closing(CloseCode.FORBIDDEN, "the session belongs to another subject; connect without it")
     if outcome == b"crowded":
         return Closing(CloseCode.TOO_MANY_CONNECTIONS, "too many connections of this subject; close others first")
+    if outcome == b"unsure":
+        return Closing(CloseCode.UNAVAILABLE, "it is not known yet which tokens are revoked; connect again later")
     if outcome == b"late":
         return Closing(CloseCode.TAKEN_OVER, "a newer connection has this session")
     return Closing(CloseCode.REVOKED, "the token was revoked")

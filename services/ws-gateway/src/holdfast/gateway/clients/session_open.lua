@@ -2,16 +2,22 @@
 --
 -- KEYS[1], [2]   session asked for, fresh session (hashes: sub, tenant, topics, node, generation)
 -- KEYS[3]        the subject's open connections (sorted set: session id by the second from which it counts no more)
--- KEYS[4], [5]   revocation of the token, and of the subject's tokens up to a second
+-- KEYS[4], [5]   names of the token and of its subject in the revocations; keys of their own in the release before
+-- KEYS[6]        revocations (hash: name by second; copied, once it is complete), see messaging/revocations.py
 -- ARGV[1], [2]   id asked for or '', fresh id
 -- ARGV[3], [4]   sub and tenant of the token   [5] second in which it was issued
 -- ARGV[6]        topics of a fresh session (JSON)   [7] this node's channel
 -- ARGV[8]        seconds that a session lives   [9] seconds that a connection counts   [10] most connections
 -- ARGV[11]       how often the client has connected in this session, or ''
--- Returns {outcome, id, generation, topics}: 'continued' or 'fresh'; or {'foreign'}, {'revoked'}, {'crowded'}, {'late'}
--- and no change.
-if redis.call('EXISTS', KEYS[4]) == 1 or tonumber(redis.call('GET', KEYS[5]) or -1) >= tonumber(ARGV[5]) then
+-- Returns {outcome, id, generation, topics}: 'continued' or 'fresh'; or {'foreign'}, {'revoked'}, {'unsure'},
+-- {'crowded'}, {'late'} and no change. 'unsure': Redis was emptied, and nobody knows which tokens are revoked.
+local revoked = redis.call('HMGET', KEYS[6], KEYS[4], KEYS[5], 'copied')
+local subject = math.max(tonumber(revoked[2] or -1), tonumber(redis.call('GET', KEYS[5]) or -1))
+if revoked[1] or redis.call('EXISTS', KEYS[4]) == 1 or subject >= tonumber(ARGV[5]) then
     return {'revoked'}
+end
+if not revoked[3] then
+    return {'unsure'}
 end
 local held = redis.call('HMGET', KEYS[1], 'sub', 'tenant', 'generation', 'node', 'topics', 'attempt')
 local is_known = held[1] and held[2] and held[3]

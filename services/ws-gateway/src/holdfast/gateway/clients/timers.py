@@ -85,7 +85,7 @@ class TokenClock:
         self._timer: asyncio.TimerHandle | None = None
         self.is_expired = False
 
-    def set(self, exp: int) -> None:
+    def set(self, exp: float) -> None:
         """A token that expires at ``exp`` (seconds since 1970) has been accepted."""
         self.stop()
         self.is_expired = False

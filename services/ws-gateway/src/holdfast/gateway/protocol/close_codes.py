@@ -24,7 +24,7 @@ class CloseCode(IntEnum):
     NO_PONG = 4003
     """A ``ping`` was not answered in time; most often a network that went away."""
     TOKEN_EXPIRED = 4004
-    """The token expired and was not refreshed within the grace. The client fetches a new one first."""
+    """The token has expired and was not refreshed in time, or does not count yet. The client gets a new one first."""
     RESYNC = 4005
     """The gateway found that it could not continue a topic without a hole. The client resumes from its positions."""
     RATE = 4006
@@ -32,13 +32,13 @@ class CloseCode(IntEnum):
     NO_HELLO = 4007
     """No ``hello`` in time."""
     UNAVAILABLE = 4008
-    """Redis is away, so nothing could be promised."""
+    """Redis is away, so nothing could be promised; or nobody knows yet which tokens are revoked."""
 
     # The client stays away until something about it has changed.
     PROTOCOL = 4500
     """A frame that is no JSON, of unknown type or shape, or too long."""
     BAD_TOKEN = 4501
-    """No token, or one that is not valid here."""
+    """No token, or one that will never be valid here."""
     FORBIDDEN = 4502
     """A valid token in the wrong place: another browser origin, or a refresh for another subject."""
     TAKEN_OVER = 4503

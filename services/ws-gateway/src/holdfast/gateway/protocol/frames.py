@@ -52,7 +52,8 @@ class Limits:
     """The protocol's limits. Constants; only tests that cannot wait make others."""
 
     frame_bytes: int = 8 * 1024
-    """Longest inbound frame: a ``subscribe`` of 128 topics at a usual length, or a ``hello`` with their positions."""
+    """Longest inbound frame: a ``subscribe`` of 128 topics at a usual length, or a ``hello`` with their positions. Above
+    ``contracts.MAX_TOKEN_BYTES`` by 2 KiB, so that whatever is minted fits into a ``hello``."""
     topics: int = 128
     """Topics of one connection."""
     sse_topics: int = 16

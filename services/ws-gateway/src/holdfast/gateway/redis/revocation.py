@@ -1,41 +1,43 @@
-"""``python -m holdfast.gateway revoke``: end live tokens before their time."""
+"""Whether Redis knows which live tokens are revoked: without that no client is let in anew (``clients/session_open.lua``)."""
 
-import argparse
-import sys
-from collections.abc import Sequence
+import asyncio
+import contextlib
 
-import redis
+import redis.asyncio
 from redis.exceptions import RedisError
 
-from holdfast.domain.errors import ConfigurationError
-from holdfast.messaging.live import revoke
-from holdfast.runtime.settings import LiveSettings, load
+from holdfast.messaging.revocations import COPIED, REVOCATIONS_KEY
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
 
-__all__ = ["main"]
+__all__ = ["RevocationWatch"]
 
-LONGEST_TOKEN_SECONDS = 86_400
-"""The most that HOLDFAST_LIVE_TOKEN_MAX_SECONDS may be; after that a token is over by itself."""
+log = logging.get(__name__)
+
+LOOK_SECONDS = 1.0
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Return the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m holdfast.gateway revoke",
-        description="Revoke a live token, or all that a subject has by now. Open connections end at once (4506).",
-    )
-    parser.add_argument("--tenant", required=True)
-    what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--sub", help="subject whose tokens, issued by now, count no more")
-    what.add_argument("--jti", help="id of one token (its jti claim)")
-    asked = parser.parse_args(arguments)
-    if not asked.tenant or not (asked.sub or asked.jti):
-        # Of a shell variable that is not set, say. It would match nothing, and look like success.
-        parser.error("neither --tenant nor what is revoked may be empty")
-    try:
-        settings = load(LiveSettings)
-        with redis.Redis.from_url(settings.redis_url.get_secret_value(), socket_timeout=5) as client:
-            revoke(client, asked.tenant, seconds=LONGEST_TOKEN_SECONDS, jti=asked.jti, sub=asked.sub)
-    except (ConfigurationError, RedisError) as exc:
-        sys.stderr.write(f"not revoked: {exc}\n")
-        return 1
-    return 0
+class RevocationWatch:
+    """Looks for the copy of the revocations, for readiness and the log. What decides about a client is looked up with it."""
+
+    def __init__(self, client: "redis.asyncio.Redis") -> None:
+        self._client = client
+        self.is_complete = False
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        was_complete: bool | None = None
+        while True:
+            with contextlib.suppress(RedisError):  # readiness has a check of its own for that
+                self.is_complete = bool(await self._client.hexists(REVOCATIONS_KEY, COPIED))
+                if self.is_complete != was_complete:
+                    _tell(self.is_complete, is_first=was_complete is None)
+                was_complete = self.is_complete
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+def _tell(is_complete: bool, *, is_first: bool) -> None:
+    if not is_complete:
+        log.warning(Log.REVOCATIONS_MISSING)
+    elif not is_first:
+        log.info(Log.REVOCATIONS_BACK)

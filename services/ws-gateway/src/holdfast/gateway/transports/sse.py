@@ -1,7 +1,7 @@
 """``/v1/live/sse`` and ``/v1/live/tickets``: the same updates as Server-Sent Events, for whoever has no WebSocket."""
 
 import random
-import re
+from http import HTTPStatus
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
@@ -19,6 +19,7 @@ from holdfast.gateway.clients.tokens import allowed_topics
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
 from holdfast.gateway.transports.event_stream import NO_POSITION, EventStream
+from holdfast.gateway.transports.stream_topics import named_topics
 from holdfast.gateway.transports.ticket import TICKET_SECONDS, Tickets
 from holdfast.gateway.transports.wire import EXTENSION
 from holdfast.messaging.contracts import LiveTokenV1
@@ -29,11 +30,9 @@ __all__ = ["SseEndpoint"]
 
 log = logging.get(__name__)
 
-_NEXT_TOPIC = re.compile(r",(?=event:|audience:|tenant:)")
-"""A comma parts two topics only before another one: an audience may have commas in its name."""
-
 _STATUS = {
     CloseCode.BAD_TOKEN: 401,
+    CloseCode.TOKEN_EXPIRED: 401,
     CloseCode.FORBIDDEN: 403,
     CloseCode.REVOKED: 403,
     CloseCode.TOO_MANY_CONNECTIONS: 429,
@@ -81,11 +80,11 @@ class SseEndpoint:
             raise Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")
 
     def _topics(self, request: Request) -> list[str]:
-        asked = [name for text in request.query_params.getlist("topics") for name in _NEXT_TOPIC.split(text) if name]
-        topics = list(dict.fromkeys(_spelled(name) for name in asked))
+        topics = list(dict.fromkeys(_spelled(name) for name in named_topics(request.scope["query_string"])))
         if not 0 < len(topics) <= self.gate.limits.sse_topics:
             raise Closing(
-                CloseCode.PROTOCOL, f"name 1 to {self.gate.limits.sse_topics} topics: ?topics=audience:a,tenant:b"
+                CloseCode.PROTOCOL,
+                f"name 1 to {self.gate.limits.sse_topics} topics: ?topics=audience:a,tenant:b, or ?topic= for each of them",
             )
         return topics
 
@@ -95,7 +94,9 @@ class SseEndpoint:
             return self.gate.verifier.verify(_bearer(request))
         claims = await self._tickets.redeem(ticket)
         if claims is None:
-            raise Closing(CloseCode.BAD_TOKEN, "the ticket was used or has expired; POST /v1/live/tickets for another")
+            raise Closing(
+                CloseCode.TOKEN_EXPIRED, "the ticket was used or has expired; POST /v1/live/tickets for another"
+            )
         return claims
 
 
@@ -175,5 +176,7 @@ def _problem(exc: Closing | RedisError) -> Response:
         headers["Retry-After"] = str(random.randint(1, 5))  # noqa: S311 (jitter)
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    body = {"type": "about:blank", "status": status, "code": exc.code.name.lower(), "detail": exc.reason}
+    reconnect = "Retry-After" in headers or not exc.code.is_terminal
+    about = {"status": status, "code": exc.code.name.lower(), "detail": exc.reason, "reconnect": reconnect}
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase} | about
     return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")

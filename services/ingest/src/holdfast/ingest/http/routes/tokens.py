@@ -1,20 +1,23 @@
-"""``/v1/tokens``: live tokens, with which a browser may watch topics."""
+"""``/v1/tokens``: live tokens, with which a browser may watch topics, and their revocation."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any, Self
 from uuid import uuid4
 
 import jwt
 from flask import Blueprint, Response, current_app, json
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.domain.errors import InvalidTopic
+from holdfast.domain.revocation import RevocationKind
 from holdfast.domain.topics import check_grant
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import read_body
 from holdfast.ingest.http.problems import Problem
-from holdfast.messaging.contracts import LiveTokenV1
+from holdfast.ingest.operate.revoker import Revoker
+from holdfast.messaging.contracts import LIVE_AUDIENCE, MAX_TOKEN_BYTES, LiveTokenV1, Name
 from holdfast.runtime.settings import IngestSettings
+from holdfast.storage.audit import Actor
 
 __all__ = ["blueprint"]
 
@@ -30,8 +33,23 @@ class TokenRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     topics: Annotated[list[str], Field(min_length=1, max_length=MAX_GRANTS)]
-    sub: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+    sub: Name | None = None
     ttl_seconds: Annotated[int, Field(ge=10)] = DEFAULT_SECONDS
+
+
+class RevocationRequest(BaseModel):
+    """Body of ``POST /v1/tokens/revoke``: one token, or all that a subject has by now."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jti: Name | None = None
+    sub: Name | None = None
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> Self:
+        if (self.jti is None) == (self.sub is None):
+            raise ValueError("takes jti or sub, and not both")
+        return self
 
 
 @blueprint.post("/v1/tokens")
@@ -42,6 +60,7 @@ def mint() -> Response:
     wanted = _wanted(settings)
     now = int(time.time())
     claims = LiveTokenV1(
+        aud=LIVE_AUDIENCE,
         sub=wanted.sub or f"key:{holder.key_id}",
         tenant=holder.tenant,
         iat=now,
@@ -49,9 +68,34 @@ def mint() -> Response:
         jti=uuid4().hex,
         topics=_grants(wanted.topics, holder.tenant),
     )
-    token = jwt.encode(claims.model_dump(), settings.live_token_secret.get_secret_value(), algorithm="HS256")
+    token = _signed(claims.model_dump(exclude_none=True), settings.live_token_secret.get_secret_value())
     body = {"token": token, "expires_at": claims.exp, "topics": claims.topics, "live_url": settings.public_live_url}
     return Response(json.dumps(body), 201, content_type="application/json")
+
+
+@blueprint.post("/v1/tokens/revoke")
+def revoke() -> Response:
+    """Revoke one token, or all that a subject of the key's tenant has by now. Doing so again is safe."""
+    holder = require("operate")
+    wanted = read_body(RevocationRequest, '{"sub": "user-42"}, or {"jti": "…"} with the jti claim of one token')
+    kind = RevocationKind.SUBJECT if wanted.jti is None else RevocationKind.TOKEN
+    revoker: Revoker = current_app.extensions["holdfast"].revoker
+    revocation, is_immediate = revoker.revoke(
+        Actor(holder.tenant, holder.key_id), kind, wanted.jti or wanted.sub or ""
+    )  # fmt: skip
+    body = wanted.model_dump(exclude_none=True) | {"revoked_at": revocation.second, "immediate": is_immediate}
+    return Response(json.dumps(body), 200, content_type="application/json")
+
+
+def _signed(claims: dict[str, Any], secret: str) -> str:
+    token = jwt.encode(claims, secret, algorithm="HS256")
+    if len(token) > MAX_TOKEN_BYTES:
+        raise Problem(
+            422, "token_too_long",
+            f"a live token has at most {MAX_TOKEN_BYTES} bytes and this one would have {len(token)}: grant fewer topics, or"
+            " the start of several with a final '*'",
+        )  # fmt: skip
+    return token
 
 
 def _wanted(settings: IngestSettings) -> TokenRequest:
