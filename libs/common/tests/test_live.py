@@ -47,7 +47,7 @@ class Live:
         self, since: int | str = "", *, topic: str = TOPIC, tenant: str = "acme", limit: int = 500
     ) -> TopicReading:
         keys = topic_keys(tenant, topic)
-        return parse_reading(self.client.eval(READ_SCRIPT, 2, keys.meta, keys.stream, since, limit, WINDOW_SECONDS))
+        return parse_reading(self.client.eval(READ_SCRIPT, 2, keys.meta, keys.stream, since, limit, WINDOW_SECONDS, 60))
 
     def offsets(self, since: int) -> list[int]:
         return [offset for offset, _ in self.read(since).entries]

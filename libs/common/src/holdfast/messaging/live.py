@@ -28,6 +28,7 @@ __all__ = [
     "Publisher",
     "TopicKeys",
     "TopicReading",
+    "UNPUBLISHED_SECONDS",
     "parse_message",
     "open_publisher",
     "parse_reading",
@@ -38,6 +39,11 @@ __all__ = [
 PUBLISH_SCRIPT = files(__package__).joinpath("publish.lua").read_text()
 READ_SCRIPT = files(__package__).joinpath("read.lua").read_text()
 
+
+UNPUBLISHED_SECONDS = 60
+"""How long a topic that nobody has published to is remembered after the last look at it. A client that comes back later is
+told of a gap, and fetches what there is: nothing, most likely.
+"""
 
 MAX_UPDATE_BYTES = 64 * 1024
 """Of an update's body. A slow client is allowed 1 MiB of frames, so a single one must stay small beside that."""

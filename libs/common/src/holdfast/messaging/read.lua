@@ -2,6 +2,7 @@
 --
 -- KEYS[1], [2]   meta hash and stream of the topic
 -- ARGV[1] offset after which entries are wanted, or '' for none   [2] most entries   [3] window in seconds
+-- ARGV[4] seconds that a topic without updates is remembered: anybody with a token can ask for any number of those
 -- Returns {epoch, newest offset, oldest offset in the window or -1, {offset, body, offset, body, …}}; no entries when
 -- there are more than wanted, or some have left the window (never a part of them).
 --
@@ -16,8 +17,8 @@ if not epoch or string.sub(epoch, 1, 12) ~= life then
     redis.call('DEL', KEYS[2])
     redis.call('HSET', KEYS[1], 'epoch', epoch, 'offset', 0)
 end
-redis.call('EXPIRE', KEYS[1], ARGV[3])
 local top = tonumber(redis.call('HGET', KEYS[1], 'offset'))
+redis.call('EXPIRE', KEYS[1], top > 0 and ARGV[3] or ARGV[4])
 local oldest = redis.call('XRANGE', KEYS[2], '-', '+', 'COUNT', 1)
 local first = oldest[1] and tonumber(string.match(oldest[1][1], '^%d+')) or -1
 local entries = {}

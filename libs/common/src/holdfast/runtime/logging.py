@@ -6,12 +6,14 @@ Field names: ``timestamp, level, message, logger, service.name, …``. Event nam
 
 import logging
 import sys
+import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["Logger", "configure", "get"]
+__all__ = ["Logger", "RareLines", "Rarely", "configure", "get"]
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -56,6 +58,47 @@ def get(name: str) -> Logger:
     """A logger by the name of its module."""
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
+
+
+class Rarely:
+    """Bounds what strangers can write into the log: one line each ``seconds``, which says how many it stands for."""
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._next_at = float("-inf")
+        self._left_out = 0
+
+    def say(self, write: Callable[..., object], event: str, **fields: object) -> None:
+        """Write the line, or count it."""
+        if self.is_due():
+            write(event, **fields, **({"left_out": self._left_out} if self._left_out else {}))
+            self._left_out = 0
+
+    def is_due(self) -> bool:
+        """Whether a line may be written now; it then counts as written."""
+        now = time.monotonic()
+        if now < self._next_at:
+            self._left_out += 1
+            return False
+        self._next_at = now + self._seconds
+        return True
+
+
+class RareLines(logging.Filter):
+    """The same for a library's logger: each text passes once in ``seconds``."""
+
+    def __init__(self, *, seconds: float, most_texts: int = 100) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self._most_texts = most_texts
+        self._by_text: dict[str, Rarely] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is written."""
+        text = str(record.msg)
+        if text not in self._by_text and len(self._by_text) >= self._most_texts:
+            self._by_text.clear()
+        return self._by_text.setdefault(text, Rarely(seconds=self._seconds)).is_due()
 
 
 def _service_fields(service: str, version: str) -> Processor:

@@ -176,6 +176,8 @@ class GatewaySettings(LiveSettings):
     """Verifies live tokens (HS256); shared with ingest."""
     live_token_keys: Path | None = None
     """A file with a JWK set: public keys that verify tokens of other issuers, who are trusted with every tenant."""
+    gateway_connections: int = Field(default=20_000, ge=1, le=1_000_000)
+    """Open connections of one process. Fewer where the limit of file descriptors is lower; more are answered with 503."""
     gateway_demo: bool = False
     """Serves a page at ``/demo/`` that shows live updates; for development."""
     allowed_origins: list[str] = Field(default_factory=list)

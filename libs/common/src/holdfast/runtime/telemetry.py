@@ -70,6 +70,7 @@ class Log:
     CONNECTED: Final = "client connected"
     DISCONNECTED: Final = "client disconnected"
     CLIENT_FAILED: Final = "live connection failed"
+    TOO_MANY_CONNECTIONS: Final = "too many connections; new ones are turned away"
     REDIS_RESUBSCRIBED: Final = "redis connection came back; catching up"
     REVOCATIONS_MISSING: Final = "redis has no copy of the revoked tokens; no client is let in until it has"
     REVOCATIONS_BACK: Final = "redis has a copy of the revoked tokens; clients are let in again"
@@ -117,4 +118,5 @@ class Metrics:
     connections = Gauge("holdfast_live_connections", "Open live connections", multiprocess_mode=_MODE)
     delivered = Counter("holdfast_updates_delivered", "Update frames handed to connections")
     gaps = Counter("holdfast_live_gaps", "Subscriptions told of a gap", ["reason"])
+    turned_away = Counter("holdfast_live_connections_refused", "Connections turned away because there were too many")
     closed = Counter("holdfast_live_closed", "Live connections closed, by close code", ["code"])

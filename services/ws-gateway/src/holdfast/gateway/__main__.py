@@ -42,7 +42,15 @@ def _serve(settings: GatewaySettings) -> int:
     signal.signal(signal.SIGINT, _exit)
     gateway = Gateway(settings)
     serve_health(settings.metrics_host, settings.metrics_port, gateway.checks, is_alive=gateway.is_alive)
-    LiveServer(config(gateway.app, host=settings.gateway_host, port=settings.gateway_port), gateway.clients).run()
+    LiveServer(
+        config(
+            gateway.app,
+            host=settings.gateway_host,
+            port=settings.gateway_port,
+            most_connections=settings.gateway_connections,
+        ),
+        gateway.clients,
+    ).run()
     return 0
 
 

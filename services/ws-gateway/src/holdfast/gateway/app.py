@@ -21,6 +21,7 @@ from holdfast.gateway.redis.revocation import RevocationWatch
 from holdfast.gateway.redis.source import CONNECT_SECONDS, Source
 from holdfast.gateway.topics.hub import LINGER_SECONDS, Hub
 from holdfast.gateway.transports.cross_origin import CrossOrigin
+from holdfast.gateway.transports.routes import both_spellings, upgrade_required
 from holdfast.gateway.transports.sse import SseEndpoint
 from holdfast.gateway.transports.ticket import Tickets
 from holdfast.gateway.transports.websocket import LiveEndpoint
@@ -75,9 +76,10 @@ class Gateway:
         self.checks = {"redis": Check(self._probe)}
         self.app = Starlette(
             routes=[
-                WebSocketRoute("/v1/live", live.serve),
-                Route("/v1/live/sse", sse.stream),
-                Route("/v1/live/tickets", sse.ticket, methods=["POST"]),
+                *both_spellings(WebSocketRoute, "/v1/live", live.serve),
+                *both_spellings(Route, "/v1/live", upgrade_required),
+                *both_spellings(Route, "/v1/live/sse", sse.stream),
+                *both_spellings(Route, "/v1/live/tickets", sse.ticket, methods=["POST"]),
                 Route("/livez", self._livez),
                 Route("/readyz", self._readyz),
                 *(demo_routes() if settings.gateway_demo else []),
@@ -85,6 +87,7 @@ class Gateway:
             middleware=[Middleware(CrossOrigin, origins=gate.origins)],
             lifespan=self._lifespan,
         )
+        self.app.router.redirect_slashes = False  # its redirects are absolute, and lose a proxy's prefix
 
     def is_alive(self) -> bool:
         """Whether every task that must run for ever still does."""

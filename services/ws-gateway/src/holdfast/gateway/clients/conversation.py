@@ -13,7 +13,7 @@ from holdfast.domain.topics import check_topic
 from holdfast.gateway.clients.connection import Connection
 from holdfast.gateway.clients.resume import join
 from holdfast.gateway.clients.session import Session, Sessions
-from holdfast.gateway.clients.timers import TokenClock
+from holdfast.gateway.clients.timers import Allowance, TokenClock
 from holdfast.gateway.clients.tokens import TokenVerifier, is_allowed
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
@@ -84,6 +84,7 @@ class Conversation:
         self._limits = limits
         self._heart = heart
         self._token_clock = TokenClock(connection, limits)
+        self._joins_left = Allowance(limits.joins_per_s, burst=4 * limits.joins_per_s)
         self._subscriptions: dict[str, Subscription] = {}
         self._joins: deque[Join] = deque()
         self._has_joins = asyncio.Event()
@@ -192,7 +193,7 @@ class Conversation:
         return None
 
     def _queue_join(self, name: str, since: Position | None, request_id: RequestId | None) -> None:
-        if len(self._joins) >= JOINS_PER_TOPIC * self._limits.topics:
+        if not self._joins_left.take() or len(self._joins) >= JOINS_PER_TOPIC * self._limits.topics:
             raise Closing(CloseCode.RATE, "subscribing faster than topics can be joined; wait for subscribed")
         subscription = self._subscriptions.get(name)
         if subscription is None or since is not None:

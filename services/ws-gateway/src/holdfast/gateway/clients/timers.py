@@ -108,17 +108,18 @@ class TokenClock:
 
 
 class Allowance:
-    """A token bucket: ``rate`` a second, and as many at once after a quiet second."""
+    """A token bucket: ``rate`` a second, and ``burst`` at once (as many unless said otherwise) after a quiet while."""
 
-    def __init__(self, rate: int) -> None:
+    def __init__(self, rate: int, *, burst: int | None = None) -> None:
         self._rate = rate
-        self._left = float(rate)
+        self._burst = float(rate if burst is None else burst)
+        self._left = self._burst
         self._at = time.monotonic()
 
     def take(self) -> bool:
         """Use one; ``False`` when none is left."""
         now = time.monotonic()
-        self._left = min(float(self._rate), self._left + (now - self._at) * self._rate)
+        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
         if self._left < 1:
             return False

@@ -59,7 +59,17 @@ class Limits:
     sse_topics: int = 16
     """Topics of one event stream, whose every event has an id with all their positions."""
     commands_per_s: int = 20
-    """Inbound frames a second, and as many in one burst."""
+    """Inbound messages a second, and as many in one burst."""
+    wire_frames_per_s: int = 100
+    """WebSocket frames of any kind a second, and as many in one burst: pings, pongs and parts of a message among them."""
+    fragments: int = 64
+    """Frames that one message may come in."""
+    joins_per_s: int = 64
+    """Topics joined a second by one connection, and four times as many in one burst: each costs Redis a reading."""
+    head_s: float = 10.0
+    """From the connection, or from the answer before, to the end of a request's head."""
+    body_s: float = 10.0
+    """From the end of a request's head to the end of its body."""
     replay: int = 500
     """Most updates replayed in one topic; beyond it reading the current state is cheaper for both sides."""
     queue_bytes: int = 1024 * 1024

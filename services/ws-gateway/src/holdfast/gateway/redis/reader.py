@@ -7,7 +7,7 @@ from typing import Any
 import redis.asyncio
 from redis.exceptions import NoScriptError, RedisError
 
-from holdfast.messaging.live import READ_SCRIPT, TopicKeys, TopicReading, parse_reading
+from holdfast.messaging.live import READ_SCRIPT, UNPUBLISHED_SECONDS, TopicKeys, TopicReading, parse_reading
 
 __all__ = ["WindowReader"]
 
@@ -34,6 +34,7 @@ class WindowReader:
             redis.exceptions.RedisError: no answer in time; it may be asked again.
         """
         arguments: list[int | str] = ["" if since is None else since, replay_limit, self._window_seconds]
+        arguments.append(min(UNPUBLISHED_SECONDS, self._window_seconds))
         answer: asyncio.Future[TopicReading] = asyncio.get_running_loop().create_future()
         self._requests.append((keys, arguments, answer))
         if self._task is None:

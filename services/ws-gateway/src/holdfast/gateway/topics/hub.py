@@ -13,7 +13,7 @@ from holdfast.gateway.redis.source import Source
 from holdfast.gateway.topics.feed import Message, Stage
 from holdfast.gateway.topics.replay import Replay, Replays
 from holdfast.gateway.topics.topic import Sink, Subscription, Topic
-from holdfast.messaging.live import TopicReading, parse_message, topic_keys
+from holdfast.messaging.live import UNPUBLISHED_SECONDS, TopicReading, parse_message, topic_keys
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
@@ -161,10 +161,10 @@ class Hub:
         """
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(min(SWEEP_SECONDS, self._recheck_seconds / 2))
+            await asyncio.sleep(min(SWEEP_SECONDS, UNPUBLISHED_SECONDS / 6, self._recheck_seconds / 2))
             for topic in list(self._topics.values()):
                 if topic.recheck_at <= loop.time():
-                    topic.recheck_at = self._next_recheck()
+                    topic.recheck_at = self._next_recheck(topic)
                     topic.feed.recheck()
                     self._read_if_due(topic)
 
@@ -182,7 +182,7 @@ class Hub:
         topic = self._topics.get(channel)
         if topic is None:
             topic = self._topics[channel] = Topic(tenant, name, self._limits)
-            topic.recheck_at = self._next_recheck()
+            topic.recheck_at = self._next_recheck(topic)
             self._source.want(channel)
         return topic
 
@@ -237,7 +237,10 @@ class Hub:
             self.state = state
             self._on_state(state)
 
-    def _next_recheck(self) -> float:
+    def _next_recheck(self, topic: Topic) -> float:
         # Spread: topics that began together, after a reconnect say, should not all be read in the same second for ever.
         spread = random.uniform(0.5, 1.0)  # noqa: S311 (jitter)
-        return asyncio.get_running_loop().time() + self._recheck_seconds * spread
+        position = topic.feed.position
+        is_published = position is not None and position.offset > 0
+        seconds = self._recheck_seconds if is_published else min(self._recheck_seconds, UNPUBLISHED_SECONDS / 3)
+        return asyncio.get_running_loop().time() + seconds * spread

@@ -20,9 +20,12 @@ NO_POSITION = "-"
 RETRY_MS = (500, 2000)
 """How long a browser waits before it connects again: some time in between, so that a herd does not come back at once."""
 
+PADDING = b":" + b" " * 2048 + b"\n"
+"""A comment: proxies that collect the first bytes of a response, whatever its headers say, have enough with this."""
+
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
+    (b"cache-control", b"no-store, no-transform"),  # a proxy that compresses would collect events
     (b"x-accel-buffering", b"no"),  # proxies of nginx's kind would collect events
     (b"connection", b"close"),  # a stream that ends is followed by nothing
 ]
@@ -44,7 +47,7 @@ class EventStream:
     async def start(self) -> None:
         """Send the response's head."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await self.write(b"retry: %d\n\n" % random.randint(*RETRY_MS))  # noqa: S311 (jitter)
+        await self.write(PADDING + b"retry: %d\n\n" % random.randint(*RETRY_MS))  # noqa: S311 (jitter)
 
     def encode(self, frame: Frame) -> bytes:
         """An event with the frame's type for its name and the frame for its data; a ping is a comment."""

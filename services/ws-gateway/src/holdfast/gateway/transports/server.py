@@ -1,6 +1,10 @@
 """uvicorn, told to let clients go before it closes their sockets."""
 
+import contextlib
+import logging as standard_logging
+import resource
 import socket
+from dataclasses import dataclass
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -10,12 +14,17 @@ from holdfast.gateway.transports.wire import HttpProtocol, LiveProtocol
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["LiveServer", "config"]
+__all__ = ["LiveServer", "Room", "config", "room"]
 
 log = logging.get(__name__)
 
 MAX_MESSAGE_BYTES = 64 * 1024
 """Longest frame that is taken off the wire at all. Above the protocol's own limit, whose refusal can say more."""
+
+LONGEST_BACKLOG = 2048
+
+MAX_HEAD_BYTES = 16 * 1024
+"""Of a request's head; a longer one is refused. Tokens in a header are far shorter."""
 
 GRACEFUL_SECONDS = 3
 """For what is left after the drain: HTTP requests, and clients that did not answer their close frame."""
@@ -26,6 +35,8 @@ class LiveServer(uvicorn.Server):
 
     def __init__(self, settings: uvicorn.Config, clients: Clients) -> None:
         super().__init__(settings)
+        for name in ("uvicorn.error", "asyncio"):  # what they say of strangers' requests is bounded
+            standard_logging.getLogger(name).addFilter(logging.RareLines(seconds=60))
         self._clients = clients
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -42,12 +53,45 @@ class LiveServer(uvicorn.Server):
         log.info(Log.STOPPED)
 
 
-def config(app: ASGIApp, *, host: str, port: int) -> uvicorn.Config:
-    """The one way in which the gateway is served."""
+RESERVED_DESCRIPTORS = (32, 1024)
+"""Kept for everything but clients (Redis, health, logs, and connections about to be turned away), the least and the most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How many connections this process may have open, and how many wait to be accepted."""
+
+    connections: int
+    backlog: int
+
+
+def room(wanted: int) -> Room:
+    """Room for ``wanted`` connections, or for as many as the descriptors allow; raises their limit first as far as it may.
+
+    Without descriptors left every accept would fail, and be tried and logged again and again, and nobody would be answered.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # macOS says "infinity" and means less
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY:
+        return Room(wanted, LONGEST_BACKLOG)
+    least, most = RESERVED_DESCRIPTORS
+    reserved = min(max(descriptors // 10, least), most, descriptors - 1)
+    # One turn of the loop accepts at most the backlog; what is over the limit is closed in the next.
+    return Room(max(1, min(wanted, descriptors - reserved)), max(1, min(reserved // 2, LONGEST_BACKLOG)))
+
+
+def config(app: ASGIApp, *, host: str, port: int, most_connections: int = 0) -> uvicorn.Config:
+    """The one way in which the gateway is served. ``most_connections``: 0 for as many as descriptors allow."""
+    limits = room(most_connections or 1_000_000)
+    HttpProtocol.most_connections = limits.connections
     return uvicorn.Config(
         app,
         host=host,
         port=port,
+        backlog=limits.backlog,
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         http=HttpProtocol,
         ws=LiveProtocol,
         ws_max_size=MAX_MESSAGE_BYTES,

@@ -5,13 +5,18 @@ A ticket stands in an address, where it may be logged or kept in a history; so i
 
 import secrets
 import time
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import redis.asyncio
 from pydantic import ValidationError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from holdfast.messaging.contracts import LiveTokenV1
 
 __all__ = ["TICKET_SECONDS", "Tickets"]
+
+Answer = TypeVar("Answer")
 
 TICKET_SECONDS = 30
 """From the answer to its use by the next line of the page's script."""
@@ -30,7 +35,7 @@ class Tickets:
             redis.exceptions.RedisError: no answer in time.
         """
         ticket = secrets.token_urlsafe(24)
-        await self._client.set(f"live:ticket:{ticket}", claims.model_dump_json(), ex=TICKET_SECONDS)
+        await _once_more(lambda: self._client.set(f"live:ticket:{ticket}", claims.model_dump_json(), ex=TICKET_SECONDS))
         return ticket
 
     async def redeem(self, ticket: str) -> LiveTokenV1 | None:
@@ -39,7 +44,7 @@ class Tickets:
         Raises:
             redis.exceptions.RedisError: no answer in time; the ticket may be used up.
         """
-        kept = await self._client.getdel(f"live:ticket:{ticket}")
+        kept = await _once_more(lambda: self._client.getdel(f"live:ticket:{ticket}"))
         if kept is None:
             return None
         try:
@@ -47,3 +52,11 @@ class Tickets:
         except ValidationError:
             return None
         return claims if claims.exp > time.time() else None
+
+
+async def _once_more(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Ask Redis, and again if its connection turns out to be dead: after a restart of Redis the pool is full of those."""
+    try:
+        return await ask()
+    except RedisConnectionError:
+        return await ask()
