@@ -16,7 +16,7 @@ from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import AttemptError, Completion, Transition
 from holdfast.domain.update import Update
-from holdfast.storage import Session, lifecycle
+from holdfast.storage import Session, claims, dispatch, leases, lifecycle
 
 __all__ = ["Actor", "Bell", "Place", "Poller", "Sweep", "Violation", "Worker", "held", "write_effect"]
 
@@ -129,7 +129,7 @@ class Worker(Actor):
 
     def rest(self, session: Session, place: Place, option: int) -> Place:
         doorbell = self.bell.take(option)
-        claimed = lifecycle.claim_events(
+        claimed = claims.claim_events(
             session, [doorbell], owner=self.name, lease_seconds=LEASE_SECONDS, ordered=self.ordered
         )  # fmt: skip
         return self._claimed(claimed, place)
@@ -233,7 +233,7 @@ class Poller(Worker):
         return super().options(place)
 
     def rest(self, session: Session, place: Place, option: int) -> Place:
-        claimed = lifecycle.claim_due(
+        claimed = claims.claim_due(
             session, owner=self.name, lease_seconds=LEASE_SECONDS, limit=1, is_suspect=bool(option), ordered=self.ordered
         )  # fmt: skip
         return self._claimed(claimed, place) if claimed else replace(place, step="give_up")
@@ -256,7 +256,7 @@ class Caller(Worker):
         return replace(place, step="extend", has_waited=False)
 
     def extend(self, session: Session, place: Place, _: int) -> Place:
-        is_held = bool(lifecycle.extend(session, [held(place)]))
+        is_held = bool(leases.extend(session, [held(place)]))
         return replace(place, step="commit_extend" if is_held else "give_up")
 
     def commit_extend(self, session: Session, place: Place, _: int) -> Place:
@@ -292,11 +292,11 @@ class Sweep(Actor):
         return self._rested(place)
 
     def _recover(self, session: Session, place: Place) -> Place:
-        updates = lifecycle.recover_expired(session, limit=LIMIT)
+        updates = leases.recover_expired(session, limit=LIMIT)
         return replace(place, step="end_turn", rounds=place.rounds - bool(updates))
 
     def _redispatch(self, session: Session, place: Place) -> Place:
-        doorbells = tuple(lifecycle.redispatch_due(session, limit=LIMIT))
+        doorbells = tuple(dispatch.redispatch_due(session, limit=LIMIT))
         return replace(place, step="end_turn", rounds=place.rounds - bool(doorbells), doorbells=doorbells)
 
 

@@ -140,7 +140,7 @@ class Unfenced(Worker):
     """Settles without its token."""
 
     def settling(self, lease: Lease) -> Transition:
-        return replace(super().settling(lease), lease_token=None)
+        return replace(super().settling(lease), expected_token=None)
 
 
 class CarelessAndUnfenced(Careless, Unfenced):
@@ -151,7 +151,7 @@ class FailingUnfenced(Worker):
     """Records its failure without its token."""
 
     def failing(self, lease: Lease) -> Transition:
-        return replace(super().failing(lease), lease_token=None)
+        return replace(super().failing(lease), expected_token=None)
 
 
 class Deaf(Careless):

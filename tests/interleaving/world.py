@@ -13,7 +13,7 @@ from holdfast.domain.event import Doorbell, NewEvent
 from holdfast.domain.state import FINISHED, OPEN, State
 from holdfast.domain.transitions import LEGAL_EDGES, Completion, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import events, lifecycle
+from holdfast.storage import claims, dispatch, events, leases, lifecycle
 from holdfast.storage.database import Database
 
 __all__ = ["TYPE", "Seen", "World", "check"]
@@ -137,10 +137,10 @@ class World:
         for _ in range(ROUNDS):
             self.pass_time()
             with self.database.transaction() as session:
-                lifecycle.recover_expired(session, limit=10)
+                leases.recover_expired(session, limit=10)
             self.pass_time()
             with self.database.transaction() as session:
-                doorbells = lifecycle.redispatch_due(session, limit=10)
+                doorbells = dispatch.redispatch_due(session, limit=10)
             if not doorbells:
                 break
             for doorbell in doorbells:
@@ -159,7 +159,7 @@ class World:
 
     def _process(self, doorbell: Doorbell) -> None:
         with self.database.transaction() as session:
-            claimed = lifecycle.claim_events(session, [doorbell], owner="last", lease_seconds=30, ordered=TYPE)
+            claimed = claims.claim_events(session, [doorbell], owner="last", lease_seconds=30, ordered=TYPE)
         for lease, _ in claimed:
             with self.database.transaction() as session:
                 lifecycle.hold(session, lease)

@@ -15,7 +15,7 @@ from holdfast.domain.event import Doorbell, Lease, NewEvent
 from holdfast.domain.transitions import AttemptError, Completion, Transition, bury, fail, settle
 from holdfast.local.fixtures import Eventually
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import events, lifecycle
+from holdfast.storage import claims, dispatch, events, leases, lifecycle
 from holdfast.storage.database import Database
 
 ORDERED = r"^order\..*$"
@@ -42,7 +42,7 @@ class Table:
 
     def claim(self, event_id: UUID, version: int = 1, *, ordered: str | None = ORDERED) -> Lease | None:
         with self.database.transaction() as session:
-            claimed = lifecycle.claim_events(
+            claimed = claims.claim_events(
                 session, [(event_id, version)], owner="w", lease_seconds=30, ordered=ordered
             )  # fmt: skip
         return claimed[0][0] if claimed else None
@@ -54,7 +54,7 @@ class Table:
 
     def claim_due(self, limit: int = 100, **options: Any) -> list[Lease]:
         with self.database.transaction() as session:
-            due = lifecycle.claim_due(session, owner="w", lease_seconds=30, limit=limit, **options)
+            due = claims.claim_due(session, owner="w", lease_seconds=30, limit=limit, **options)
         return [lease for lease, _ in due]
 
     def apply(self, transition: Transition) -> int:
@@ -71,7 +71,7 @@ class Table:
     def next_in_lane(self, lease: Lease) -> Doorbell | None:
         assert lease.lane is not None
         with self.database.transaction() as session:
-            return lifecycle.next_in_lane(session, lease.lane, ordered=ORDERED)
+            return claims.next_in_lane(session, lease.lane, ordered=ORDERED)
 
 
 @pytest.fixture
@@ -100,7 +100,7 @@ def test_rows_that_another_search_looks_at_are_skipped(table: Table) -> None:
     recorded = [table.record() for _ in range(2)]
 
     with table.database.transaction() as session:
-        taken = lifecycle.claim_due(session, owner="w", lease_seconds=30, limit=1)
+        taken = claims.claim_due(session, owner="w", lease_seconds=30, limit=1)
         others = table.claim_due()
 
     assert [lease.event.id for lease, _ in taken] == recorded[:1]
@@ -128,7 +128,7 @@ def test_a_redispatched_doorbell_says_whether_its_event_is_a_suspect(table: Tabl
     table.run("UPDATE processing_state SET crashes = 1, next_dispatch_at = now()")
 
     with table.database.transaction() as session:
-        assert lifecycle.redispatch_due(session, limit=10) == [Doorbell(suspect, 1, is_suspect=True)]
+        assert dispatch.redispatch_due(session, limit=10) == [Doorbell(suspect, 1, is_suspect=True)]
 
 
 def test_a_lease_that_is_held_is_extended_and_a_lost_one_is_not(table: Table) -> None:
@@ -138,7 +138,7 @@ def test_a_lease_that_is_held_is_extended_and_a_lost_one_is_not(table: Table) ->
     table.run(f"UPDATE processing_state SET lease_token = '{uuid4()}' WHERE event_id = '{lost.event.id}'")  # noqa: S608
 
     with table.database.transaction() as session:
-        kept = lifecycle.extend(session, [held, lost])
+        kept = leases.extend(session, [held, lost])
 
     assert kept == {held.event.id}
     remaining = "SELECT event_id FROM processing_state WHERE lease_expires_at > now() + interval '20 s'"
@@ -151,8 +151,8 @@ def test_a_freshly_expired_lease_can_be_left_to_somebody_else(table: Table) -> N
     table.run("UPDATE processing_state SET lease_expires_at = now() - interval '5 s'")
 
     with table.database.transaction() as session:
-        assert lifecycle.recover_expired(session, limit=10, expired_for_seconds=10) == []
-        assert len(lifecycle.recover_expired(session, limit=10, expired_for_seconds=1)) == 1
+        assert leases.recover_expired(session, limit=10, expired_for_seconds=10) == []
+        assert len(leases.recover_expired(session, limit=10, expired_for_seconds=1)) == 1
 
 
 def test_a_statement_of_a_held_event_ends_at_its_timeout(table: Table) -> None:
@@ -188,7 +188,7 @@ def test_a_retry_and_a_crash_keep_their_place(table: Table) -> None:
     lease = table.claimed(first, 3)
     table.run("UPDATE processing_state SET lease_expires_at = now() - interval '1 s' WHERE state = 'processing'")
     with table.database.transaction() as session:
-        lifecycle.recover_expired(session, limit=10)
+        leases.recover_expired(session, limit=10)
 
     assert table.claim(second) is None
     assert table.next_in_lane(lease) is None, "the first is not due yet"
@@ -255,7 +255,7 @@ def test_two_claims_that_see_nobody_in_the_lane_are_told_apart_by_the_index(
     table.run("UPDATE processing_state SET lane_at = '2026-01-01'")
     table.run(f"UPDATE processing_state SET lane_at = '2025-01-01' WHERE event_id = '{later}'")  # noqa: S608
     with ThreadPoolExecutor(1) as pool, table.database.transaction() as session:
-        lifecycle.claim_events(session, [(later, 1)], owner="w", lease_seconds=30, ordered=ORDERED)
+        claims.claim_events(session, [(later, 1)], owner="w", lease_seconds=30, ordered=ORDERED)
         table.run(f"UPDATE processing_state SET lane_at = '2024-01-01' WHERE event_id = '{earlier}'")  # noqa: S608
         waiting = pool.submit(table.claim, earlier)
         eventually(lambda: table.run(WAITING).scalar() == 1, message="the second claim waits for the first")
@@ -287,7 +287,7 @@ def test_a_worker_may_not_settle_what_it_lost_in_a_lane(table: Table) -> None:
     lease = table.claimed(first)
     table.run("UPDATE processing_state SET lease_expires_at = now() - interval '1 s'")
     with table.database.transaction() as session:
-        lifecycle.recover_expired(session, limit=10)
+        leases.recover_expired(session, limit=10)
         with pytest.raises(LeaseLost):
             lifecycle.hold(session, lease)
     assert table.run("SELECT count(*) FROM processing_state WHERE held_lane IS NOT NULL").scalar() == 0
@@ -297,6 +297,6 @@ def test_the_search_uses_the_index(table: Table) -> None:
     table.run("SET LOCAL enable_seqscan = off; SELECT 1")
     with table.database.transaction() as session:
         session.execute(text("SET LOCAL enable_seqscan = off"))
-        statement = re.sub(r":(\w+)", "1", str(lifecycle._DUE_ANY).replace(":is_suspect", "false"))
+        statement = re.sub(r":(\w+)", "1", str(claims._DUE_ANY).replace(":is_suspect", "false"))
         plan = "\n".join(session.scalars(text("EXPLAIN " + statement)))
     assert "ix_processing_state_available" in plan

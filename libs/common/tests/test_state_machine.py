@@ -131,7 +131,7 @@ def test_whatever_moves_leaves_a_row_and_a_history_that_fit(session: Session, st
         before = place(session, state, available=-HOUR, lease=-HOUR)
         session.execute(text("UPDATE processing_state SET dispatches = 4"))
         transition = construct(before.event_id)
-        version = VERSION + transition.versions
+        version = VERSION + transition.version_delta
         for update in lifecycle.apply(session, [transition], worker="test"):
             row = session.execute(
                 text("SELECT * FROM processing_state WHERE event_id = :id"), {"id": before.event_id}

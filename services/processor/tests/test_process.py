@@ -13,7 +13,7 @@ from uuid import UUID
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Valkey
 from holdfast.storage.database import Database
-from holdfast.storage.lifecycle import redispatch_due
+from holdfast.storage.dispatch import redispatch_due
 
 Start = Callable[..., Any]
 

@@ -27,6 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
+from holdfast.storage.statements import state_list
+
 __all__ = [
     "ApiKey",
     "AttemptErrorRow",
@@ -39,6 +42,11 @@ __all__ = [
     "ReplayItem",
     "ReplayJob",
 ]
+
+_ALL = "({})".format(", ".join(f"'{state}'" for state in State))
+_CLAIMABLE = text(f"state IN {state_list(CLAIMABLE)}")
+_GIVEN_UP = text(f"state IN {state_list(FINISHED - {State.PROCESSED})}")
+_PROCESSING = f"state = '{State.PROCESSING}'"
 
 
 class Base(DeclarativeBase):
@@ -130,37 +138,37 @@ class ProcessingState(Base):
 
     __table_args__ = (
         CheckConstraint(
-            "state IN ('queued', 'processing', 'failed', 'processed', 'dead', 'discarded')", name="state_is_known"
+            f"state IN {_ALL}", name="state_is_known"
         ),
-        CheckConstraint("(state = 'processing') = (lease_token IS NOT NULL)", name="lease_iff_processing"),
+        CheckConstraint(f"({_PROCESSING}) = (lease_token IS NOT NULL)", name="lease_iff_processing"),
         CheckConstraint("(lease_token IS NULL) = (lease_expires_at IS NULL)", name="lease_expires"),
         CheckConstraint(
-            "(state IN ('processed', 'dead', 'discarded')) = (finished_at IS NOT NULL)", name="finished_iff_settled"
+            f"(state IN {state_list(FINISHED)}) = (finished_at IS NOT NULL)", name="finished_iff_settled"
         ),
         CheckConstraint("version >= 1 AND attempt >= 0 AND crashes >= 0 AND dispatches >= 0", name="counts"),
         Index(
-            "ix_processing_state_due", "next_dispatch_at", postgresql_where=text("state IN ('queued', 'failed')")
+            "ix_processing_state_due", "next_dispatch_at", postgresql_where=_CLAIMABLE
         ),
         Index(
-            "ix_processing_state_lease", "lease_expires_at", postgresql_where=text("state = 'processing'")
+            "ix_processing_state_lease", "lease_expires_at", postgresql_where=text(_PROCESSING)
         ),
-        Index("ix_processing_state_dead", "finished_at", postgresql_where=text("state = 'dead'")),
+        Index("ix_processing_state_dead", "finished_at", postgresql_where=text(f"state = '{State.DEAD}'")),
         Index(
-            "ix_processing_state_available", "available_at", postgresql_where=text("state IN ('queued', 'failed')")
+            "ix_processing_state_available", "available_at", postgresql_where=_CLAIMABLE
         ),
         Index(
             "ix_processing_state_lane", "lane", "lane_at", "event_id",
-            postgresql_where=text("lane IS NOT NULL AND state IN ('queued', 'failed', 'processing')"),
+            postgresql_where=text(f"lane IS NOT NULL AND state IN {state_list(OPEN)}"),
         ),
         # What makes "one at a time" true, whatever two claims saw of each other.
         Index(
             "uq_processing_state_held_lane", "held_lane", unique=True, postgresql_where=text("held_lane IS NOT NULL")
         ),
-        CheckConstraint("held_lane IS NULL OR state = 'processing'", name="lane_held_while_processing"),
+        CheckConstraint(f"held_lane IS NULL OR {_PROCESSING}", name="lane_held_while_processing"),
         CheckConstraint("(lane IS NULL) = (lane_at IS NULL)", name="lane_has_an_order"),
         # Lists and replays of what was given up, and of one kind of error. Events that succeed are never in them.
         Index(
-            "ix_processing_state_given_up", "state", "event_id", postgresql_where=text("state IN ('dead', 'discarded')")
+            "ix_processing_state_given_up", "state", "event_id", postgresql_where=_GIVEN_UP
         ),
         Index(
             "ix_processing_state_error_type", text("(last_error ->> 'type')"), "event_id",

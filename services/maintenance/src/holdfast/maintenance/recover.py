@@ -7,7 +7,7 @@ from redis.exceptions import RedisError
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle, updates
+from holdfast.storage import leases, updates
 from holdfast.storage.database import Database
 
 __all__ = ["recover"]
@@ -24,7 +24,7 @@ def recover(database: Database, publisher: Publisher, *, limit: int) -> int:
         DatabaseUnavailable: nothing was recovered.
     """
     with database.transaction() as session:
-        recovered = lifecycle.recover_expired(session, limit=limit)
+        recovered = leases.recover_expired(session, limit=limit)
     if not recovered:
         return 0
     by_state = Counter(update.state.value for update in recovered)

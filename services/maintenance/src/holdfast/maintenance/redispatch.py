@@ -6,7 +6,7 @@ from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.doorbell import ring
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle
+from holdfast.storage import dispatch
 from holdfast.storage.database import Database
 
 __all__ = ["redispatch"]
@@ -27,14 +27,14 @@ def redispatch(database: Database, broker: DoorbellBroker, *, limit: int) -> int
     """
     broker.client.ping()
     with database.transaction() as session:
-        doorbells = lifecycle.redispatch_due(session, limit=limit)
+        doorbells = dispatch.redispatch_due(session, limit=limit)
     if not doorbells:
         return 0
     try:
         ring(broker, doorbells)
     except RedisError:
         with database.transaction() as session:
-            lifecycle.undo_redispatch(session, doorbells)
+            dispatch.undo_redispatch(session, doorbells)
         raise
     Metrics.redispatched.inc(len(doorbells))
     log.info(Log.REDISPATCHED, count=len(doorbells))

@@ -26,7 +26,7 @@ from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher
 from holdfast.runtime.logging import Logger
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import Session, lifecycle
+from holdfast.storage import Session, claims, leases, lifecycle
 from holdfast.storage.database import Database
 from holdfast.storage.updates import UpdateKey
 
@@ -127,7 +127,7 @@ class Executor:
             DatabaseUnavailable: nothing was claimed; or it was, and the leases will expire.
         """
         with self._claims.transaction() as session:
-            claimed = lifecycle.claim_due(
+            claimed = claims.claim_due(
                 session, owner=self._owner, lease_seconds=self._lease_seconds, limit=limit, is_suspect=is_suspect,
                 overdue_seconds=overdue_seconds, ordered=self._ordered,
             )  # fmt: skip
@@ -154,7 +154,7 @@ class Executor:
 
     def _claim(self, event_id: UUID, version: int) -> Lease | None:
         with self._claims.transaction() as session:
-            claimed = lifecycle.claim_events(
+            claimed = claims.claim_events(
                 session, [(event_id, version)], owner=self._owner, lease_seconds=self._lease_seconds,
                 ordered=self._ordered,
             )  # fmt: skip
@@ -264,15 +264,15 @@ class Executor:
             return
         try:
             with self._claims.transaction() as session:
-                doorbell = lifecycle.next_in_lane(session, lease.lane, ordered=self._ordered)
+                doorbell = claims.next_in_lane(session, lease.lane, ordered=self._ordered)
         except UNDECIDED:
             return
         if doorbell is not None:
             self._wake(doorbell)
 
-    def _extend(self, leases: list[Lease]) -> set[UUID]:
+    def _extend(self, held: list[Lease]) -> set[UUID]:
         with self._claims.transaction() as session:
-            return lifecycle.extend(session, leases)
+            return leases.extend(session, held)
 
     def _apply(self, transition: Transition) -> list[Update]:
         with self._effects.transaction() as session:

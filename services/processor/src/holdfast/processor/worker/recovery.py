@@ -8,7 +8,7 @@ from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle
+from holdfast.storage import leases
 from holdfast.storage.database import Database
 
 __all__ = ["INTERVAL_SECONDS", "recover"]
@@ -32,7 +32,7 @@ def recover(database: Database, publisher: Publisher) -> int:
     """
     try:
         with database.transaction() as session:
-            recovered = lifecycle.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
+            recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
     except DatabaseUnavailable:
         return 0  # the poller says so
     if not recovered:
