@@ -161,6 +161,10 @@ class Walk(RuleBasedStateMachine):
     def operate(self, event_id: UUID, kind: str) -> None:
         self._apply(OPERATORS[kind](event_id))
 
+    @rule(event_id=EVENTS, behind=VERSIONS)
+    def await_handler(self, event_id: UUID, behind: int) -> None:
+        self._apply(transitions.await_handler(event_id, self._version(event_id) - behind, delay_seconds=0))
+
     @rule(number=LEASES, seconds=SECONDS)
     def keep(self, number: int, seconds: float) -> None:
         lease = replace(self._lease(number), seconds=seconds)

@@ -41,6 +41,10 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     "recover": lambda event_id: transitions.recover(event_id, TOKEN, crashes=0),
     "recover the third time": lambda event_id: transitions.recover(event_id, TOKEN, crashes=2),
     "recover with a lost token": lambda event_id: transitions.recover(event_id, OTHER_TOKEN, crashes=0),
+    "await a handler": lambda event_id: transitions.await_handler(event_id, VERSION, delay_seconds=7),
+    "await a handler at a stale version": lambda event_id: transitions.await_handler(
+        event_id, VERSION - 1, delay_seconds=7
+    ),
     "replay": transitions.replay,
     "discard": transitions.discard,
 }

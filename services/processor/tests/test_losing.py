@@ -58,7 +58,7 @@ class Recovering(Publisher):
 def test_a_worker_whose_event_was_given_away_leaves_nothing(stored: Any, executor: MakeExecutor) -> None:
     event_id = stored.record("test.done")
     made = executor(handling(just_leave_effect))
-    lease = made._claim(event_id, 1)
+    lease = made._claimer.claim(event_id, 1)
     assert lease is not None
     stored.take_away(event_id)
 

@@ -22,6 +22,7 @@ __all__ = [
     "Snapshot",
     "Transition",
     "after",
+    "await_handler",
     "bury",
     "claim",
     "discard",
@@ -41,6 +42,8 @@ LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
         (State.PROCESSING, State.FAILED),
         (State.PROCESSING, State.DEAD),
         (State.PROCESSING, State.QUEUED),
+        (State.QUEUED, State.QUEUED),
+        (State.FAILED, State.QUEUED),
         (State.DEAD, State.QUEUED),
         (State.DISCARDED, State.QUEUED),
         (State.QUEUED, State.DISCARDED),
@@ -116,6 +119,8 @@ class Transition:
     """Added to ``crashes``."""
     is_reset: bool = False
     """Start over with ``attempt`` and ``crashes`` at zero."""
+    keeps_waiting: bool = False
+    """The event goes on waiting for a handler."""
     grant: Grant | None = None
     completion: Completion | None = None
     error: AttemptError | None = None
@@ -182,6 +187,17 @@ def release(event_id: UUID, lease_token: UUID) -> Transition:
     return Transition(
         event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, expected_token=lease_token,
         delay_seconds=0.0, attempt_delta=-1, detail={"reason": "released"},
+    )  # fmt: skip
+
+
+def await_handler(event_id: UUID, version: int, *, delay_seconds: float) -> Transition:
+    """Nobody who was met serves the event's type. It goes on waiting, and clients see why.
+
+    After ``delay_seconds`` somebody looks at it again, whether or not a processor that serves it has come until then.
+    """
+    return Transition(
+        event_id=event_id, from_states=CLAIMABLE, to_state=State.QUEUED, expected_version=version,
+        delay_seconds=delay_seconds, keeps_waiting=True, detail={"reason": "no_handler"},
     )  # fmt: skip
 
 

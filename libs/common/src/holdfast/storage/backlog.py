@@ -3,6 +3,7 @@
 from sqlalchemy.orm import Session
 
 from holdfast.domain.state import OPEN, State
+from holdfast.storage.lanes import ITS_TURN
 from holdfast.storage.statements import statement
 
 __all__ = ["oldest_due_age_seconds", "open_events"]
@@ -13,14 +14,13 @@ SELECT state, count(*) AS events FROM processing_state WHERE state IN {OPEN} GRO
 
 _OLDEST_DUE = statement("""
 -- One that has a predecessor in its lane waits for that, not for a processor: a subject whose first event is tried again
--- for an hour must not look like an hour's backlog.
+-- for an hour must not look like an hour's backlog. Those that processors have met have stepped aside and are not read.
+-- Parameters: with_suspects.
 SELECT extract(epoch FROM now() - s.available_at) FROM processing_state s
 WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() AND (:with_suspects OR s.crashes = 0)
-  AND (s.lane IS NULL OR NOT EXISTS (
-      SELECT FROM processing_state o WHERE o.lane = s.lane AND o.state IN {OPEN}
-        AND (o.lane_at, o.event_id) < (s.lane_at, s.event_id)))
+  AND {turn}
 ORDER BY s.available_at LIMIT 1
-""")
+""", turn=ITS_TURN)  # fmt: skip
 
 
 def open_events(session: Session) -> dict[State, int]:

@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 from holdfast.domain.event import NewEvent, StoredEvent
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
+from holdfast.storage.lanes import LANE_KEY
+from holdfast.storage.served import IS_ORDERED
 from holdfast.storage.statements import statement
 
 __all__ = ["EventView", "Recorded", "TimelineEntry", "event_view", "find", "record", "stored_event", "timeline"]
@@ -34,12 +36,13 @@ WITH requested AS (
            replay_of
     FROM requested
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
-    RETURNING id, received_at, tenant, source, subject
+    RETURNING id, received_at, tenant, source, subject, type
 ), queued AS (
-    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_at)
+    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_key, lane_at)
     SELECT id, {QUEUED}, 1, received_at, received_at + make_interval(secs => :grace_seconds),
-           -- A subject is one within its source (CloudEvents 1.0). Two that share a hash wait for each other, no more.
+           -- A subject is one within its source (CloudEvents 1.0). lane finds its events, lane_key puts ordered ones in line.
            CASE WHEN subject IS NOT NULL THEN hashtextextended(concat_ws(E'\\x1f', tenant, source, subject), 0) END,
+           CASE WHEN subject IS NOT NULL AND {is_ordered} THEN {lane_key} END,
            CASE WHEN subject IS NOT NULL THEN received_at END
     FROM inserted
 ), history AS (
@@ -47,7 +50,7 @@ WITH requested AS (
     SELECT id, 1, {QUEUED}, 0, received_at FROM inserted
 )
 SELECT id, received_at FROM inserted
-""")
+""", is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY)  # fmt: skip
 
 _RESOLVE = text("""
 -- The rows that were there before, a concurrent transaction's included: a new statement has a new snapshot.
@@ -64,7 +67,8 @@ EVENT_COLUMNS = """e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time,
 
 _FIND = statement("""
 -- Parameters: event_id, tenant.
-SELECT {columns}, e.replay_of, s.state, s.version, s.attempt, s.available_at, s.last_error, s.finished_at
+SELECT {columns}, e.replay_of, s.state, s.version, s.attempt,
+       coalesce(s.waiting_since, s.available_at) AS available_at, s.last_error, s.finished_at
 FROM event e JOIN processing_state s ON s.event_id = e.id
 WHERE e.id = :event_id AND e.tenant = :tenant
 """, columns=EVENT_COLUMNS)  # fmt: skip

@@ -35,13 +35,13 @@ MOVE = """
 --   transitions: JSON array of objects with the columns of "requested". Guards: from_states, expected_version,
 --                expected_token, needs_due, needs_expiry. lease_token is the new lease's.
 --   worker: names the process in recorded errors; may be NULL.
--- Parts: held_lane, the lane that a moved event holds from now on; turn, a further guard over "s".
+-- Parts: held_lane_key, the lane that a moved event holds from now on; turn, a further guard over "s".
 WITH requested AS (
     SELECT * FROM jsonb_to_recordset(CAST(:transitions AS jsonb)) AS r(
         event_id uuid, from_states text[], to_state text, expected_version int, expected_token uuid, needs_due bool,
         needs_expiry bool, version_delta int, delay_seconds float8, attempt_delta int, crash_delta int, is_reset bool,
-        lease_token uuid, lease_owner text, lease_seconds float8, detail jsonb, error jsonb, handler text, result jsonb,
-        duration_ms int)
+        keeps_waiting bool, lease_token uuid, lease_owner text, lease_seconds float8, detail jsonb, error jsonb,
+        handler text, result jsonb, duration_ms int)
 ), moved AS (
     UPDATE processing_state s SET
         state = r.to_state,
@@ -54,7 +54,10 @@ WITH requested AS (
         lease_token = r.lease_token,
         lease_owner = r.lease_owner,
         lease_expires_at = statement_timestamp() + make_interval(secs => r.lease_seconds),
-        held_lane = {held_lane},
+        held_lane = NULL,  -- of the release before
+        held_lane_key = {held_lane_key},
+        waiting_since = CASE WHEN r.keeps_waiting THEN s.waiting_since END,
+        unserved_type = CASE WHEN r.keeps_waiting THEN s.unserved_type END,
         last_error = CASE WHEN r.is_reset OR r.to_state = {PROCESSED} THEN NULL
                           ELSE coalesce(r.error - 'traceback', s.last_error) END,
         finished_at = CASE WHEN r.to_state IN {FINISHED} THEN statement_timestamp() END
@@ -63,10 +66,10 @@ WITH requested AS (
       AND s.state = ANY (r.from_states)
       AND (r.expected_version IS NULL OR s.version = r.expected_version)
       AND (r.expected_token IS NULL OR s.lease_token = r.expected_token)
-      AND (NOT r.needs_due OR s.available_at <= statement_timestamp())
+      AND (NOT r.needs_due OR coalesce(s.waiting_since, s.available_at) <= statement_timestamp())
       AND (NOT r.needs_expiry OR s.lease_expires_at <= statement_timestamp())
       AND {turn}
-    RETURNING s.event_id, s.state, s.version, s.attempt, s.crashes, s.lease_token, s.held_lane, s.finished_at,
+    RETURNING s.event_id, s.state, s.version, s.attempt, s.crashes, s.lease_token, s.held_lane_key, s.finished_at,
               statement_timestamp() AS at, r.expected_token, r.detail, r.error, r.handler, r.result, r.duration_ms
 ), history AS (
     INSERT INTO event_update (event_id, version, state, attempt, at, detail)
@@ -88,7 +91,7 @@ _APPLY = statement(
 SELECT m.event_id, m.state, m.version, m.attempt, m.at, m.detail, e.tenant, e.type, e.audience
 FROM moved m JOIN event e ON e.id = m.event_id
 """,
-    held_lane="NULL", turn="true",
+    held_lane_key="NULL", turn="true",
 )  # fmt: skip
 
 _HOLD = statement("""
@@ -179,6 +182,7 @@ def _columns(transition: Transition) -> dict[str, Any]:
         "attempt_delta": transition.attempt_delta,
         "crash_delta": transition.crash_delta,
         "is_reset": transition.is_reset,
+        "keeps_waiting": transition.keeps_waiting,
         "detail": dict(transition.detail),
         "error": _error(error),
         **_grant(grant),

@@ -6,7 +6,7 @@ from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.doorbell import ring
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import dispatch
+from holdfast.storage import dispatch, lanes
 from holdfast.storage.database import Database
 
 __all__ = ["redispatch"]
@@ -27,6 +27,7 @@ def redispatch(database: Database, broker: DoorbellBroker, *, limit: int) -> int
     """
     broker.client.ping()
     with database.transaction() as session:
+        lanes.promote_forgotten(session, limit=limit)
         doorbells = dispatch.redispatch_due(session, limit=limit)
     if not doorbells:
         return 0

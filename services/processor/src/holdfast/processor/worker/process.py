@@ -67,6 +67,7 @@ class WorkerProcess:
             published=self._published,
             owner=f"{settings.node_name}:{os.getpid()}",
             lease_seconds=settings.lease_seconds,
+            no_handler_seconds=settings.no_handler_seconds,
             wake=self._wake,
             on_stuck=self._give_up,
         )
@@ -79,7 +80,9 @@ class WorkerProcess:
         broker_url = settings.broker_url.get_secret_value()
         self._broker_watch = BrokerWatch(broker_url, on_loss=self._poller.nudge)
         self._recovery = Repeater(
-            "recovery", lambda: recovery.recover(self._effects, publisher), interval_seconds=recovery.INTERVAL_SECONDS
+            "recovery",
+            lambda: recovery.recover(self._effects, publisher, self._executor.note_served),
+            interval_seconds=recovery.INTERVAL_SECONDS,
         )
         self.broker = redis_broker(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
         actors.declare(self.broker, queue=role.queue, executor=self._executor, slots=self._slots)

@@ -1,14 +1,15 @@
 """Recovery of crashed workers' events while maintenance is away."""
 
 from collections import Counter
+from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
-from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import leases
+from holdfast.storage import lanes, leases
 from holdfast.storage.database import Database
 
 __all__ = ["INTERVAL_SECONDS", "recover"]
@@ -25,15 +26,19 @@ and five seconds all the same.
 LIMIT = 100
 
 
-def recover(database: Database, publisher: Publisher) -> int:
+def recover(database: Database, publisher: Publisher, note_served: Callable[[], None]) -> int:
     """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many.
+
+    Calls the next events of lanes whose last one ended with its worker, and ``note_served``.
 
     The updates stay in the outbox: what the relay publishes again is not heard twice.
     """
     try:
         with database.transaction() as session:
             recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
-    except DatabaseUnavailable:
+            lanes.promote_forgotten(session, limit=LIMIT)
+        note_served()
+    except (DatabaseUnavailable, StatementTooSlow):
         return 0  # the poller says so
     if not recovered:
         return 0
