@@ -17,8 +17,8 @@ from holdfast.local.process import Guarded
 from holdfast.local.services import SERVICES, environment
 from holdfast.local.stack import Stack
 from holdfast.messaging.broker import redis_broker
+from holdfast.storage.claims import claim_events
 from holdfast.storage.database import Database
-from holdfast.storage.lifecycle import claim_events
 
 pytestmark = pytest.mark.xdist_group("chaos-workers")
 

@@ -17,8 +17,8 @@ from tests.chaos.unguarded import Unguarded, is_alive, unguarded
 
 from holdfast.local.fixtures import Eventually
 from holdfast.local.stack import Stack
+from holdfast.storage.claims import claim_events
 from holdfast.storage.database import Database
-from holdfast.storage.lifecycle import claim_events
 
 pytestmark = pytest.mark.xdist_group("chaos-workers")
 

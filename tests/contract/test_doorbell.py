@@ -26,7 +26,7 @@ from holdfast.processor.handlers.discovery import discover
 from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import roles
 from holdfast.runtime.settings import ProcessorSettings, load
-settings = load(ProcessorSettings)
+settings = load(ProcessorSettings).model_copy(update={{"no_handler_seconds": 0}})
 broker = WorkerProcess(settings, roles(settings)[-1], discover(settings.handlers))._bell._broker
 message = Message.decode(base64.b64decode({body!r}))
 actor = broker.get_actor(message.actor_name)

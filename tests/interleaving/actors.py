@@ -8,15 +8,16 @@ event.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 from sqlalchemy import text
 
 from holdfast.domain import transitions
-from holdfast.domain.errors import AlreadyProcessed, LeaseLost
+from holdfast.domain.errors import AlreadyProcessed, LaneTaken, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import AttemptError, Completion, Transition
 from holdfast.domain.update import Update
-from holdfast.storage import Session, lifecycle
+from holdfast.storage import Session, claims, dispatch, lanes, leases, lifecycle
 
 __all__ = ["Actor", "Bell", "Place", "Poller", "Sweep", "Violation", "Worker", "held", "write_effect"]
 
@@ -47,6 +48,7 @@ class Place:
     rounds: int
     lease: Lease | None = None
     doorbells: tuple[Doorbell, ...] = ()
+    lanes: tuple[UUID, ...] = ()
     has_waited: bool = False
     wrote: str = ""
 
@@ -113,12 +115,12 @@ class Worker(Actor):
     unseen = frozenset({"write_effect"})
 
     def __init__(
-        self, name: str, bell: Bell, *, rounds: int, outcomes: Sequence[str] = ("succeed",), ordered: str | None = None
+        self, name: str, bell: Bell, *, rounds: int, outcomes: Sequence[str] = ("succeed",), is_ordered: bool = False
     ) -> None:
         super().__init__(name, bell, rounds=rounds)
         self.outcomes = tuple(outcomes)
         self.kind += str(self.outcomes)
-        self.ordered = ordered
+        self.is_ordered = is_ordered
         if self.unseen and self.outcomes == ("succeed",):
             self.unseen |= {"finish_handler"}
 
@@ -129,10 +131,30 @@ class Worker(Actor):
 
     def rest(self, session: Session, place: Place, option: int) -> Place:
         doorbell = self.bell.take(option)
-        claimed = lifecycle.claim_events(
-            session, [doorbell], owner=self.name, lease_seconds=LEASE_SECONDS, ordered=self.ordered
-        )
+        try:
+            claimed = claims.claim_events(session, [doorbell], owner=self.name, lease_seconds=LEASE_SECONDS)
+        except LaneTaken:
+            return replace(place, step="give_up", rounds=place.rounds - 1)
+        if not claimed and self.is_ordered:
+            return replace(place, step="wait_for_turn", rounds=place.rounds - 1, doorbells=(doorbell,))
         return self._claimed(claimed, place)
+
+    def wait_for_turn(self, session: Session, place: Place, _: int) -> Place:
+        waiting = lanes.wait_for_turn(session, [each.event_id for each in place.doorbells])
+        return replace(place, step="commit_wait", doorbells=(), lanes=tuple(waiting.values()))
+
+    def commit_wait(self, session: Session, place: Place, _: int) -> Place:
+        session.commit()
+        return replace(place, step="promote", has_waited=False) if place.lanes else self._rested(place)
+
+    def promote(self, session: Session, place: Place, _: int) -> Place:
+        doorbell = lanes.promote(session, place.lanes[0])
+        return replace(place, step="commit_promotion", doorbells=(doorbell,) if doorbell else ())
+
+    def commit_promotion(self, session: Session, place: Place, _: int) -> Place:
+        session.commit()
+        self.bell.ring(place.doorbells)
+        return self._rested(place)
 
     def commit_claim(self, session: Session, place: Place, _: int) -> Place:
         session.commit()
@@ -166,6 +188,8 @@ class Worker(Actor):
 
     def commit(self, session: Session, place: Place, _: int) -> Place:
         session.commit()
+        if self.is_ordered and place.wrote == "effect" and (lane := held(place).lane):
+            return Place("promote", place.rounds, lanes=(lane,))
         return self._rested(place)
 
     def give_up(self, session: Session, place: Place, _: int) -> Place:
@@ -233,8 +257,8 @@ class Poller(Worker):
         return super().options(place)
 
     def rest(self, session: Session, place: Place, option: int) -> Place:
-        claimed = lifecycle.claim_due(
-            session, owner=self.name, lease_seconds=LEASE_SECONDS, limit=1, is_suspect=bool(option), ordered=self.ordered
+        claimed = claims.claim_due(
+            session, owner=self.name, lease_seconds=LEASE_SECONDS, limit=1, is_suspect=bool(option)
         )  # fmt: skip
         return self._claimed(claimed, place) if claimed else replace(place, step="give_up")
 
@@ -256,7 +280,7 @@ class Caller(Worker):
         return replace(place, step="extend", has_waited=False)
 
     def extend(self, session: Session, place: Place, _: int) -> Place:
-        is_held = bool(lifecycle.extend(session, [held(place)]))
+        is_held = bool(leases.extend(session, [held(place)]))
         return replace(place, step="commit_extend" if is_held else "give_up")
 
     def commit_extend(self, session: Session, place: Place, _: int) -> Place:
@@ -292,11 +316,12 @@ class Sweep(Actor):
         return self._rested(place)
 
     def _recover(self, session: Session, place: Place) -> Place:
-        updates = lifecycle.recover_expired(session, limit=LIMIT)
+        updates = leases.recover_expired(session, limit=LIMIT)
         return replace(place, step="end_turn", rounds=place.rounds - bool(updates))
 
     def _redispatch(self, session: Session, place: Place) -> Place:
-        doorbells = tuple(lifecycle.redispatch_due(session, limit=LIMIT))
+        lanes.promote_forgotten(session, limit=LIMIT)
+        doorbells = tuple(dispatch.redispatch_due(session, limit=LIMIT))
         return replace(place, step="end_turn", rounds=place.rounds - bool(doorbells), doorbells=doorbells)
 
 

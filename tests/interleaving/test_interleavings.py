@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 from tests.interleaving.actors import Actor, Bell, Caller, Place, Poller, Sweep, Violation, Worker, held
 from tests.interleaving.explorer import Explorer, Found
-from tests.interleaving.world import TYPE, World
+from tests.interleaving.world import World
 
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.state import State
@@ -107,7 +107,7 @@ def test_workers_that_go_on_and_a_sweep_that_goes_on_lose_and_double_nothing(exp
 
 @pytest.mark.soak
 def test_of_one_subject_nothing_overtakes(explore: Explore) -> None:
-    first, second = (worker(name, ordered=TYPE, rounds=2) for name in ("w1", "w2"))
+    first, second = (worker(name, is_ordered=True, rounds=2) for name in ("w1", "w2"))
 
     assert explore(sweep(), first, second, doorbells=1, events=2, subject="s").waits > 0
 
@@ -140,7 +140,7 @@ class Unfenced(Worker):
     """Settles without its token."""
 
     def settling(self, lease: Lease) -> Transition:
-        return replace(super().settling(lease), lease_token=None)
+        return replace(super().settling(lease), expected_token=None)
 
 
 class CarelessAndUnfenced(Careless, Unfenced):
@@ -151,7 +151,7 @@ class FailingUnfenced(Worker):
     """Records its failure without its token."""
 
     def failing(self, lease: Lease) -> Transition:
-        return replace(super().failing(lease), lease_token=None)
+        return replace(super().failing(lease), expected_token=None)
 
 
 class Deaf(Careless):

@@ -13,7 +13,7 @@ from holdfast.domain.event import Doorbell, NewEvent
 from holdfast.domain.state import FINISHED, OPEN, State
 from holdfast.domain.transitions import LEGAL_EDGES, Completion, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import events, lifecycle
+from holdfast.storage import claims, dispatch, events, lanes, leases, lifecycle, served
 from holdfast.storage.database import Database
 
 __all__ = ["TYPE", "Seen", "World", "check"]
@@ -101,6 +101,9 @@ class World:
         self.database = database
         self._connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._connection.exec_driver_sql(_PREPARE)
+        if subject is not None:
+            with database.transaction() as session:
+                served.declare_ordered(session, [TYPE])
         self.event_ids = [self._record(subject) for _ in range(event_count)]
 
     def close(self) -> None:
@@ -137,10 +140,11 @@ class World:
         for _ in range(ROUNDS):
             self.pass_time()
             with self.database.transaction() as session:
-                lifecycle.recover_expired(session, limit=10)
+                leases.recover_expired(session, limit=10)
             self.pass_time()
             with self.database.transaction() as session:
-                doorbells = lifecycle.redispatch_due(session, limit=10)
+                lanes.promote_forgotten(session, limit=10)
+                doorbells = dispatch.redispatch_due(session, limit=10)
             if not doorbells:
                 break
             for doorbell in doorbells:
@@ -159,7 +163,7 @@ class World:
 
     def _process(self, doorbell: Doorbell) -> None:
         with self.database.transaction() as session:
-            claimed = lifecycle.claim_events(session, [doorbell], owner="last", lease_seconds=30, ordered=TYPE)
+            claimed = claims.claim_events(session, [doorbell], owner="last", lease_seconds=30)
         for lease, _ in claimed:
             with self.database.transaction() as session:
                 lifecycle.hold(session, lease)
@@ -187,7 +191,7 @@ def check(seen: Seen) -> None:
 
 def _check_lane(rows: list[dict[str, Any]]) -> None:
     """Of one subject nothing has begun while an older one is open. Rows are in order of arrival."""
-    laned = [row for row in rows if row["lane"] is not None]
+    laned = [row for row in rows if row["lane_key"] is not None]
     for older, younger in pairwise(laned):
         if State(older["state"]) in OPEN and younger["attempt"] > 0:
             raise Violation(f"the younger event is {younger['state']} while the older one is {older['state']}")
@@ -217,7 +221,14 @@ def _key(rows: dict[str, list[dict[str, Any]]]) -> tuple[Any, ...]:
 
 
 def _state_key(row: dict[str, Any]) -> tuple[Any, ...]:
-    return (row["state"], row["version"], row["attempt"], row["crashes"], *map(is_future, _times(row)))
+    return (
+        row["state"],
+        row["version"],
+        row["attempt"],
+        row["crashes"],
+        row["waiting_since"] is None,
+        *map(is_future, _times(row)),
+    )
 
 
 def _times(row: dict[str, Any]) -> tuple[str | None, str | None, str | None]:

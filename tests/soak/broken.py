@@ -15,7 +15,8 @@ from .violation import Violation
 __all__ = ["CONTROLS", "Control", "break_copy"]
 
 ROOT = Path(__file__).parents[2]
-LIFECYCLE = "libs/common/src/holdfast/storage/lifecycle.py"
+STORAGE = "libs/common/src/holdfast/storage"
+LIFECYCLE, LEASES = f"{STORAGE}/lifecycle.py", f"{STORAGE}/leases.py"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +54,12 @@ CONTROLS = {
         (
             Change(
                 LIFECYCLE,
-                "AND s.state = ANY (w.from_states)",
-                "AND (w.held_token IS NOT NULL OR s.state = ANY (w.from_states))",
+                "AND s.state = ANY (r.from_states)",
+                "AND (r.expected_token IS NOT NULL OR s.state = ANY (r.from_states))",
             ),
-            Change(LIFECYCLE, "AND (w.held_token IS NULL OR s.lease_token = w.held_token)", ""),
-            Change(LIFECYCLE, "AND s.state = 'processing' AND s.lease_token = :lease_token", ""),
-            Change(LIFECYCLE, "AND s.lease_token = l.held_token", ""),
+            Change(LIFECYCLE, "AND (r.expected_token IS NULL OR s.lease_token = r.expected_token)", ""),
+            Change(LIFECYCLE, "AND s.state = {PROCESSING} AND s.lease_token = :expected_token", ""),
+            Change(LEASES, "AND s.lease_token = l.expected_token", ""),
         ),
         Mix(0.6, {(Kind.PAUSE, "processor"): 1}, {Kind.PAUSE: (4.5, 8.0)}),
         frozenset({"fence", "doubled"}),
@@ -80,9 +81,9 @@ CONTROLS = {
     "sweep": Control(
         (
             Change(
-                LIFECYCLE,
-                "WHERE state = 'processing' AND lease_expires_at < now()",
-                "WHERE false AND state = 'processing' AND lease_expires_at < now()",
+                LEASES,
+                "WHERE state = {PROCESSING} AND lease_expires_at < now()",
+                "WHERE false AND state = {PROCESSING} AND lease_expires_at < now()",
             ),
         ),
         Mix(0.3, {(Kind.KILL, "processor"): 1}, {}),

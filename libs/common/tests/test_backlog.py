@@ -11,6 +11,7 @@ from holdfast.runtime.ids import uuid7
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
+from holdfast.storage.served import declare_ordered
 
 
 @pytest.fixture
@@ -45,6 +46,8 @@ def test_the_oldest_due_event_counts_and_one_that_is_not_due_does_not(database: 
 
 
 def test_waiting_for_a_predecessor_is_no_backlog(database: Database) -> None:
+    with database.transaction() as session:
+        declare_ordered(session, ["x"])
     put(database, -3600, subject="tried again in an hour")
     put(database, 1200, subject="tried again in an hour")
     put(database, 30, subject="another")

@@ -315,8 +315,9 @@ def test_every_error_is_exported_and_drawn_in_the_tree() -> None:
         "domain.topics", "domain.transitions", "domain.update", "messaging.broker", "messaging.contracts",
         "messaging.doorbell", "messaging.live", "messaging.revocations",
         "runtime.background", "runtime.health", "runtime.ids", "runtime.logging", "runtime.settings", "runtime.telemetry",
-        "storage.backlog", "storage.contents", "storage.database", "storage.events", "storage.keys", "storage.lifecycle",
-        "storage.migrate", "storage.revocations", "storage.schema", "storage.tables", "storage.updates",
+        "storage.backlog", "storage.claims", "storage.contents", "storage.database", "storage.dispatch", "storage.events",
+        "storage.keys", "storage.leases", "storage.lifecycle", "storage.migrate", "storage.revocations", "storage.schema",
+        "storage.statements", "storage.tables", "storage.updates",
     ],
 )  # fmt: skip
 def test_an_export_list_names_what_is_there(module: str) -> None:

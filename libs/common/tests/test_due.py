@@ -10,15 +10,15 @@ from uuid import UUID, uuid4
 import pytest
 from sqlalchemy import text
 
-from holdfast.domain.errors import LeaseLost
+from holdfast.domain.errors import LaneTaken, LeaseLost
 from holdfast.domain.event import Doorbell, Lease, NewEvent
 from holdfast.domain.transitions import AttemptError, Completion, Transition, bury, fail, settle
 from holdfast.local.fixtures import Eventually
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import events, lifecycle
+from holdfast.storage import claims, dispatch, events, lanes, leases, lifecycle, served
 from holdfast.storage.database import Database
 
-ORDERED = r"^order\..*$"
+ORDERED = ["order.placed"]
 
 ERROR = AttemptError("ValueError", "no")
 
@@ -40,11 +40,13 @@ class Table:
             events.record(session, [event], grace_seconds=3600)
         return event.id
 
-    def claim(self, event_id: UUID, version: int = 1, *, ordered: str | None = ORDERED) -> Lease | None:
-        with self.database.transaction() as session:
-            claimed = lifecycle.claim_events(
-                session, [(event_id, version)], owner="w", lease_seconds=30, ordered=ordered
-            )
+    def claim(self, event_id: UUID, version: int = 1) -> Lease | None:
+        try:
+            with self.database.transaction() as session:
+                claimed = claims.claim_events(session, [(event_id, version)], owner="w", lease_seconds=30)
+                lanes.wait_for_turn(session, [] if claimed else [event_id])
+        except LaneTaken:
+            return None
         return claimed[0][0] if claimed else None
 
     def claimed(self, event_id: UUID, version: int = 1) -> Lease:
@@ -54,7 +56,7 @@ class Table:
 
     def claim_due(self, limit: int = 100, **options: Any) -> list[Lease]:
         with self.database.transaction() as session:
-            due = lifecycle.claim_due(session, owner="w", lease_seconds=30, limit=limit, **options)
+            due = claims.claim_due(session, owner="w", lease_seconds=30, limit=limit, **options)
         return [lease for lease, _ in due]
 
     def apply(self, transition: Transition) -> int:
@@ -71,12 +73,14 @@ class Table:
     def next_in_lane(self, lease: Lease) -> Doorbell | None:
         assert lease.lane is not None
         with self.database.transaction() as session:
-            return lifecycle.next_in_lane(session, lease.lane, ordered=ORDERED)
+            return lanes.promote(session, lease.lane)
 
 
 @pytest.fixture
 def table(database_url: str) -> Iterator[Table]:
     database = Database(database_url, application_name="test", pool_size=20)
+    with database.transaction() as session:
+        served.declare_ordered(session, ORDERED)
     yield Table(database)
     database.close()
 
@@ -86,7 +90,7 @@ def ids(leases: list[Lease]) -> list[UUID]:
 
 
 def test_due_events_are_claimed_oldest_first_and_once(table: Table) -> None:
-    recorded = [table.record() for _ in range(5)]
+    recorded = [table.record(subject=None) for _ in range(5)]
     table.run("UPDATE processing_state SET available_at = now() + interval '1 h' WHERE event_id = '%s'" % recorded[0])  # noqa: S608, UP031
 
     first, rest = table.claim_due(limit=3), table.claim_due()
@@ -97,10 +101,10 @@ def test_due_events_are_claimed_oldest_first_and_once(table: Table) -> None:
 
 
 def test_rows_that_another_search_looks_at_are_skipped(table: Table) -> None:
-    recorded = [table.record() for _ in range(2)]
+    recorded = [table.record(subject=None) for _ in range(2)]
 
     with table.database.transaction() as session:
-        taken = lifecycle.claim_due(session, owner="w", lease_seconds=30, limit=1)
+        taken = claims.claim_due(session, owner="w", lease_seconds=30, limit=1)
         others = table.claim_due()
 
     assert [lease.event.id for lease, _ in taken] == recorded[:1]
@@ -108,15 +112,15 @@ def test_rows_that_another_search_looks_at_are_skipped(table: Table) -> None:
 
 
 def test_an_event_that_has_just_become_due_is_left_to_its_doorbell(table: Table) -> None:
-    late = table.record()
+    late = table.record(subject=None)
     table.run("UPDATE processing_state SET available_at = now() - interval '1 min'")
-    table.record()
+    table.record(subject=None)
 
     assert ids(table.claim_due(overdue_seconds=30)) == [late]
 
 
 def test_suspects_and_others_are_found_apart(table: Table) -> None:
-    suspect, other = table.record(), table.record()
+    suspect, other = table.record(subject=None), table.record(subject=None)
     table.run(f"UPDATE processing_state SET crashes = 1 WHERE event_id = '{suspect}'")  # noqa: S608
 
     assert ids(table.claim_due(is_suspect=True)) == [suspect]
@@ -124,21 +128,21 @@ def test_suspects_and_others_are_found_apart(table: Table) -> None:
 
 
 def test_a_redispatched_doorbell_says_whether_its_event_is_a_suspect(table: Table) -> None:
-    suspect = table.record()
+    suspect = table.record(subject=None)
     table.run("UPDATE processing_state SET crashes = 1, next_dispatch_at = now()")
 
     with table.database.transaction() as session:
-        assert lifecycle.redispatch_due(session, limit=10) == [Doorbell(suspect, 1, is_suspect=True)]
+        assert dispatch.redispatch_due(session, limit=10) == [Doorbell(suspect, 1, is_suspect=True)]
 
 
 def test_a_lease_that_is_held_is_extended_and_a_lost_one_is_not(table: Table) -> None:
-    table.record(), table.record()
+    table.record(subject=None), table.record(subject=None)
     held, lost = table.claim_due()
     table.run("UPDATE processing_state SET lease_expires_at = now() + interval '1 s'")
     table.run(f"UPDATE processing_state SET lease_token = '{uuid4()}' WHERE event_id = '{lost.event.id}'")  # noqa: S608
 
     with table.database.transaction() as session:
-        kept = lifecycle.extend(session, [held, lost])
+        kept = leases.extend(session, [held, lost])
 
     assert kept == {held.event.id}
     remaining = "SELECT event_id FROM processing_state WHERE lease_expires_at > now() + interval '20 s'"
@@ -146,13 +150,13 @@ def test_a_lease_that_is_held_is_extended_and_a_lost_one_is_not(table: Table) ->
 
 
 def test_a_freshly_expired_lease_can_be_left_to_somebody_else(table: Table) -> None:
-    table.record()
+    table.record(subject=None)
     table.claim_due()
     table.run("UPDATE processing_state SET lease_expires_at = now() - interval '5 s'")
 
     with table.database.transaction() as session:
-        assert lifecycle.recover_expired(session, limit=10, expired_for_seconds=10) == []
-        assert len(lifecycle.recover_expired(session, limit=10, expired_for_seconds=1)) == 1
+        assert leases.recover_expired(session, limit=10, expired_for_seconds=10) == []
+        assert len(leases.recover_expired(session, limit=10, expired_for_seconds=1)) == 1
 
 
 def test_a_statement_of_a_held_event_ends_at_its_timeout(table: Table) -> None:
@@ -188,7 +192,7 @@ def test_a_retry_and_a_crash_keep_their_place(table: Table) -> None:
     lease = table.claimed(first, 3)
     table.run("UPDATE processing_state SET lease_expires_at = now() - interval '1 s' WHERE state = 'processing'")
     with table.database.transaction() as session:
-        lifecycle.recover_expired(session, limit=10)
+        leases.recover_expired(session, limit=10)
 
     assert table.claim(second) is None
     assert table.next_in_lane(lease) is None, "the first is not due yet"
@@ -219,19 +223,20 @@ def test_an_unordered_type_of_the_subject_is_not_waited_for(table: Table) -> Non
 
 
 def test_without_ordered_types_nobody_waits(table: Table) -> None:
+    table.run("UPDATE served_type SET is_ordered = false")
     first, second = table.record(), table.record()
 
-    assert table.claim(second, ordered=None) is not None
-    assert table.claim(first, ordered=None) is not None
+    assert table.claim(second) is not None
+    assert table.claim(first) is not None
 
 
 def test_a_search_takes_one_event_of_each_subject(table: Table) -> None:
     recorded = [(subject, table.record(subject=subject)) for subject in "aabbab"]
 
-    taken = table.claim_due(ordered=ORDERED)
+    taken = table.claim_due()
 
     assert sorted(ids(taken)) == [recorded[0][1], recorded[2][1]]
-    assert table.claim_due(ordered=ORDERED) == []
+    assert table.claim_due() == []
 
 
 def test_an_earlier_event_that_shows_up_late_does_not_run_beside_a_later_one(table: Table) -> None:
@@ -242,7 +247,7 @@ def test_an_earlier_event_that_shows_up_late_does_not_run_beside_a_later_one(tab
 
     assert table.claim(earlier) is None
     other = table.record(subject="another")
-    assert ids(table.claim_due(ordered=ORDERED)) == [other], "a search is not spoilt by it"
+    assert ids(table.claim_due()) == [other], "a search is not spoilt by it"
     table.settle(running)
     assert table.claim(earlier) is not None
 
@@ -255,7 +260,7 @@ def test_two_claims_that_see_nobody_in_the_lane_are_told_apart_by_the_index(
     table.run("UPDATE processing_state SET lane_at = '2026-01-01'")
     table.run(f"UPDATE processing_state SET lane_at = '2025-01-01' WHERE event_id = '{later}'")  # noqa: S608
     with ThreadPoolExecutor(1) as pool, table.database.transaction() as session:
-        lifecycle.claim_events(session, [(later, 1)], owner="w", lease_seconds=30, ordered=ORDERED)
+        claims.claim_events(session, [(later, 1)], owner="w", lease_seconds=30)
         table.run(f"UPDATE processing_state SET lane_at = '2024-01-01' WHERE event_id = '{earlier}'")  # noqa: S608
         waiting = pool.submit(table.claim, earlier)
         eventually(lambda: table.run(WAITING).scalar() == 1, message="the second claim waits for the first")
@@ -270,11 +275,12 @@ def test_many_workers_take_a_subject_one_by_one_in_order(table: Table) -> None:
 
     def work(_: int) -> None:
         while len(order) < len(recorded):
-            for lease in table.claim_due(ordered=ORDERED):
+            for lease in table.claim_due():
                 assert running.acquire(blocking=False), "two events of one subject at once"
                 order.append(lease.event.id)
                 running.release()
                 table.settle(lease)
+                table.next_in_lane(lease)
 
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(work, range(6)))
@@ -287,16 +293,16 @@ def test_a_worker_may_not_settle_what_it_lost_in_a_lane(table: Table) -> None:
     lease = table.claimed(first)
     table.run("UPDATE processing_state SET lease_expires_at = now() - interval '1 s'")
     with table.database.transaction() as session:
-        lifecycle.recover_expired(session, limit=10)
+        leases.recover_expired(session, limit=10)
         with pytest.raises(LeaseLost):
             lifecycle.hold(session, lease)
-    assert table.run("SELECT count(*) FROM processing_state WHERE held_lane IS NOT NULL").scalar() == 0
+    assert table.run("SELECT count(*) FROM processing_state WHERE held_lane_key IS NOT NULL").scalar() == 0
 
 
 def test_the_search_uses_the_index(table: Table) -> None:
     table.run("SET LOCAL enable_seqscan = off; SELECT 1")
     with table.database.transaction() as session:
         session.execute(text("SET LOCAL enable_seqscan = off"))
-        statement = re.sub(r":(\w+)", "1", str(lifecycle._DUE_ANY).replace(":is_suspect", "false"))
+        statement = re.sub(r":(\w+)", "1", str(claims._DUE).replace(":is_suspect", "false"))
         plan = "\n".join(session.scalars(text("EXPLAIN " + statement)))
     assert "ix_processing_state_available" in plan

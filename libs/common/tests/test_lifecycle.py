@@ -15,7 +15,7 @@ from holdfast.domain.event import Doorbell, Lease, NewEvent, canonical_json
 from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import backlog, events, lifecycle, updates
+from holdfast.storage import backlog, claims, dispatch, events, leases, lifecycle, updates
 from holdfast.storage.database import Database
 
 
@@ -38,7 +38,7 @@ def record(database: Database, *wanted: NewEvent) -> list[events.Recorded]:
 
 def claim(database: Database, event_id: UUID, version: int = 1, lease_seconds: float = 30) -> Lease | None:
     with database.transaction() as session:
-        claimed = lifecycle.claim_events(session, [(event_id, version)], owner="w", lease_seconds=lease_seconds)
+        claimed = claims.claim_events(session, [(event_id, version)], owner="w", lease_seconds=lease_seconds)
     return claimed[0][0] if claimed else None
 
 
@@ -191,7 +191,7 @@ def test_a_recovered_event_ignores_its_late_worker(database: Database) -> None:
     late = claim(database, event.id, lease_seconds=0)
     assert late is not None
     with database.transaction() as session:
-        lifecycle.recover_expired(session, limit=10)
+        leases.recover_expired(session, limit=10)
 
     with database.transaction() as session, pytest.raises(LeaseLost):
         lifecycle.hold(session, late)
@@ -204,7 +204,7 @@ def test_a_late_worker_is_refused_while_another_one_holds_the_event(database: Da
     record(database, event)
     late = claim(database, event.id, lease_seconds=0)
     with database.transaction() as session:
-        lifecycle.recover_expired(session, limit=10)
+        leases.recover_expired(session, limit=10)
         session.execute(text("UPDATE processing_state SET available_at = now()"))
     current = claim(database, event.id, version=3)
     assert late is not None
@@ -225,7 +225,7 @@ def test_a_running_transactional_handler_keeps_the_sweep_away(database: Database
     with database.transaction() as running:
         lifecycle.hold(running, lease)
         with database.transaction() as sweep:
-            recovered = lifecycle.recover_expired(sweep, limit=10)
+            recovered = leases.recover_expired(sweep, limit=10)
 
     assert recovered == []
 
@@ -256,7 +256,7 @@ def test_the_third_lost_worker_makes_a_dead_letter(database: Database) -> None:
         version = scalar(database, "SELECT version FROM processing_state")
         claim(database, event.id, version, lease_seconds=0)
         with database.transaction() as session:
-            states += [update.state for update in lifecycle.recover_expired(session, limit=10)]
+            states += [update.state for update in leases.recover_expired(session, limit=10)]
 
     assert states == [State.QUEUED, State.QUEUED, State.DEAD]
     assert scalar(database, "SELECT error_type FROM attempt_error") == "crash_loop"
@@ -270,7 +270,7 @@ def test_two_sweeps_at_once_recover_each_event_once(database: Database) -> None:
 
     def sweep(_: int) -> list[UUID]:
         with database.transaction() as session:
-            return [update.event_id for update in lifecycle.recover_expired(session, limit=20)]
+            return [update.event_id for update in leases.recover_expired(session, limit=20)]
 
     recovered = [event_id for ids in at_once(sweep, 4) for event_id in ids]
 
@@ -284,8 +284,8 @@ def test_redispatch_rings_ever_more_rarely_and_keeps_the_version(database: Datab
     for _ in range(9):
         with database.transaction() as session:
             session.execute(text("UPDATE processing_state SET next_dispatch_at = now()"))
-            assert lifecycle.redispatch_due(session, limit=10) == [Doorbell(event.id, 1)]
-            assert lifecycle.redispatch_due(session, limit=10) == []
+            assert dispatch.redispatch_due(session, limit=10) == [Doorbell(event.id, 1)]
+            assert dispatch.redispatch_due(session, limit=10) == []
             waits.append(
                 session.scalar(text("SELECT extract(epoch FROM next_dispatch_at - now()) FROM processing_state"))
             )
@@ -297,14 +297,14 @@ def test_a_doorbell_that_could_not_be_rung_is_due_again(database: Database) -> N
     unheard, claimed = new_event(), new_event()
     record(database, unheard, claimed)
     with database.transaction() as session:
-        doorbells = lifecycle.redispatch_due(session, limit=10)
+        doorbells = dispatch.redispatch_due(session, limit=10)
     claim(database, claimed.id)
 
     with database.transaction() as session:
-        lifecycle.undo_redispatch(session, [*doorbells, (unheard.id, 99), (uuid4(), 1)])
+        dispatch.undo_redispatch(session, [*doorbells, (unheard.id, 99), (uuid4(), 1)])
 
     with database.transaction() as session:
-        assert lifecycle.redispatch_due(session, limit=10) == [Doorbell(unheard.id, 1)]
+        assert dispatch.redispatch_due(session, limit=10) == [Doorbell(unheard.id, 1)]
         assert session.scalar(text("SELECT max(dispatches) FROM processing_state")) == 1
 
 
@@ -364,7 +364,7 @@ def test_a_discard_is_news_to_clients_that_saw_a_claim_which_was_undone(database
     event = new_event()
     record(database, event)
     with database.transaction() as session:
-        seen = lifecycle.claim_events(session, [(event.id, 1)], owner="w", lease_seconds=30)[0][1]
+        seen = claims.claim_events(session, [(event.id, 1)], owner="w", lease_seconds=30)[0][1]
         session.rollback()
 
     with database.transaction() as session:

@@ -15,7 +15,7 @@ from holdfast.domain.transitions import AttemptError, Completion, Transition, bu
 from holdfast.local.fixtures import clone_template
 from holdfast.local.servers import Postgres
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import events, lifecycle, listing
+from holdfast.storage import claims, events, lifecycle, listing
 from holdfast.storage.database import Database
 from holdfast.storage.dead_letters import dead_groups
 from holdfast.storage.filters import EventFilter
@@ -40,7 +40,7 @@ def record(database: Database, **attributes: Any) -> UUID:
 def end_attempt(database: Database, event_id: UUID, error: AttemptError | None, *, is_final: bool = True) -> None:
     with database.transaction() as session:
         version = session.scalar(text("SELECT version FROM processing_state WHERE event_id = :id"), {"id": event_id})
-        [(lease, _)] = lifecycle.claim_events(session, [(event_id, version)], owner="w", lease_seconds=30)
+        [(lease, _)] = claims.claim_events(session, [(event_id, version)], owner="w", lease_seconds=30)
         end: Transition
         if error is None:
             end = settle(event_id, lease.token, Completion("h", None, 7))

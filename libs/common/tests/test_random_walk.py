@@ -34,7 +34,7 @@ from holdfast.domain.event import Doorbell, Lease, NewEvent
 from holdfast.domain.state import CLAIMABLE, FINISHED, State
 from holdfast.domain.transitions import LEGAL_EDGES, AttemptError, Completion, Grant, Snapshot, Transition, after
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import Session, events, lifecycle
+from holdfast.storage import Session, claims, dispatch, events, leases, lifecycle
 from holdfast.storage.database import Database
 
 WALKS = settings(
@@ -89,8 +89,8 @@ class Model:
         if transition.is_reset or row.state is State.PROCESSED:
             self.last_error = None
         if transition.completion is not None:
-            assert transition.lease_token is not None
-            self.completions.append((transition.completion.handler, row.attempt, transition.lease_token))
+            assert transition.expected_token is not None
+            self.completions.append((transition.completion.handler, row.attempt, transition.expected_token))
         self.owner = transition.grant.owner if transition.grant else None
         self.dispatches = 0
         if transition.delay_seconds is not None:
@@ -130,7 +130,7 @@ class Walk(RuleBasedStateMachine):
     def _claim(self, event_id: UUID, version: int, seconds: float) -> None:
         def run(session: Session) -> dict[UUID, Transition]:
             doorbells = [Doorbell(event_id, version), Doorbell(uuid4(), version)]
-            claimed = lifecycle.claim_events(session, doorbells, owner="w", lease_seconds=seconds)
+            claimed = claims.claim_events(session, doorbells, owner="w", lease_seconds=seconds)
             return {event_id: self._claims(event_id, version, [lease for lease, _ in claimed], seconds)}
 
         self._step(run)
@@ -138,7 +138,7 @@ class Walk(RuleBasedStateMachine):
     @rule(limit=st.integers(1, 3), is_suspect=st.booleans(), seconds=SECONDS, overdue_seconds=MARGINS)
     def claim_due(self, limit: int, is_suspect: bool, seconds: float, overdue_seconds: float) -> None:
         def run(session: Session) -> dict[UUID, Transition]:
-            claimed = lifecycle.claim_due(
+            claimed = claims.claim_due(
                 session, owner="w", lease_seconds=seconds, limit=limit, is_suspect=is_suspect,
                 overdue_seconds=overdue_seconds,
             )  # fmt: skip
@@ -161,6 +161,10 @@ class Walk(RuleBasedStateMachine):
     def operate(self, event_id: UUID, kind: str) -> None:
         self._apply(OPERATORS[kind](event_id))
 
+    @rule(event_id=EVENTS, behind=VERSIONS)
+    def await_handler(self, event_id: UUID, behind: int) -> None:
+        self._apply(transitions.await_handler(event_id, self._version(event_id) - behind, delay_seconds=0))
+
     @rule(number=LEASES, seconds=SECONDS)
     def keep(self, number: int, seconds: float) -> None:
         lease = replace(self._lease(number), seconds=seconds)
@@ -170,7 +174,7 @@ class Walk(RuleBasedStateMachine):
             lifecycle.hold(session, lease)
         with self.database.transaction() as session:
             before = clock(session)
-            extended = lifecycle.extend(session, [lease])
+            extended = leases.extend(session, [lease])
             found, now = rows_of(session)[event_id], clock(session)
         assert extended == ({event_id} if is_held else set())
         if found.lease_expires_at is not None and is_held:
@@ -193,8 +197,8 @@ class Walk(RuleBasedStateMachine):
         def run(session: Session) -> dict[UUID, Transition]:
             expired = self._oldest(
                 session, limit, margin, lambda row: row.lease_expires_at, lambda row: row.state is State.PROCESSING
-            )
-            updates = lifecycle.recover_expired(session, limit=limit, expired_for_seconds=margin)
+            )  # fmt: skip
+            updates = leases.recover_expired(session, limit=limit, expired_for_seconds=margin)
             assert {update.event_id for update in updates} == set(expired)
             rows = {event_id: self.events[event_id].row for event_id in expired}
             return {
@@ -207,7 +211,7 @@ class Walk(RuleBasedStateMachine):
     def _redispatch(self) -> None:
         with self.database.transaction() as session:
             now: datetime = session.execute(text("SELECT now()")).scalar_one()
-            rung = lifecycle.redispatch_due(session, limit=100)
+            rung = dispatch.redispatch_due(session, limit=100)
         due = [each for each in self.events.values() if each.row.state in CLAIMABLE and each.rings_at <= now]
         assert sorted(rung) == sorted(
             Doorbell(each.row.event_id, each.row.version, each.row.crashes > 0) for each in due

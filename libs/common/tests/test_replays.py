@@ -13,7 +13,7 @@ from holdfast.domain.event import NewEvent
 from holdfast.domain.state import State
 from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import events, lifecycle, operate, replays
+from holdfast.storage import claims, events, lifecycle, operate, replays
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.filters import EventFilter
@@ -47,7 +47,7 @@ class Story:
     def run(self, *event_ids: UUID, error: AttemptError | None = None) -> None:
         """Claim events and settle them, or bury them with an error."""
         with self.database.transaction() as session:
-            claimed = lifecycle.claim_events(
+            claimed = claims.claim_events(
                 session, [(each, self.row(each).version) for each in event_ids], owner="w", lease_seconds=30
             )
             ends = [

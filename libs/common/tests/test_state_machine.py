@@ -41,6 +41,10 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     "recover": lambda event_id: transitions.recover(event_id, TOKEN, crashes=0),
     "recover the third time": lambda event_id: transitions.recover(event_id, TOKEN, crashes=2),
     "recover with a lost token": lambda event_id: transitions.recover(event_id, OTHER_TOKEN, crashes=0),
+    "await a handler": lambda event_id: transitions.await_handler(event_id, VERSION, delay_seconds=7),
+    "await a handler at a stale version": lambda event_id: transitions.await_handler(
+        event_id, VERSION - 1, delay_seconds=7
+    ),
     "replay": transitions.replay,
     "discard": transitions.discard,
 }
@@ -131,7 +135,7 @@ def test_whatever_moves_leaves_a_row_and_a_history_that_fit(session: Session, st
         before = place(session, state, available=-HOUR, lease=-HOUR)
         session.execute(text("UPDATE processing_state SET dispatches = 4"))
         transition = construct(before.event_id)
-        version = VERSION + transition.versions
+        version = VERSION + transition.version_delta
         for update in lifecycle.apply(session, [transition], worker="test"):
             row = session.execute(
                 text("SELECT * FROM processing_state WHERE event_id = :id"), {"id": before.event_id}

@@ -20,7 +20,7 @@ from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.local.fixtures import Eventually, clone_template
 from holdfast.local.process import log_lines
 from holdfast.local.servers import Postgres, Valkey, free_port
-from holdfast.storage import lifecycle
+from holdfast.storage import claims, lifecycle
 from holdfast.storage.database import Database
 from holdfast.storage.keys import create_key, parse_key, revoke_key
 
@@ -235,7 +235,7 @@ def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
         if state == "queued":
             return event_id
         with ingest.database.transaction() as session:
-            [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
+            [(lease, _)] = claims.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
             died = AttemptError(error, "no such key", handler="h", traceback="Traceback …", fingerprint="f")
             ends = {
                 "dead": [bury(lease.event.id, lease.token, died)],

@@ -11,7 +11,7 @@ from sqlalchemy import text
 
 from holdfast.domain.transitions import Completion, settle
 from holdfast.local.fixtures import Eventually
-from holdfast.storage import lifecycle
+from holdfast.storage import claims, lifecycle
 
 pytestmark = pytest.mark.xdist_group("ingest-repeats")  # one process for all of them
 
@@ -35,7 +35,7 @@ def waiting(ingest: Any) -> int:
 
 def process(ingest: Any, event_id: str, version: int) -> None:
     with ingest.database.transaction() as session:
-        [(lease, _)] = lifecycle.claim_events(session, [(UUID(event_id), version)], owner="w", lease_seconds=300)
+        [(lease, _)] = claims.claim_events(session, [(UUID(event_id), version)], owner="w", lease_seconds=300)
         lifecycle.apply(session, [settle(lease.event.id, lease.token, Completion("h", None, 7))])
 
 

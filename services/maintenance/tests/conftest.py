@@ -31,10 +31,11 @@ from holdfast.messaging.doorbell import QUEUE, SUSPECT_QUEUE
 from holdfast.messaging.live import Publisher, open_publisher, topic_keys
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.audit import Actor
+from holdfast.storage.claims import claim_events
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
 from holdfast.storage.filters import EventFilter
-from holdfast.storage.lifecycle import apply, claim_events
+from holdfast.storage.lifecycle import apply
 from holdfast.storage.replays import Replay, start_replay
 from holdfast.storage.updates import mark_published
 

@@ -29,7 +29,7 @@ from holdfast.messaging.live import Publisher, open_publisher, topic_keys
 from holdfast.processor import Handlers
 from holdfast.processor.attempt.execute import Executor
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import lifecycle
+from holdfast.storage import claims, leases
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
 
@@ -116,7 +116,7 @@ class Events:
         """What maintenance does once leases have expired; the wait after it passes too."""
         self.run("UPDATE processing_state SET lease_expires_at = now() - interval '1 s' WHERE state = 'processing'")
         with self.database.transaction() as session:
-            recovered = lifecycle.recover_expired(session, limit=10)
+            recovered = leases.recover_expired(session, limit=10)
         self.make_due()
         return recovered
 
@@ -125,7 +125,7 @@ class Events:
         self.recover()
         with self.database.transaction() as session:
             version = self.row(event_id).version
-            [(lease, _)] = lifecycle.claim_events(session, [(event_id, version)], owner="other", lease_seconds=60)
+            [(lease, _)] = claims.claim_events(session, [(event_id, version)], owner="other", lease_seconds=60)
         return lease
 
     def scalar(self, statement: str) -> Any:

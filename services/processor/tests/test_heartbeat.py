@@ -17,7 +17,7 @@ from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.attempt.heartbeat import Heartbeat
 from holdfast.processor.attempt.interruption import Interruptions, TimedOut
 from holdfast.runtime.telemetry import Metrics
-from holdfast.storage import lifecycle
+from holdfast.storage import claims, leases
 
 MakeExecutor = Callable[..., Executor]
 
@@ -67,14 +67,14 @@ def give_away(stored: Any, *, is_expired: bool = True) -> int:
             session.execute(
                 text("UPDATE processing_state SET lease_expires_at = now() - interval '1 s' WHERE state = 'processing'")
             )
-        return len(lifecycle.recover_expired(session, limit=10))
+        return len(leases.recover_expired(session, limit=10))
 
 
 @pytest.fixture
 def lease(stored: Any) -> Lease:
     """An event that is claimed."""
     with stored.database.transaction() as session:
-        [(made, _)] = lifecycle.claim_events(
+        [(made, _)] = claims.claim_events(
             session, [(stored.record("test.done"), 1)], owner="test", lease_seconds=60
         )  # fmt: skip
     return made

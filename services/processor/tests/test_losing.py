@@ -17,7 +17,7 @@ from holdfast.processor import Context, Handlers
 from holdfast.processor.attempt.execute import Executor
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Metrics
-from holdfast.storage import lifecycle
+from holdfast.storage import claims, leases
 from holdfast.storage.database import Database
 from holdfast.storage.migrate import upgrade
 
@@ -58,7 +58,7 @@ class Recovering(Publisher):
 def test_a_worker_whose_event_was_given_away_leaves_nothing(stored: Any, executor: MakeExecutor) -> None:
     event_id = stored.record("test.done")
     made = executor(handling(just_leave_effect))
-    lease = made._claim(event_id, 1)
+    lease = made._claimer.claim(event_id, 1)
     assert lease is not None
     stored.take_away(event_id)
 
@@ -136,7 +136,7 @@ def test_a_handler_that_outlasts_its_lease_keeps_its_event(stored: Any, executor
     def linger(data: Any, ctx: Context) -> None:
         just_leave_effect(data, ctx)
         with stored.database.transaction() as session:
-            recovered.extend(lifecycle.recover_expired(session, limit=10))
+            recovered.extend(leases.recover_expired(session, limit=10))
 
     event_id = stored.record("test.done")
 
@@ -164,7 +164,7 @@ def test_a_connection_that_breaks_between_handler_and_settling_judges_nothing(
 def test_a_server_that_takes_no_writes_for_a_while_judges_nothing(stored: Any, executor: MakeExecutor) -> None:
     event_id = stored.record("test.done")
     with stored.database.transaction() as session:
-        [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="test", lease_seconds=60)
+        [(lease, _)] = claims.claim_events(session, [(event_id, 1)], owner="test", lease_seconds=60)
     name = stored.scalar("SELECT current_database()")
     # As a standby is, or one that is full.
     stored.run(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
@@ -187,7 +187,7 @@ def test_a_table_that_is_locked_for_long_judges_nothing(
 ) -> None:
     event_id = stored.record("test.done")
     with stored.database.transaction() as session:
-        [(lease, _)] = lifecycle.claim_events(session, [(event_id, 1)], owner="test", lease_seconds=60)
+        [(lease, _)] = claims.claim_events(session, [(event_id, 1)], owner="test", lease_seconds=60)
     handlers = handling(do_nothing, transactional=is_transactional)
     made = executor(handlers, statement_timeout_seconds=0.2)
 

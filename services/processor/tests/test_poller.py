@@ -6,7 +6,7 @@ from typing import Any
 
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Postgres, Valkey
-from holdfast.storage import lifecycle
+from holdfast.storage import claims
 from holdfast.storage.database import Database
 from holdfast.storage.migrate import upgrade
 
@@ -75,7 +75,7 @@ def test_an_event_of_a_lost_worker_is_recovered_without_maintenance(
 ) -> None:
     event_id = stored.record("test.order", ORDER)
     with database.transaction() as session:
-        lifecycle.claim_events(session, [(event_id, 1)], owner="gone", lease_seconds=1)
+        claims.claim_events(session, [(event_id, 1)], owner="gone", lease_seconds=1)
 
     start()
 

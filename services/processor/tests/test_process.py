@@ -13,7 +13,7 @@ from uuid import UUID
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Valkey
 from holdfast.storage.database import Database
-from holdfast.storage.lifecycle import redispatch_due
+from holdfast.storage.dispatch import redispatch_due
 
 Start = Callable[..., Any]
 
@@ -98,7 +98,7 @@ def test_a_failing_handler_is_tried_again_with_backoff_and_then_dead(
 def test_an_event_without_a_handler_is_dead_and_logged_without_a_traceback(
     start: Start, stored: Any, live: Any, eventually: Eventually
 ) -> None:
-    worker = start()
+    worker = start(NO_HANDLER_SECONDS="0")
     event_id = stored.record("test.of.nobody")
     live.ring((event_id, 1))
 
@@ -128,7 +128,7 @@ def test_retry_after_waits_as_long_as_it_says(start: Start, stored: Any, live: A
 def test_what_can_not_succeed_is_dead_at_once_and_says_why(
     start: Start, stored: Any, live: Any, eventually: Eventually
 ) -> None:
-    start()
+    start(NO_HANDLER_SECONDS="0")
     reasons = {
         stored.record("test.rejected"): "no_such_account",
         stored.record("test.unheard-of"): "no_handler",

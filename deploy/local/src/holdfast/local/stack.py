@@ -248,6 +248,8 @@ class Stack:
             "HOLDFAST_PUBLIC_LIVE_URL": self.live_url,
             "HOLDFAST_METRICS_PORT": str(self._metrics.get(service.name, 0)),
             "HOLDFAST_SHUTDOWN_SECONDS": "8",
+            # One processor serves all: what it does not know, nobody does, and samples should say so at once.
+            "HOLDFAST_NO_HANDLER_SECONDS": "0",
             "HOLDFAST_LOG_FORMAT": "json",
             "TMPDIR": str(self._temporary),
             **({"PYTHONPATH": self._python_path} if self._python_path else {}),

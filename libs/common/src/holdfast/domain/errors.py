@@ -15,9 +15,10 @@
     ├── LiveWindowUnavailable   Redis did not take or hand out updates; PostgreSQL has them all
     ├── SchemaOutdated          the database lacks a migration that this release needs
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
+    ├── LaneTaken               another worker took an event of the same subject at this moment; roll back, claim again
     └── AlreadyProcessed        the processed-event log has the event; effects must be rolled back
 
-Losing a race for a claim is not an error: it is an empty list.
+Losing a race for one event is not an error: it is an empty list.
 """
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "LiveWindowUnavailable",
     "SchemaOutdated",
     "LeaseLost",
+    "LaneTaken",
     "AlreadyProcessed",
 ]
 
@@ -91,6 +93,10 @@ class SchemaOutdated(HoldfastError):
 
 class LeaseLost(HoldfastError):
     """The lease token no longer fits: the event was recovered while this worker was away."""
+
+
+class LaneTaken(HoldfastError):
+    """Two claims in one lane at the same moment: this one came second, and nothing of it was done."""
 
 
 class AlreadyProcessed(HoldfastError):

@@ -77,7 +77,7 @@ class Lease:
     crashes: int
     seconds: float
     claimed_at: datetime
-    lane: int | None = None
+    lane: UUID | None = None
     """Set while the event has its subject to itself (``ordering="subject"``)."""
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "Snapshot",
     "Transition",
     "after",
+    "await_handler",
     "bury",
     "claim",
     "discard",
@@ -41,6 +42,8 @@ LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
         (State.PROCESSING, State.FAILED),
         (State.PROCESSING, State.DEAD),
         (State.PROCESSING, State.QUEUED),
+        (State.QUEUED, State.QUEUED),
+        (State.FAILED, State.QUEUED),
         (State.DEAD, State.QUEUED),
         (State.DISCARDED, State.QUEUED),
         (State.QUEUED, State.DISCARDED),
@@ -95,27 +98,29 @@ class AttemptError:
 class Transition:
     """One event's move along one legal edge, with its guards.
 
-    Guards: the event is in ``from_states``, and its version is ``version``, and its lease token is ``lease_token``, and it
-    is due (``needs_due``), and its lease has expired (``needs_expiry``); those that are ``None`` or false are not asked.
+    Guards: the event is in ``from_states``, its version is ``expected_version``, its lease token is ``expected_token``, it
+    is due (``needs_due``), and its lease has expired (``needs_expiry``). A guard that is ``None`` or false is not checked.
     """
 
     event_id: UUID
     from_states: frozenset[State]
     to_state: State
-    version: int | None = None
-    lease_token: UUID | None = None
+    expected_version: int | None = None
+    expected_token: UUID | None = None
     needs_due: bool = False
     needs_expiry: bool = False
-    versions: int = 1
+    version_delta: int = 1
     """Added to ``version``."""
     delay_seconds: float | None = None
     """Wait until the event is due again; ``None`` where the new state is never due."""
-    attempts: int = 0
+    attempt_delta: int = 0
     """Added to ``attempt``."""
-    crashes: int = 0
+    crash_delta: int = 0
     """Added to ``crashes``."""
     is_reset: bool = False
     """Start over with ``attempt`` and ``crashes`` at zero."""
+    keeps_waiting: bool = False
+    """The event goes on waiting for a handler."""
     grant: Grant | None = None
     completion: Completion | None = None
     error: AttemptError | None = None
@@ -140,8 +145,8 @@ class Snapshot:
 def claim(event_id: UUID, version: int, grant: Grant) -> Transition:
     """A worker takes a due event. ``version`` comes from the doorbell, so that a stale one finds nothing."""
     return Transition(
-        event_id=event_id, from_states=CLAIMABLE, to_state=State.PROCESSING, version=version, needs_due=True,
-        attempts=1, grant=grant,
+        event_id=event_id, from_states=CLAIMABLE, to_state=State.PROCESSING, expected_version=version, needs_due=True,
+        attempt_delta=1, grant=grant,
     )  # fmt: skip
 
 
@@ -149,21 +154,21 @@ def settle(event_id: UUID, lease_token: UUID, completion: Completion) -> Transit
     """The handler has finished; its effects are in the same transaction."""
     return Transition(
         event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.PROCESSED,
-        lease_token=lease_token, completion=completion, detail={"result": completion.result},
+        expected_token=lease_token, completion=completion, detail={"result": completion.result},
     )  # fmt: skip
 
 
 def resettle(event_id: UUID, lease_token: UUID) -> Transition:
     """The processed-event log has the event although its state says otherwise: only the state is put right."""
     return Transition(
-        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.PROCESSED, lease_token=lease_token,
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.PROCESSED, expected_token=lease_token,
     )  # fmt: skip
 
 
 def fail(event_id: UUID, lease_token: UUID, error: AttemptError, *, delay_seconds: float) -> Transition:
     """An attempt failed and another one follows after ``delay_seconds``."""
     return Transition(
-        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.FAILED, lease_token=lease_token,
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.FAILED, expected_token=lease_token,
         delay_seconds=delay_seconds, error=error,
         detail={"error": error.summary(), "retry_in_seconds": round(delay_seconds, 3)},
     )  # fmt: skip
@@ -172,7 +177,7 @@ def fail(event_id: UUID, lease_token: UUID, error: AttemptError, *, delay_second
 def bury(event_id: UUID, lease_token: UUID, error: AttemptError) -> Transition:
     """An attempt failed for good: attempts used up, rejected, no handler."""
     return Transition(
-        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DEAD, lease_token=lease_token,
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DEAD, expected_token=lease_token,
         error=error, detail={"error": error.summary()},
     )  # fmt: skip
 
@@ -180,8 +185,19 @@ def bury(event_id: UUID, lease_token: UUID, error: AttemptError) -> Transition:
 def release(event_id: UUID, lease_token: UUID) -> Transition:
     """A worker that shuts down hands back what it has not begun or not finished. No crash, and the attempt is not spent."""
     return Transition(
-        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, lease_token=lease_token,
-        delay_seconds=0.0, attempts=-1, detail={"reason": "released"},
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, expected_token=lease_token,
+        delay_seconds=0.0, attempt_delta=-1, detail={"reason": "released"},
+    )  # fmt: skip
+
+
+def await_handler(event_id: UUID, version: int, *, delay_seconds: float) -> Transition:
+    """Nobody who was met serves the event's type. It goes on waiting, and clients see why.
+
+    After ``delay_seconds`` somebody looks at it again, whether or not a processor that serves it has come until then.
+    """
+    return Transition(
+        event_id=event_id, from_states=CLAIMABLE, to_state=State.QUEUED, expected_version=version,
+        delay_seconds=delay_seconds, keeps_waiting=True, detail={"reason": "no_handler"},
     )  # fmt: skip
 
 
@@ -190,12 +206,12 @@ def recover(event_id: UUID, lease_token: UUID, *, crashes: int) -> Transition:
     if crashes + 1 >= MAX_CRASHES:
         error = AttemptError(type="crash_loop", message=f"the worker was lost {crashes + 1} times with this event")
         return Transition(
-            event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DEAD, lease_token=lease_token,
-            needs_expiry=True, crashes=1, error=error, detail={"error": error.summary()},
+            event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DEAD, expected_token=lease_token,
+            needs_expiry=True, crash_delta=1, error=error, detail={"error": error.summary()},
         )  # fmt: skip
     return Transition(
-        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, lease_token=lease_token,
-        needs_expiry=True, delay_seconds=CRASH_DELAY_SECONDS * 2**crashes, crashes=1, detail={"reason": "recovered"},
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, expected_token=lease_token,
+        needs_expiry=True, delay_seconds=CRASH_DELAY_SECONDS * 2**crashes, crash_delta=1, detail={"reason": "recovered"},
     )  # fmt: skip
 
 
@@ -214,7 +230,7 @@ def discard(event_id: UUID) -> Transition:
     and they would drop another update of that version (ADR 0015).
     """
     return Transition(
-        event_id=event_id, from_states=CLAIMABLE | {State.DEAD}, to_state=State.DISCARDED, versions=2,
+        event_id=event_id, from_states=CLAIMABLE | {State.DEAD}, to_state=State.DISCARDED, version_delta=2,
     )  # fmt: skip
 
 
@@ -226,9 +242,9 @@ def after(row: Snapshot, transition: Transition, *, now: datetime) -> Snapshot |
     return replace(
         row,
         state=transition.to_state,
-        version=row.version + transition.versions,
-        attempt=0 if transition.is_reset else row.attempt + transition.attempts,
-        crashes=0 if transition.is_reset else row.crashes + transition.crashes,
+        version=row.version + transition.version_delta,
+        attempt=0 if transition.is_reset else row.attempt + transition.attempt_delta,
+        crashes=0 if transition.is_reset else row.crashes + transition.crash_delta,
         available_at=row.available_at if delay is None else now + timedelta(seconds=delay),
         lease_token=grant.token if grant else None,
         lease_expires_at=now + timedelta(seconds=grant.seconds) if grant else None,
@@ -239,8 +255,8 @@ def _may_move(row: Snapshot, transition: Transition, *, now: datetime) -> bool:
     return (
         row.event_id == transition.event_id
         and row.state in transition.from_states
-        and transition.version in (None, row.version)
-        and transition.lease_token in (None, row.lease_token)
+        and transition.expected_version in (None, row.version)
+        and transition.expected_token in (None, row.lease_token)
         and not (transition.needs_due and row.available_at > now)
         and not (transition.needs_expiry and (row.lease_expires_at is None or row.lease_expires_at > now))
     )

@@ -150,6 +150,9 @@ class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings):
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     processor_processes: int = Field(default=1, ge=1, le=64)
     processor_threads: int = Field(default=8, ge=1, le=64)
+    no_handler_seconds: float = Field(default=3600.0, ge=0, le=30 * 86_400)
+    """How long an event waits for a processor that serves its type, from when it became due, before it is a dead letter
+    (``no_handler``); 0: the first processor that does not serve it decides."""
     shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
     """Grace for running handlers at SIGTERM; keep it below the orchestrator's."""
 

@@ -41,6 +41,7 @@ class Log:
     BACKLOG_WORKED_OFF: Final = "backlog worked off; events are accepted again"
     # processor
     HANDLERS_LOADED: Final = "handlers loaded"
+    WAITS_FOR_HANDLER: Final = "no handler here for this type; its events wait for a processor that has one"
     STALE_DOORBELL: Final = "stale doorbell"
     PROCESSED: Final = "event processed"
     ATTEMPT_FAILED: Final = "attempt failed"

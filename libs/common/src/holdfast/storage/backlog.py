@@ -1,26 +1,26 @@
 """How much is waiting, and for how long."""
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from holdfast.domain.state import OPEN, State
+from holdfast.storage.lanes import ITS_TURN
+from holdfast.storage.statements import statement
 
 __all__ = ["oldest_due_age_seconds", "open_events"]
 
-_OPEN = text("""
-SELECT state, count(*) AS events FROM processing_state WHERE state IN ('queued', 'failed', 'processing') GROUP BY state
+_OPEN = statement("""
+SELECT state, count(*) AS events FROM processing_state WHERE state IN {OPEN} GROUP BY state
 """)
 
-_OLDEST_DUE = text("""
+_OLDEST_DUE = statement("""
 -- One that has a predecessor in its lane waits for that, not for a processor: a subject whose first event is tried again
--- for an hour must not look like an hour's backlog.
+-- for an hour must not look like an hour's backlog. Those that processors have met have stepped aside and are not read.
+-- Parameters: with_suspects.
 SELECT extract(epoch FROM now() - s.available_at) FROM processing_state s
-WHERE s.state IN ('queued', 'failed') AND s.available_at <= now() AND (:with_suspects OR s.crashes = 0)
-  AND (s.lane IS NULL OR NOT EXISTS (
-      SELECT FROM processing_state o WHERE o.lane = s.lane AND o.state IN ('queued', 'failed', 'processing')
-        AND (o.lane_at, o.event_id) < (s.lane_at, s.event_id)))
+WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() AND (:with_suspects OR s.crashes = 0)
+  AND {turn}
 ORDER BY s.available_at LIMIT 1
-""")
+""", turn=ITS_TURN)  # fmt: skip
 
 
 def open_events(session: Session) -> dict[State, int]:

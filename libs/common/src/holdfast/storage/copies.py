@@ -9,21 +9,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
 
-from sqlalchemy import bindparam, text
+from sqlalchemy import bindparam
 from sqlalchemy.orm import Session
 
 from holdfast.domain.event import NewEvent, canonical_json
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.events import EVENT_COLUMNS, Recorded, record, stored_event
+from holdfast.storage.statements import statement
 
 __all__ = ["JSON", "record_copies", "record_copy"]
 
 JSON = "application/json"
 
-_ORIGINALS = text(f"""
+_ORIGINALS = statement("""
 -- data as text as well: of the parsed value alone, a JSON null and no data would be the same.
-SELECT {EVENT_COLUMNS}, CAST(e.data AS text) AS data_text FROM event e WHERE e.id IN :event_ids
-""").bindparams(bindparam("event_ids", expanding=True))  # noqa: S608
+SELECT {columns}, CAST(e.data AS text) AS data_text FROM event e WHERE e.id IN :event_ids
+""", columns=EVENT_COLUMNS).bindparams(bindparam("event_ids", expanding=True))  # fmt: skip
 
 
 def record_copies(

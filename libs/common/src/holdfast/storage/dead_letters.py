@@ -4,18 +4,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+from holdfast.storage.statements import statement
 
 __all__ = ["DeadGroup", "dead_groups"]
 
-_GROUPS = text("""
+_GROUPS = statement("""
 -- The sample is the newest event: ids are UUIDv7.
 WITH dead AS (
     SELECT s.event_id, s.finished_at, s.last_error->>'handler' AS handler, s.last_error->>'type' AS error_type,
            s.last_error->>'fingerprint' AS fingerprint
     FROM processing_state s JOIN event e ON e.id = s.event_id
-    WHERE s.state = 'dead' AND e.tenant = :tenant
+    WHERE s.state = {DEAD} AND e.tenant = :tenant
 ), grouped AS (
     SELECT handler, error_type, fingerprint, count(*) AS events, min(finished_at) AS first_at,
            max(finished_at) AS last_at, CAST(max(CAST(event_id AS text)) AS uuid) AS sample_id

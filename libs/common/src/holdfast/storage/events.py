@@ -14,13 +14,17 @@ from sqlalchemy.orm import Session
 from holdfast.domain.event import NewEvent, StoredEvent
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
+from holdfast.storage.lanes import LANE_KEY
+from holdfast.storage.served import IS_ORDERED
+from holdfast.storage.statements import statement
 
 __all__ = ["EventView", "Recorded", "TimelineEntry", "event_view", "find", "record", "stored_event", "timeline"]
 
-_RECORD = text("""
--- events: JSON array of objects with the columns below; grace_seconds: wait before maintenance rings the bell again.
-WITH wanted AS (
-    SELECT * FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS w(
+_RECORD = statement("""
+-- Parameters: events, JSON array of objects with the columns of "requested"; grace_seconds, the wait before maintenance
+-- rings the bell again.
+WITH requested AS (
+    SELECT * FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(
         id uuid, tenant text, source text, ce_id text, type text, subject text, time timestamptz, audience text,
         datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, digest_hex text,
         traceparent text, replay_of uuid)
@@ -30,28 +34,30 @@ WITH wanted AS (
     SELECT id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
            extensions, CAST(data_json AS jsonb), decode(data_base64, 'base64'), decode(digest_hex, 'hex'), traceparent,
            replay_of
-    FROM wanted
+    FROM requested
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
-    RETURNING id, received_at, tenant, source, subject
+    RETURNING id, received_at, tenant, source, subject, type
 ), queued AS (
-    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_at)
-    SELECT id, 'queued', 1, received_at, received_at + make_interval(secs => :grace_seconds),
-           -- A subject is one within its source (CloudEvents 1.0). Two that share a hash wait for each other, no more.
+    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_key, lane_at)
+    SELECT id, {QUEUED}, 1, received_at, received_at + make_interval(secs => :grace_seconds),
+           -- A subject is one within its source (CloudEvents 1.0). lane finds its events, lane_key puts ordered ones in line.
            CASE WHEN subject IS NOT NULL THEN hashtextextended(concat_ws(E'\\x1f', tenant, source, subject), 0) END,
+           CASE WHEN subject IS NOT NULL AND {is_ordered} THEN {lane_key} END,
            CASE WHEN subject IS NOT NULL THEN received_at END
     FROM inserted
 ), history AS (
     INSERT INTO event_update (event_id, version, state, attempt, at)
-    SELECT id, 1, 'queued', 0, received_at FROM inserted
+    SELECT id, 1, {QUEUED}, 0, received_at FROM inserted
 )
 SELECT id, received_at FROM inserted
-""")
+""", is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY)  # fmt: skip
 
 _RESOLVE = text("""
 -- The rows that were there before, a concurrent transaction's included: a new statement has a new snapshot.
-SELECT w.id AS wanted_id, e.id, e.type, e.audience, e.received_at, e.data_digest = decode(w.digest_hex, 'hex') AS is_same,
+-- Parameters: events, JSON array of objects with the columns of "r".
+SELECT r.id AS requested_id, e.id, e.type, e.audience, e.received_at, e.data_digest = decode(r.digest_hex, 'hex') AS is_same,
        s.state, s.version, s.attempt
-FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS w(id uuid, tenant text, source text, ce_id text, digest_hex text)
+FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(id uuid, tenant text, source text, ce_id text, digest_hex text)
 JOIN event e USING (tenant, source, ce_id)
 JOIN processing_state s ON s.event_id = e.id
 """)
@@ -59,13 +65,16 @@ JOIN processing_state s ON s.event_id = e.id
 EVENT_COLUMNS = """e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
        e.dataschema, e.extensions, e.data, e.data_bytes, e.traceparent, e.received_at"""
 
-_FIND = text(f"""
-SELECT {EVENT_COLUMNS}, e.replay_of, s.state, s.version, s.attempt, s.available_at, s.last_error, s.finished_at
+_FIND = statement("""
+-- Parameters: event_id, tenant.
+SELECT {columns}, e.replay_of, s.state, s.version, s.attempt,
+       coalesce(s.waiting_since, s.available_at) AS available_at, s.last_error, s.finished_at
 FROM event e JOIN processing_state s ON s.event_id = e.id
 WHERE e.id = :event_id AND e.tenant = :tenant
-""")  # noqa: S608
+""", columns=EVENT_COLUMNS)  # fmt: skip
 
 _TIMELINE = text("""
+-- Parameters: event_id.
 SELECT version, state, attempt, at, detail FROM event_update WHERE event_id = :event_id ORDER BY version
 """)
 
@@ -175,10 +184,10 @@ def _resolve(session: Session, events: Sequence[NewEvent]) -> dict[UUID, Recorde
     by_id = {event.id: event for event in events}
     rows = session.execute(_RESOLVE, {"events": json.dumps([_identity(event) for event in events])})
     return {
-        row.wanted_id: Recorded(
+        row.requested_id: Recorded(
             Update(
                 event_id=row.id,
-                tenant=by_id[row.wanted_id].tenant,
+                tenant=by_id[row.requested_id].tenant,
                 type=row.type,
                 audience=row.audience,
                 state=State(row.state),

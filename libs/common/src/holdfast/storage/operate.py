@@ -67,7 +67,7 @@ def replay_event(
         return replace(earlier, is_conflict=data_json is not None)
     if state is State.PROCESSED:
         return _copy(session, actor, event_id, request, grace_seconds, data_json)
-    move = replace(replay(event_id), version=version)
+    move = replace(replay(event_id), expected_version=version)
     if data_json is not None or state not in move.from_states:
         return Acted(state)
     return _move(session, actor, "replay", move, state, request) or replay_event(
@@ -83,7 +83,7 @@ def discard_event(session: Session, actor: Actor, event_id: UUID, *, request: st
     state, version = found
     if earlier := _earlier(session, actor, "discard", event_id, request):
         return earlier
-    move = replace(discard(event_id), version=version)
+    move = replace(discard(event_id), expected_version=version)
     if state not in move.from_states:
         return Acted(state)
     return _move(session, actor, "discard", move, state, request) or discard_event(

@@ -103,7 +103,7 @@ def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds
 
 def _requeue(session: Session, items: Iterable[Row[Any]]) -> dict[UUID, Update]:
     """Dead and discarded events are queued again, if they are at the version that was frozen."""
-    moved = apply(session, [replace(replay(item.event_id), version=item.version) for item in items])
+    moved = apply(session, [replace(replay(item.event_id), expected_version=item.version) for item in items])
     return {update.event_id: update for update in moved}
 
 

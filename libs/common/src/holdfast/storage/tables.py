@@ -27,6 +27,9 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
+from holdfast.storage.statements import state_list
+
 __all__ = [
     "ApiKey",
     "AttemptErrorRow",
@@ -39,7 +42,13 @@ __all__ = [
     "ReplayItem",
     "ReplayJob",
     "TokenRevocation",
+    "ServedType",
 ]
+
+_ALL = "({})".format(", ".join(f"'{state}'" for state in State))
+_CLAIMABLE = text(f"state IN {state_list(CLAIMABLE)}")
+_GIVEN_UP = text(f"state IN {state_list(FINISHED - {State.PROCESSED})}")
+_PROCESSING = f"state = '{State.PROCESSING}'"
 
 
 class Base(DeclarativeBase):
@@ -123,45 +132,69 @@ class ProcessingState(Base):
     last_error: Mapped[dict[str, Any] | None]
     finished_at: Mapped[datetime | None]
     lane: Mapped[int | None] = mapped_column(BigInteger)
-    """Hash of (tenant, source, subject): events that a handler with ``ordering="subject"`` takes one by one."""
+    """64-bit hash of (tenant, source, subject): finds the events of a subject. Nothing waits because of it."""
     lane_at: Mapped[datetime | None]
     """When the event arrived in its lane."""
     held_lane: Mapped[int | None] = mapped_column(BigInteger)
-    """The lane, while an ordered handler has it."""
+    """Written by the release before, whose processors hold lanes with it."""
+    lane_key: Mapped[UUID | None]
+    """The lane (``storage.lanes``) of an event whose type is ordered."""
+    held_lane_key: Mapped[UUID | None]
+    """The lane, while the event is ``processing`` in it."""
+    waiting_since: Mapped[datetime | None]
+    """When it became due, of an event that waits for its turn or a handler; ``available_at`` is then the next look at it."""
+    unserved_type: Mapped[str | None]
+    """The type, of an event that waits for a handler."""
 
     __table_args__ = (
         CheckConstraint(
-            "state IN ('queued', 'processing', 'failed', 'processed', 'dead', 'discarded')", name="state_is_known"
+            f"state IN {_ALL}", name="state_is_known"
         ),
-        CheckConstraint("(state = 'processing') = (lease_token IS NOT NULL)", name="lease_iff_processing"),
+        CheckConstraint(f"({_PROCESSING}) = (lease_token IS NOT NULL)", name="lease_iff_processing"),
         CheckConstraint("(lease_token IS NULL) = (lease_expires_at IS NULL)", name="lease_expires"),
         CheckConstraint(
-            "(state IN ('processed', 'dead', 'discarded')) = (finished_at IS NOT NULL)", name="finished_iff_settled"
+            f"(state IN {state_list(FINISHED)}) = (finished_at IS NOT NULL)", name="finished_iff_settled"
         ),
         CheckConstraint("version >= 1 AND attempt >= 0 AND crashes >= 0 AND dispatches >= 0", name="counts"),
         Index(
-            "ix_processing_state_due", "next_dispatch_at", postgresql_where=text("state IN ('queued', 'failed')")
+            "ix_processing_state_due", "next_dispatch_at", postgresql_where=_CLAIMABLE
         ),
         Index(
-            "ix_processing_state_lease", "lease_expires_at", postgresql_where=text("state = 'processing'")
+            "ix_processing_state_lease", "lease_expires_at", postgresql_where=text(_PROCESSING)
         ),
-        Index("ix_processing_state_dead", "finished_at", postgresql_where=text("state = 'dead'")),
+        Index("ix_processing_state_dead", "finished_at", postgresql_where=text(f"state = '{State.DEAD}'")),
         Index(
-            "ix_processing_state_available", "available_at", postgresql_where=text("state IN ('queued', 'failed')")
+            "ix_processing_state_available", "available_at", postgresql_where=_CLAIMABLE
         ),
         Index(
             "ix_processing_state_lane", "lane", "lane_at", "event_id",
-            postgresql_where=text("lane IS NOT NULL AND state IN ('queued', 'failed', 'processing')"),
+            postgresql_where=text(f"lane IS NOT NULL AND state IN {state_list(OPEN)}"),
         ),
         # What makes "one at a time" true, whatever two claims saw of each other.
         Index(
             "uq_processing_state_held_lane", "held_lane", unique=True, postgresql_where=text("held_lane IS NOT NULL")
         ),
-        CheckConstraint("held_lane IS NULL OR state = 'processing'", name="lane_held_while_processing"),
+        Index(
+            "ix_processing_state_lane_key", "lane_key", "lane_at", "event_id",
+            postgresql_where=text(f"lane_key IS NOT NULL AND state IN {state_list(OPEN)}"),
+        ),
+        Index(
+            "uq_processing_state_held_lane_key", "held_lane_key", unique=True,
+            postgresql_where=text(f"held_lane_key IS NOT NULL AND {_PROCESSING}"),
+        ),
+        Index(
+            "ix_processing_state_waiting_turn", "lane_key",
+            postgresql_where=text(f"waiting_since IS NOT NULL AND unserved_type IS NULL AND {_CLAIMABLE}"),
+        ),
+        Index(
+            "ix_processing_state_unserved", "unserved_type", "waiting_since",
+            postgresql_where=text(f"unserved_type IS NOT NULL AND {_CLAIMABLE}"),
+        ),
+        CheckConstraint(f"held_lane IS NULL OR {_PROCESSING}", name="lane_held_while_processing"),
         CheckConstraint("(lane IS NULL) = (lane_at IS NULL)", name="lane_has_an_order"),
         # Lists and replays of what was given up, and of one kind of error. Events that succeed are never in them.
         Index(
-            "ix_processing_state_given_up", "state", "event_id", postgresql_where=text("state IN ('dead', 'discarded')")
+            "ix_processing_state_given_up", "state", "event_id", postgresql_where=_GIVEN_UP
         ),
         Index(
             "ix_processing_state_error_type", text("(last_error ->> 'type')"), "event_id",
@@ -169,6 +202,17 @@ class ProcessingState(Base):
         ),
         {"postgresql_with": {"fillfactor": 70}},
     )  # fmt: skip
+
+
+class ServedType(Base):
+    """A type that processors serve: ordered ones, and those for which events wait because another processor lacks them."""
+
+    __tablename__ = "served_type"
+
+    type: Mapped[str] = mapped_column(primary_key=True)
+    is_ordered: Mapped[bool]
+    seen_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    """When a processor said last that it serves the type."""
 
 
 class ProcessedEvent(Base):

@@ -17,6 +17,7 @@ UpdateKey = tuple[UUID, int]
 """``(event_id, version)``."""
 
 _UNPUBLISHED = text("""
+-- Parameters: older_than_seconds, limit.
 SELECT u.event_id, u.version, u.state, u.attempt, u.at, u.detail, e.tenant, e.type, e.audience
 FROM event_update u JOIN event e ON e.id = u.event_id
 WHERE u.published_at IS NULL AND u.at < now() - make_interval(secs => :older_than_seconds)
@@ -24,6 +25,7 @@ ORDER BY u.at, u.version LIMIT :limit
 """)
 
 _MARK = text("""
+-- Parameters: keys, JSON array of {event_id, version}.
 UPDATE event_update u SET published_at = now()
 FROM jsonb_to_recordset(CAST(:keys AS jsonb)) AS k(event_id uuid, version int)
 WHERE u.event_id = k.event_id AND u.version = k.version AND u.published_at IS NULL

@@ -5,7 +5,7 @@ from collections import Counter
 from holdfast.messaging.announce import Announcer
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle
+from holdfast.storage import leases
 from holdfast.storage.database import Database
 
 __all__ = ["recover"]
@@ -22,7 +22,7 @@ def recover(database: Database, announcer: Announcer, *, limit: int) -> int:
         DatabaseUnavailable: nothing was recovered.
     """
     with database.transaction() as session:
-        recovered = lifecycle.recover_expired(session, limit=limit)
+        recovered = leases.recover_expired(session, limit=limit)
     if not recovered:
         return 0
     by_state = Counter(update.state.value for update in recovered)

@@ -4,7 +4,7 @@ from holdfast.domain.errors import BrokerUnavailable
 from holdfast.messaging.bell import Bell
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle
+from holdfast.storage import dispatch, lanes
 from holdfast.storage.database import Database
 
 __all__ = ["redispatch"]
@@ -25,14 +25,15 @@ def redispatch(database: Database, bell: Bell, *, limit: int) -> int:
     """
     bell.ping()
     with database.transaction() as session:
-        doorbells = lifecycle.redispatch_due(session, limit=limit)
+        lanes.promote_forgotten(session, limit=limit)
+        doorbells = dispatch.redispatch_due(session, limit=limit)
     if not doorbells:
         return 0
     try:
         bell.ring(doorbells)
     except BrokerUnavailable:
         with database.transaction() as session:
-            lifecycle.undo_redispatch(session, doorbells)
+            dispatch.undo_redispatch(session, doorbells)
         raise
     Metrics.redispatched.inc(len(doorbells))
     log.info(Log.REDISPATCHED, count=len(doorbells))

@@ -3,6 +3,7 @@
 Every step commits before its update is published; whatever is lost in between is found again by maintenance.
 """
 
+import contextlib
 import random
 import threading
 import time
@@ -15,6 +16,7 @@ from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, Transition, release, resettle, settle
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
+from holdfast.processor.attempt.claiming import Claimer
 from holdfast.processor.attempt.heartbeat import Heartbeat
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.run import HandlerFailed, Runner
@@ -23,7 +25,7 @@ from holdfast.processor.handlers.registry import Handler, Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.logging import Logger
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import Session, lifecycle
+from holdfast.storage import Session, leases, lifecycle
 from holdfast.storage.database import Database
 
 __all__ = ["Executor"]
@@ -49,6 +51,7 @@ class Executor:
         claims: a database whose commits need not be durable.
         effects: the database in which handlers' effects and settling commit together.
         owner: names this process in leases and recorded errors.
+        no_handler_seconds: how long an event waits for a processor that serves its type.
         wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
         on_stuck: told when a handler hangs for good; the process should be replaced.
     """
@@ -62,19 +65,22 @@ class Executor:
         announcer: Announcer,
         owner: str,
         lease_seconds: float,
+        no_handler_seconds: float = 0.0,
         draw: Callable[[], float] = random.random,
         wake: Callable[[Doorbell], None] = lambda _: None,
         on_stuck: Callable[[], None] = lambda: None,
     ) -> None:
         self._handlers = handlers
-        self._ordered = handlers.ordered_types()
         self._claims = claims
         self._effects = effects
         self._announcer = announcer
         self._owner = owner
         self._lease_seconds = lease_seconds
         self._draw = draw
-        self._wake = wake
+        self._claimer = Claimer(
+            handlers, claims, owner=owner, lease_seconds=lease_seconds, no_handler_seconds=no_handler_seconds,
+            publish=self._announcer.publish, wake=wake,
+        )  # fmt: skip
         self._outages: dict[UUID, int] = {}
         self._is_ending = threading.Event()
         self._interruptions = Interruptions()
@@ -84,8 +90,18 @@ class Executor:
         self._runner = Runner(announcer, self._interruptions, self._heartbeat)
 
     def start(self) -> None:
-        """Begin to keep leases and to enforce timeouts."""
+        """Begin to keep leases and to enforce timeouts, and declare the ordered types."""
         self._heartbeat.start()
+        with contextlib.suppress(*UNDECIDED):
+            self._claimer.declare()
+
+    def note_served(self) -> None:
+        """Say, every few seconds, which of the types that events wait for are served here.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: the next time does.
+        """
+        self._claimer.note_served()
 
     def stop(self) -> None:
         """The last event has been executed."""
@@ -103,7 +119,7 @@ class Executor:
         """
         log = logging.get(__name__).bind(event_id=str(event_id))
         try:
-            lease = self._claim(event_id, version)
+            lease = self._claimer.claim(event_id, version)
         except UNDECIDED as exc:
             # The claim is all there was; the next doorbell or poll brings the event back.
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
@@ -120,13 +136,7 @@ class Executor:
         Raises:
             DatabaseUnavailable: nothing was claimed; or it was, and the leases will expire.
         """
-        with self._claims.transaction() as session:
-            claimed = lifecycle.claim_due(
-                session, owner=self._owner, lease_seconds=self._lease_seconds, limit=limit, is_suspect=is_suspect,
-                overdue_seconds=overdue_seconds, ordered=self._ordered,
-            )  # fmt: skip
-        self._announcer.publish([update for _, update in claimed])
-        return [lease for lease, _ in claimed]
+        return self._claimer.claim_due(limit, is_suspect=is_suspect, overdue_seconds=overdue_seconds)
 
     def run(self, lease: Lease) -> None:
         """Run and settle an event that was claimed. Never raises for what a handler, PostgreSQL or Redis can do."""
@@ -145,18 +155,6 @@ class Executor:
         self._is_ending.set()
         self._heartbeat.cancel_all()
         self._interruptions.interrupt()
-
-    def _claim(self, event_id: UUID, version: int) -> Lease | None:
-        with self._claims.transaction() as session:
-            claimed = lifecycle.claim_events(
-                session, [(event_id, version)], owner=self._owner, lease_seconds=self._lease_seconds,
-                ordered=self._ordered,
-            )  # fmt: skip
-        if not claimed:
-            return None
-        [(lease, update)] = claimed
-        self._announcer.publish([update])
-        return lease
 
     def _attempt(self, lease: Lease, log: Logger) -> None:
         handler = self._handlers.find(lease.event.type)
@@ -254,19 +252,13 @@ class Executor:
 
     def _call_next(self, lease: Lease) -> None:
         """Wake the next event of the subject, if there is one; the poll would, later."""
-        if lease.lane is None or self._ordered is None:
-            return
-        try:
-            with self._claims.transaction() as session:
-                doorbell = lifecycle.next_in_lane(session, lease.lane, ordered=self._ordered)
-        except UNDECIDED:
-            return
-        if doorbell is not None:
-            self._wake(doorbell)
+        if lease.lane is not None:
+            with contextlib.suppress(*UNDECIDED):
+                self._claimer.call_next(lease.lane)
 
-    def _extend(self, leases: list[Lease]) -> set[UUID]:
+    def _extend(self, held: list[Lease]) -> set[UUID]:
         with self._claims.transaction() as session:
-            return lifecycle.extend(session, leases)
+            return leases.extend(session, held)
 
     def _apply(self, transition: Transition) -> list[Update]:
         with self._effects.transaction() as session:

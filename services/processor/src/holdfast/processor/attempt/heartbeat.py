@@ -61,7 +61,7 @@ class Heartbeat:
     of it. When that fails for a whole lease, however it fails, the handler is told to stop.
 
     Args:
-        extend: see ``storage.lifecycle.extend``; in a transaction of its own.
+        extend: see ``storage.leases.extend``; in a transaction of its own.
         insist_seconds, stuck_seconds: see ``INSIST_SECONDS`` and ``STUCK_SECONDS``.
         on_stuck: called once for a handler that nothing ends; the process is then of no more use.
     """

@@ -110,17 +110,14 @@ class Handlers:
         fitting = [pattern for pattern in self._by_pattern if "*" in pattern and _matches(pattern, event_type)]
         return self._by_pattern[max(fitting, key=_rank)] if fitting else None
 
-    def ordered_types(self) -> str | None:
-        """A regular expression, in PostgreSQL's dialect too, of the types whose handler is ordered; ``None`` without any."""
-        ordered = [pattern for pattern, handler in self._by_pattern.items() if handler.is_ordered]
-        return "|".join(f"^{self._unless_better(pattern)}{_expression(pattern)}$" for pattern in ordered) or None
+    def is_ordered(self, event_type: str) -> bool | None:
+        """Whether the type's handler takes the events of a subject in order; ``None`` for a type that nobody here serves."""
+        handler = self.find(event_type)
+        return None if handler is None else handler.is_ordered
 
-    def _unless_better(self, pattern: str) -> str:
-        better = [
-            _expression(each) for each, handler in self._by_pattern.items()
-            if not handler.is_ordered and _rank(each) > _rank(pattern)
-        ]  # fmt: skip
-        return f"(?!(?:{'|'.join(better)})$)" if better else ""
+    def exact_types(self) -> list[str]:
+        """The types that handlers name without ``*``."""
+        return [pattern for pattern in self._by_pattern if "*" not in pattern]
 
     def __iter__(self) -> Iterator[Handler]:
         return iter(self._by_name.values())

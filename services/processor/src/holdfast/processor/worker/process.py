@@ -67,6 +67,7 @@ class WorkerProcess:
             announcer=self._announcer,
             owner=f"{settings.node_name}:{os.getpid()}",
             lease_seconds=settings.lease_seconds,
+            no_handler_seconds=settings.no_handler_seconds,
             wake=self._wake,
             on_stuck=self._give_up,
         )
@@ -78,7 +79,7 @@ class WorkerProcess:
         self._broker_watch = BrokerWatch(broker_url, on_loss=self._poller.nudge)
         self._recovery = Repeater(
             "recovery",
-            lambda: recovery.recover(self._effects, self._announcer),
+            lambda: recovery.recover(self._effects, self._announcer, self._executor.note_served),
             interval_seconds=recovery.INTERVAL_SECONDS,
         )
         self._listener = self._bell.consume(role.queue, threads=role.threads, answer=self._answer)

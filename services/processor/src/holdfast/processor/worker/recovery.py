@@ -1,12 +1,13 @@
 """Recovery of crashed workers' events while maintenance is away."""
 
 from collections import Counter
+from collections.abc import Callable
 
-from holdfast.domain.errors import DatabaseUnavailable
+from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
 from holdfast.messaging.announce import Announcer
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle
+from holdfast.storage import lanes, leases
 from holdfast.storage.database import Database
 
 __all__ = ["INTERVAL_SECONDS", "recover"]
@@ -23,12 +24,17 @@ and five seconds all the same.
 LIMIT = 100
 
 
-def recover(database: Database, announcer: Announcer) -> int:
-    """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many."""
+def recover(database: Database, announcer: Announcer, note_served: Callable[[], None]) -> int:
+    """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many.
+
+    Calls the next events of lanes whose last one ended with its worker, and ``note_served``.
+    """
     try:
         with database.transaction() as session:
-            recovered = lifecycle.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
-    except DatabaseUnavailable:
+            recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
+            lanes.promote_forgotten(session, limit=LIMIT)
+        note_served()
+    except (DatabaseUnavailable, StatementTooSlow):
         return 0  # the poller says so
     if not recovered:
         return 0

@@ -1,0 +1,53 @@
+"""Leases: kept alive by their workers, taken away from workers that are gone."""
+
+import json
+from collections.abc import Iterable
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from holdfast.domain.event import Lease
+from holdfast.domain.transitions import recover
+from holdfast.domain.update import Update
+from holdfast.storage.lifecycle import apply
+from holdfast.storage.statements import statement
+
+__all__ = ["extend", "recover_expired"]
+
+_EXTEND = statement("""
+-- Parameters: leases, JSON array of {{event_id, expected_token, seconds}}.
+UPDATE processing_state s SET lease_expires_at = statement_timestamp() + make_interval(secs => l.seconds)
+FROM jsonb_to_recordset(CAST(:leases AS jsonb)) AS l(event_id uuid, expected_token uuid, seconds float8)
+WHERE s.event_id = l.event_id AND s.state = {PROCESSING} AND s.lease_token = l.expected_token
+RETURNING s.event_id
+""")
+
+_EXPIRED = statement("""
+-- now(), not clock_timestamp(): a volatile function would rule the partial index out.
+-- Parameters: expired_for_seconds, leases that expired later than that are left alone; limit.
+SELECT event_id, lease_token, crashes FROM processing_state
+WHERE state = {PROCESSING} AND lease_expires_at < now() - make_interval(secs => :expired_for_seconds)
+ORDER BY lease_expires_at LIMIT :limit
+FOR NO KEY UPDATE SKIP LOCKED
+""")
+
+
+def extend(session: Session, leases: Iterable[Lease]) -> set[UUID]:
+    """Let leases last their ``seconds`` from now on again; returns the ids of those events that are still held."""
+    listed = [
+        {"event_id": str(lease.event.id), "expected_token": str(lease.token), "seconds": lease.seconds}
+        for lease in sorted(leases, key=lambda lease: lease.event.id)
+    ]
+    return {row.event_id for row in session.execute(_EXTEND, {"leases": json.dumps(listed)})}
+
+
+def recover_expired(session: Session, *, limit: int, expired_for_seconds: float = 0.0) -> list[Update]:
+    """Take up to ``limit`` expired leases away, oldest first: back to ``queued``, or ``dead`` in a crash loop.
+
+    Those that expired less than ``expired_for_seconds`` ago are left to somebody else. Rows locked by a settling transaction
+    are skipped: that worker is alive.
+    """
+    rows = session.execute(_EXPIRED, {"limit": limit, "expired_for_seconds": expired_for_seconds}).all()
+    if not rows:
+        return []
+    return apply(session, [recover(row.event_id, row.lease_token, crashes=row.crashes) for row in rows])

@@ -1,0 +1,222 @@
+"""Taking events, in their turn and only those that this processor serves."""
+
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from uuid import UUID
+
+from holdfast.domain.errors import LaneTaken
+from holdfast.domain.event import Doorbell, Lease
+from holdfast.domain.transitions import await_handler
+from holdfast.domain.update import Update
+from holdfast.processor.handlers.registry import Handlers
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
+from holdfast.storage import Session, claims, lanes, lifecycle, served
+from holdfast.storage.claims import Candidate
+from holdfast.storage.database import Database
+
+__all__ = ["Claimer", "Verdict", "without_handler"]
+
+log = logging.get(__name__)
+
+REPORT_SECONDS = 5.0
+"""An event without handler waits for this long before clients read so: beside a processor that serves it, it is gone."""
+
+LOOK_AGAIN_SECONDS = 30.0
+"""Between two looks at an event that a busy processor serves."""
+
+MAX_LOGGED_TYPES = 1000
+"""Types without handler that are logged, each once: types are made by strangers."""
+
+
+class Verdict(Enum):
+    """What becomes of an event whose type this processor does not serve."""
+
+    WAIT = "wait"
+    REPORT = "report"
+    GIVE_UP = "give up"
+
+
+def without_handler(candidate: Candidate, *, limit_seconds: float) -> Verdict:
+    """Not to know a type is no verdict on its events: they wait, clients are told, and after the limit they are given up.
+
+    One that nobody has let wait yet has that chance first, however old it is: the processor that serves it may just start.
+    """
+    if limit_seconds == 0:
+        return Verdict.GIVE_UP
+    if not candidate.is_unserved:
+        return Verdict.WAIT
+    if candidate.waited_seconds >= limit_seconds:
+        return Verdict.GIVE_UP
+    is_due = candidate.waited_seconds >= REPORT_SECONDS and not candidate.is_reported
+    return Verdict.REPORT if is_due else Verdict.WAIT
+
+
+class Claimer:
+    """Claims for one process, from any number of threads.
+
+    Args:
+        database: whose commits need not be durable.
+        publish: takes updates after their commit.
+        wake: rings for the event of a lane whose turn it is.
+    """
+
+    def __init__(
+        self,
+        handlers: Handlers,
+        database: Database,
+        *,
+        owner: str,
+        lease_seconds: float,
+        no_handler_seconds: float,
+        publish: Callable[[list[Update]], object],
+        wake: Callable[[Doorbell], None],
+    ) -> None:
+        self._handlers = handlers
+        self._database = database
+        self._owner = owner
+        self._lease_seconds = lease_seconds
+        self._no_handler_seconds = no_handler_seconds
+        self._publish = publish
+        self._wake = wake
+        self._logged_types: set[str] = set()
+
+    def claim(self, event_id: UUID, version: int) -> Lease | None:
+        """The event of a doorbell, if it is due, its turn, and of a type that is served here.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: nothing was claimed; or it was, and the lease will expire.
+        """
+        doorbell = Doorbell(event_id, version)
+        try:
+            with self._database.transaction() as session:
+                claimed = self._claim(session, [doorbell])
+                self._check(claimed)
+                waiting = {} if claimed else lanes.wait_for_turn(session, [event_id])
+        except _Misfit:
+            # Rare: the first event of a type that became ordered, or one without handler.
+            return self._claim_after_a_look(doorbell)
+        except LaneTaken:
+            return None
+        self._call(waiting.values())
+        return self._first(claimed)
+
+    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
+        """Up to ``limit`` events that have been due for a while, and events that waited for a handler that is here.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: as :meth:`claim`.
+        """
+        reported: list[Update] = []
+        try:
+            with self._database.transaction() as session:
+                claimed = claims.claim_due(
+                    session, owner=self._owner, lease_seconds=self._lease_seconds, limit=limit, is_suspect=is_suspect,
+                    overdue_seconds=overdue_seconds, unserved_types=self._served_of_the_waiting(session),
+                    sort=lambda session, candidates: self._sort(session, candidates, reported),
+                )  # fmt: skip
+        except LaneTaken:
+            return []  # the next search finds the others
+        self._publish([*reported, *(update for _, update in claimed)])
+        return [lease for lease, _ in claimed]
+
+    def declare(self) -> None:
+        """Let ordered types be known to recording, and those that are ordered no longer be forgotten.
+
+        Raises:
+            DatabaseUnavailable: ordered types are then declared as they are met; those that are not ordered any more keep
+                their order until the next start.
+        """
+        with self._database.transaction() as session:
+            served.reconcile(session, self._handlers.exact_types(), self._handlers.is_ordered)
+
+    def note_served(self) -> None:
+        """Say which of the types that events wait for are served here, however busy this process is."""
+        with self._database.transaction() as session:
+            served.note_served(session, self._served_of_the_waiting(session))
+
+    def call_next(self, lane: UUID) -> None:
+        """Ring for the lane's next event, if it is due."""
+        with self._database.transaction() as session:
+            doorbell = lanes.promote(session, lane)
+        if doorbell is not None:
+            self._wake(doorbell)
+
+    def _claim_after_a_look(self, doorbell: Doorbell) -> Lease | None:
+        reported: list[Update] = []
+        try:
+            with self._database.transaction() as session:
+                chosen = self._sort(session, claims.look(session, [doorbell]), reported)
+                claimed = self._claim(session, [each.doorbell for each in chosen])
+                waiting = {} if claimed else lanes.wait_for_turn(session, [each.event_id for each in chosen])
+        except LaneTaken:
+            return None
+        self._publish(reported)
+        self._call(waiting.values())
+        return self._first(claimed)
+
+    def _claim(self, session: Session, doorbells: Sequence[Doorbell]) -> list[tuple[Lease, Update]]:
+        return claims.claim_events(session, doorbells, owner=self._owner, lease_seconds=self._lease_seconds)
+
+    def _first(self, claimed: list[tuple[Lease, Update]]) -> Lease | None:
+        self._publish([update for _, update in claimed])
+        return claimed[0][0] if claimed else None
+
+    def _call(self, waiting_lanes: Iterable[UUID]) -> None:
+        """The event that went before may have ended while another one was let wait for it."""
+        for lane in waiting_lanes:
+            self.call_next(lane)
+
+    def _check(self, claimed: list[tuple[Lease, Update]]) -> None:
+        """Raise, so that the claim is rolled back, where it was not this processor's to make in this way."""
+        if any(self._is_misfit(lease) for lease, _ in claimed):
+            raise _Misfit
+
+    def _is_misfit(self, lease: Lease) -> bool:
+        is_ordered = self._handlers.is_ordered(lease.event.type)
+        if is_ordered is None:
+            return self._no_handler_seconds > 0
+        return is_ordered and lease.event.subject is not None and lease.lane is None
+
+    def _served_of_the_waiting(self, session: Session) -> list[str]:
+        return [each for each in served.unserved_types(session) if self._handlers.find(each) is not None]
+
+    def _sort(self, session: Session, candidates: Sequence[Candidate], reported: list[Update]) -> list[Candidate]:
+        """Those to claim. Ordered ones are put into their lanes, and those without handler are let wait."""
+        chosen: list[Candidate] = []
+        for each in candidates:
+            is_ordered = self._handlers.is_ordered(each.type)
+            if is_ordered is None and not self._is_given_up(session, each, reported):
+                continue
+            if is_ordered and each.has_subject and not each.has_lane:
+                served.declare_ordered(session, lanes.assign(session, each.event_id, self._is_ordered_here))
+            chosen.append(each)
+        return chosen
+
+    def _is_ordered_here(self, event_type: str) -> bool:
+        return bool(self._handlers.is_ordered(event_type))
+
+    def _is_given_up(self, session: Session, candidate: Candidate, reported: list[Update]) -> bool:
+        verdict = without_handler(candidate, limit_seconds=self._no_handler_seconds)
+        if verdict is Verdict.GIVE_UP and self._no_handler_seconds == 0:
+            return True
+        if verdict is not Verdict.WAIT and served.is_served_elsewhere(session, candidate.type):
+            verdict = Verdict.WAIT
+        if verdict is Verdict.REPORT:
+            left = max(0.0, self._no_handler_seconds - candidate.waited_seconds)
+            move = await_handler(candidate.event_id, candidate.version, delay_seconds=left)
+            reported += lifecycle.apply(session, [move], worker=self._owner)
+        elif verdict is Verdict.WAIT:
+            self._let_wait(session, candidate)
+        return verdict is Verdict.GIVE_UP
+
+    def _let_wait(self, session: Session, candidate: Candidate) -> None:
+        seconds = LOOK_AGAIN_SECONDS if candidate.is_unserved else min(REPORT_SECONDS, self._no_handler_seconds)
+        served.wait_for_handler(session, [candidate.event_id], look_again_seconds=seconds)
+        if candidate.type not in self._logged_types and len(self._logged_types) < MAX_LOGGED_TYPES:
+            self._logged_types.add(candidate.type)
+            log.warning(Log.WAITS_FOR_HANDLER, event_type=candidate.type)
+
+
+class _Misfit(Exception):
+    """What was claimed is not for this processor, or not in this way: nothing of it is committed."""
