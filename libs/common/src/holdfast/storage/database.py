@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable, StatementTooSlow
+from holdfast.runtime.descriptors import keep_from_children
 
 __all__ = ["Database", "cut_off", "normalise_url"]
 
@@ -92,6 +93,7 @@ class Database:
             },
         )
         event.listen(self.engine, "handle_error", _hide_values)
+        event.listen(self.engine, "connect", lambda connection, _: keep_from_children(connection))
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager

@@ -15,10 +15,10 @@ from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, Transition, release, resettle, settle
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.heartbeat import Heartbeat
+from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.run import HandlerFailed, Runner
-from holdfast.processor.handlers.outcomes import NoHandler, failure, quotes_values
+from holdfast.processor.handlers.outcomes import HandlerTimeout, NoHandler, failure, quotes_values
 from holdfast.processor.handlers.registry import Handler, Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.logging import Logger
@@ -141,10 +141,36 @@ class Executor:
             self._give_back(lease, self._after_outage(exc, lease), log)
 
     def interrupt(self) -> None:
-        """End the handlers that still run; their events are given back. For a process that has no time left."""
+        """End the handlers that still run; their events are given back. For a process that has no time left.
+
+        To be repeated: an exception that is raised in a thread may get lost there, in a ``__del__`` for instance.
+        """
         self._is_ending.set()
         self._heartbeat.cancel_all()
         self._interruptions.interrupt()
+        self._heartbeat.cancel_statements()  # not before: a handler would take it for an error of its own
+
+    def abandon(self) -> None:
+        """Give back the events of handlers that nothing ends, whose process is to be gone right after.
+
+        A handler whose time is up has failed. The transaction of one that has any is cut off and so rolled back.
+        """
+        left = self._heartbeat.running()
+        for running in left:
+            if running.backend is not None:
+                running.backend.cut()
+        outcomes = [self._outcome_of(running) for running in left]
+        try:
+            with self._effects.transaction() as session:
+                updates = lifecycle.apply(session, outcomes, worker=self._owner)
+        except UNDECIDED as exc:
+            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            return
+        moved = {update.event_id for update in updates}
+        for running, outcome in zip(left, outcomes, strict=True):
+            if outcome.event_id in moved:
+                _tell_abandoned(running, outcome)
+        self._announcer.publish(updates)
 
     def _claim(self, event_id: UUID, version: int) -> Lease | None:
         with self._claims.transaction() as session:
@@ -170,8 +196,7 @@ class Executor:
             log.warning(Log.ALREADY_PROCESSED)
             self._announcer.publish(self._apply(resettle(lease.event.id, lease.token)))
         except Interrupted:
-            log.warning(Log.RELEASED)
-            self._announcer.publish(self._apply(release(lease.event.id, lease.token)))
+            self._release(lease, log)
         except UNDECIDED:
             raise
         except HandlerFailed as failed:
@@ -180,6 +205,24 @@ class Executor:
             self._fail(exc, lease, handler, log, started=started)
         else:
             self._settled(updates, lease, log, handler_name=handler.name if handler else "", started=started)
+
+    def _release(self, lease: Lease, log: Logger) -> None:
+        updates = self._apply(release(lease.event.id, lease.token))
+        if updates:
+            log.warning(Log.RELEASED)
+            self._announcer.publish(updates)
+        else:
+            self._lost(log)
+
+    def _outcome_of(self, running: Running) -> Transition:
+        """What becomes of the event of a handler that is abandoned."""
+        lease, handler, seconds = running.lease, running.handler, time.monotonic() - running.started
+        if seconds < handler.timeout_seconds:
+            return release(lease.event.id, lease.token)
+        error = HandlerTimeout(
+            f"the handler hung beyond its timeout of {handler.timeout_seconds:g} s; nothing ended it"
+        )
+        return failure(error, lease, handler, draw=self._draw(), duration_ms=int(seconds * 1000))
 
     def _run_and_settle(self, lease: Lease, handler: Handler | None, log: Logger) -> list[Update]:
         if handler is not None and handler.is_transactional:
@@ -278,6 +321,15 @@ def _settle(session: Session, lease: Lease, completion: Completion) -> list[Upda
     if not updates:
         raise LeaseLost("the lease was taken away while the handler ran")
     return updates
+
+
+def _tell_abandoned(running: Running, outcome: Transition) -> None:
+    lease, handler = running.lease, running.handler
+    log = logging.get(__name__).bind(event_id=str(lease.event.id), handler=handler.name, attempt=lease.attempt)
+    if outcome.error is None:
+        log.warning(Log.RELEASED)
+    else:
+        _tell_failure(HandlerTimeout(outcome.error.message), outcome, handler, log)
 
 
 def _tell_failure(exc: BaseException, transition: Transition, handler: Handler | None, log: Logger) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import time
 from uuid import UUID
 
 from holdfast.domain.event import Doorbell
@@ -11,6 +12,7 @@ from holdfast.messaging.live import open_publisher
 from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.processor.worker import recovery
+from holdfast.processor.worker.board import Board
 from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.grace import Grace
 from holdfast.processor.worker.poller import Poller
@@ -38,14 +40,19 @@ IDLE_SECONDS = 60.0
 While it runs its transaction keeps recovery away, so a worker that is frozen must not keep that for ever.
 """
 
+INSIST_SECONDS = 0.5
+"""Between two interruptions of handlers whose process has to go."""
+
 
 class WorkerProcess:
     """Everything that a worker process has open."""
 
-    def __init__(self, settings: ProcessorSettings, role: Role, handlers: Handlers) -> None:
+    def __init__(self, settings: ProcessorSettings, role: Role, handlers: Handlers, board: Board) -> None:
         self._settings = settings
         self._role = role
         self._handlers = handlers
+        self._board = board
+        self._started_at = time.monotonic()
         self._log = log.bind(worker=role.name)
         self._is_stopping = False
         self.is_stuck = False
@@ -91,7 +98,9 @@ class WorkerProcess:
         self._listener.start()
         self._poller.start()
         self._recovery.start()
-        serve_health(self._settings.metrics_host, self._role.metrics_port, self._checks(), is_alive=self.is_alive)
+        serve_health(
+            self._settings.metrics_host, self._role.metrics_port, self._checks(), is_alive=self._are_all_alive
+        )  # fmt: skip
         self._log.info(Log.HANDLERS_LOADED, handlers={each.name: list(each.patterns) for each in self._handlers})
 
     def is_alive(self) -> bool:
@@ -102,17 +111,19 @@ class WorkerProcess:
         return self._poller.is_alive() and self._listener.is_alive and all(each.is_alive for each in beside)
 
     def stop(self, grace: Grace) -> None:
-        """Take nothing new on, wait for what runs, interrupt it shortly before the grace ends, and let go of everything."""
+        """Take nothing new on, wait for what runs, interrupt it shortly before the grace ends, and let go of everything.
+
+        Whatever nothing ends is given back all the same: the process must be gone right after.
+        """
         self._is_stopping = True
         self._log.info(Log.STOPPING)
         self._poller.stop_claiming()
         self._slots.close()
-        end_of_grace = threading.Timer(grace.interrupt_after_seconds, self._executor.interrupt)
-        end_of_grace.daemon = True
-        end_of_grace.start()
-        self._listener.stop(timeout_seconds=grace.remaining_seconds())
-        self._poller.join(grace.remaining_seconds())
-        end_of_grace.cancel()
+        # Beside: it waits for handlers too, but for less time than there is (dramatiq.common.join_all takes from the time
+        # that is left what was waited so far, for every thread anew).
+        threading.Thread(target=self._stop_listening, args=[grace], name="stop-listening", daemon=True).start()
+        if not self._slots.wait_until_free(grace.seconds_to_interrupt()):
+            self._interrupt(grace)
         self._close()
         self._log.info(Log.STOPPED)
 
@@ -126,6 +137,23 @@ class WorkerProcess:
             # Without a slot the process is stopping. A poll, of another process or the next one, finds the event.
             if is_taken:
                 self._executor.execute(event_id, version)
+
+    def _interrupt(self, grace: Grace) -> None:
+        is_over = False
+        while not is_over and grace.seconds_to_give_up():
+            self._executor.interrupt()
+            is_over = self._slots.wait_until_free(min(INSIST_SECONDS, grace.seconds_to_give_up()))
+        if not is_over:
+            self._executor.abandon()
+
+    def _stop_listening(self, grace: Grace) -> None:
+        self._listener.stop(timeout_seconds=grace.seconds_to_give_up())
+
+    def _are_all_alive(self) -> bool:
+        """Whether this process is, and every other one was lately: nobody else is asked for the health of those."""
+        return self.is_alive() and (
+            self._is_stopping or not self._board.missing(time.monotonic(), since=self._started_at)
+        )
 
     def _give_up(self) -> None:
         self.is_stuck = True

@@ -1,16 +1,21 @@
 """A worker process from its start to its end: until it is told to stop, has lost a thread, or is an orphan."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
 import sys
 import time
 import traceback
+from collections.abc import Callable
 from types import FrameType
+from typing import NoReturn
 
 from holdfast.domain.errors import HoldfastError
 from holdfast.processor import VERSION
 from holdfast.processor.handlers.discovery import discover
+from holdfast.processor.worker import offspring
+from holdfast.processor.worker.board import Board
 from holdfast.processor.worker.grace import Grace
 from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import Role
@@ -18,7 +23,7 @@ from holdfast.runtime import logging
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["CANNOT_START", "serve"]
+__all__ = ["CANNOT_START", "be_worker", "serve"]
 
 log = logging.get(__name__)
 
@@ -37,24 +42,61 @@ replaced, because until then nobody does its work.
 """
 
 
-def serve(settings: ProcessorSettings, role: Role) -> None:
-    """Be a worker process. One that can not start, whatever the reason, exits with ``CANNOT_START``."""
-    ending = _Ending()
-    logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
-    process = _started(settings, role)
-    while not (ending.is_asked or ending.is_orphan() or _is_broken(process, role)):
-        time.sleep(LOOK_SECONDS)
-    if ending.is_asked:
-        process.stop(Grace(settings.shutdown_seconds))
-        return
-    log.error(Log.ORPHANED if ending.is_orphan() else Log.WORKER_BROKEN, worker=role.name)
-    process.stop(Grace(min(settings.shutdown_seconds, HURRY_SECONDS)))
-    sys.exit(BROKEN)
+def be_worker(run: Callable[[], int], *, name: str) -> NoReturn:
+    """Turn a forked process into the worker of that name, and end it with the exit status that ``run`` returns.
 
-
-def _started(settings: ProcessorSettings, role: Role) -> WorkerProcess:
+    It ends by ``_exit``: whatever handlers left behind, threads that are no daemons, children that ``multiprocessing`` would
+    wait for, functions registered with ``atexit``, has no say in it.
+    """
+    status: object = BROKEN
     try:
-        process = WorkerProcess(settings, role, discover(settings.handlers))
+        offspring.lead_a_group()
+        multiprocessing.current_process().name = name  # by which its metrics are filed
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a process group in the background must not read from a terminal
+        status = run()
+    except SystemExit as exc:
+        status = exc.code
+    except BaseException:  # noqa: BLE001 (the edge of the process)
+        traceback.print_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(Exception):  # closed by a handler
+                stream.flush()
+        os._exit(status if isinstance(status, int) else BROKEN)
+
+
+def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: int) -> int:
+    """Be a worker process; returns its exit status. One that can not start, whatever the reason: ``CANNOT_START``."""
+    ending = _Ending(parent_pid)
+    offspring.prepare_forks()
+    logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    process = _started(settings, role, board)
+    while not (ending.is_requested or ending.is_orphan() or _is_broken(process, role)):
+        board.note_alive(role.name, time.monotonic(), is_well=process.is_alive())
+        time.sleep(LOOK_SECONDS)
+    if ending.is_requested:
+        _stop(process, role, board, settings.shutdown_seconds)
+        return 0
+    is_orphan = ending.is_orphan()
+    log.error(Log.ORPHANED if is_orphan else Log.WORKER_BROKEN, worker=role.name)
+    _stop(process, role, board, min(settings.shutdown_seconds, HURRY_SECONDS))
+    if is_orphan:
+        offspring.end_group(0)  # this process included: there is no first process that would do it
+    return BROKEN
+
+
+def _stop(process: WorkerProcess, role: Role, board: Board, seconds: float) -> None:
+    """Stop within the grace. When it is over the kernel ends the process, whatever its threads are busy with."""
+    grace = Grace(seconds)
+    board.note_ending(role.name, grace.ends_at)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    process.stop(grace)
+
+
+def _started(settings: ProcessorSettings, role: Role, board: Board) -> WorkerProcess:
+    try:
+        process = WorkerProcess(settings, role, discover(settings.handlers), board)
     except HoldfastError as exc:
         sys.stderr.write(f"{exc}\n")
         sys.exit(CANNOT_START)
@@ -73,17 +115,18 @@ def _is_broken(process: WorkerProcess, role: Role) -> bool:
 class _Ending:
     """Why a worker process would end. Made in its main thread, with the signals still blocked."""
 
-    def __init__(self) -> None:
-        self.is_asked = False
-        parent = multiprocessing.parent_process()
-        self._parent_pid = parent.pid if parent else os.getppid()
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides what it means
+    def __init__(self, parent_pid: int) -> None:
+        self.is_requested = False
+        self._parent_pid = parent_pid
+        signal.signal(signal.SIGTERM, self._request)
+        # Ctrl-C reaches all; the first process decides what it means. Not SIG_IGN, which the programs that a handler starts
+        # would inherit.
+        signal.signal(signal.SIGINT, lambda *_: None)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
     def is_orphan(self) -> bool:
         """Whether the first process is gone; the kernel has then given this one another parent."""
         return os.getppid() != self._parent_pid
 
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_asked = True
+    def _request(self, _number: int, _frame: FrameType | None) -> None:
+        self.is_requested = True

@@ -44,6 +44,11 @@ class Slots:
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or 2 * self._free >= self.count, timeout_seconds)
 
+    def wait_until_free(self, timeout_seconds: float) -> bool:
+        """Whether all slots are free, within this time: no event is worked on."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self.count, timeout_seconds)
+
     def close(self) -> None:
         """Give none away any more. Those that are taken stay taken."""
         with self._changed:
