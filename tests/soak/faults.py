@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
-from holdfast.local.process import Guarded, StartFailed
+from holdfast.local.process import Guarded, StartFailed, children_by_parent
 from holdfast.local.stack import Stack
 
 from .history import Recorder
@@ -22,6 +22,9 @@ __all__ = ["strike"]
 
 SAY_SECONDS = 30.0
 """Between two lines of progress."""
+
+ENDING = frozenset({Kind.KILL, Kind.TERMINATE, Kind.TERMINATE_WORKER})
+"""Kinds that end a process of a service."""
 
 REQUEUED = 5
 """Events that one REQUEUE puts back."""
@@ -67,6 +70,7 @@ class _Striking:
         self._kinds: dict[Kind, Callable[[Fault], object]] = {
             Kind.KILL: lambda fault: self._signal(fault, signal.SIGKILL),
             Kind.TERMINATE: lambda fault: stack.services[fault.target].send(signal.SIGTERM),
+            Kind.TERMINATE_WORKER: self._terminate_worker,
             Kind.PAUSE: self._pause,
             Kind.KILL_BACKEND: self._kill_backend,
             Kind.CRASH_POSTGRES: self._crash_postgres,
@@ -80,7 +84,7 @@ class _Striking:
     def strike(self, fault: Fault) -> None:
         """Strike, and record what was hit and until when."""
         at = time.time()
-        is_struck = fault.kind not in (Kind.KILL, Kind.TERMINATE) or self._is_up(fault.target)
+        is_struck = fault.kind not in ENDING or self._is_up(fault.target)
         hit = self._kinds[fault.kind](fault) if is_struck else None
         record = {"kind": fault.kind, "target": fault.target, "at": at, "ended": time.time(), "hit": hit}
         self._recorder.add("faults" if is_struck else "spared", record)
@@ -110,6 +114,16 @@ class _Striking:
             return None
         process, pid = chosen
         process.send(signal_number, pid=pid)
+        return pid
+
+    def _terminate_worker(self, fault: Fault) -> int | None:
+        """Terminate one of the processes that the first one started: those below are what handlers have forked."""
+        process = self._stack.services[fault.target]
+        workers = sorted(children_by_parent().get(process.pid, []))
+        if not workers:
+            return None
+        pid = workers[int(fault.choice * len(workers))]
+        process.send(signal.SIGTERM, pid=pid)
         return pid
 
     def _pause(self, fault: Fault) -> int | None:

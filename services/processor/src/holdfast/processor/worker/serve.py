@@ -16,6 +16,7 @@ from holdfast.processor import VERSION
 from holdfast.processor.handlers.discovery import discover
 from holdfast.processor.worker import offspring
 from holdfast.processor.worker.board import Board
+from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.grace import Grace
 from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import Role
@@ -70,15 +71,19 @@ def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: 
     ending = _Ending(parent_pid)
     offspring.prepare_forks()
     logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    canary = Canary()
     process = _started(settings, role, board)
-    while not (ending.is_requested or ending.is_orphan() or _is_broken(process, role)):
+    while not (ending.is_requested or ending.is_orphan() or canary.is_dead() or _is_broken(process, role)):
         board.note_alive(role.name, time.monotonic(), is_well=process.is_alive())
         time.sleep(LOOK_SECONDS)
     if ending.is_requested:
         _stop(process, role, board, settings.shutdown_seconds)
         return 0
     is_orphan = ending.is_orphan()
-    log.error(Log.ORPHANED if is_orphan else Log.WORKER_BROKEN, worker=role.name)
+    if is_orphan:
+        log.error(Log.ORPHANED, worker=role.name)
+    else:
+        log.error(Log.WORKER_BROKEN, worker=role.name, has_lost_descriptors=canary.is_dead())
     _stop(process, role, board, min(settings.shutdown_seconds, HURRY_SECONDS))
     if is_orphan:
         offspring.end_group(0)  # this process included: there is no first process that would do it
