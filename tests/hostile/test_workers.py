@@ -107,6 +107,30 @@ def test_what_sigterm_interrupts_is_released_and_no_crash_is_counted(
     stack: Stack, rows: Rows, launch: Callable[..., Replica], eventually: Eventually, type_: str, count: int
 ) -> None:
     processor = launch()
+
+    assert_released(stack, rows, processor, eventually, type_, count, grace_seconds=GRACE_SECONDS)
+
+
+@pytest.mark.soak
+def test_what_sigterm_interrupts_at_the_end_of_the_default_grace_is_released(
+    stack: Stack, rows: Rows, launch: Callable[..., Replica], eventually: Eventually
+) -> None:
+    processor = launch(SHUTDOWN_SECONDS="25")
+
+    assert_released(stack, rows, processor, eventually, "hostile.progress", 5, grace_seconds=25)
+
+
+def assert_released(
+    stack: Stack,
+    rows: Rows,
+    processor: Replica,
+    eventually: Eventually,
+    type_: str,
+    count: int,
+    *,
+    grace_seconds: float,
+) -> None:
+    """Stop the processor while that many handlers are at work: it takes the grace, and the events are as new."""
     with held_lock(stack, LOCK):
         event_ids = send(stack, type_, count)
         eventually(lambda: len(logged(processor, "at work")) == count, message="the handlers are at work")
@@ -114,7 +138,7 @@ def test_what_sigterm_interrupts_is_released_and_no_crash_is_counted(
         began = time.monotonic()
         status = stop(processor)
 
-        assert time.monotonic() - began < GRACE_SECONDS + 3
+        assert time.monotonic() - began < grace_seconds + 3
         assert {rows.standing(each) for each in event_ids} == {("queued", 0, 0)}
     assert status == 0
     assert len(logged(processor, "handler interrupted by the shutdown; event given back")) == count
@@ -194,6 +218,50 @@ def test_ten_times_a_pool_that_hangs_for_its_timeout_of_five_seconds_is_tried_ag
 
         assert rows.standing(hanging) == ("processed", 2, 0)
         assert_works(stack, rows, eventually)
+
+
+def test_a_worker_that_runs_no_python_any_more_is_killed_when_the_grace_is_over(
+    stack: Stack, processor: Replica, eventually: Eventually, tmp_path: Path
+) -> None:
+    send(stack, "hostile.frozen", marker=str(tmp_path / "frozen"))
+    eventually(lambda: (tmp_path / "frozen").exists())
+    family = processor.process.pids()
+
+    began = time.monotonic()
+    status = stop(processor)
+
+    assert time.monotonic() - began < 1 + 2 + 4
+    assert status == 1
+    assert len(logged(processor, "worker process outlived the grace and was killed")) == 1
+    assert are_gone(family)
+
+
+@pytest.mark.soak
+def test_a_worker_that_runs_no_python_any_more_is_replaced_after_a_minute(
+    stack: Stack, rows: Rows, launch: Callable[..., Replica], eventually: Eventually, tmp_path: Path
+) -> None:
+    launch(LEASE_SECONDS="2", PROCESSOR_PROCESSES="1")
+    [frozen] = send(stack, "hostile.frozen", marker=str(tmp_path / "frozen"))
+    eventually(lambda: (tmp_path / "frozen").exists())
+
+    later = send(stack, "hostile.plain", 20)
+
+    eventually(lambda: rows.count("processed", later) == 20, timeout_seconds=100, message="later ones are processed")
+    eventually(lambda: rows.state(frozen) == "processed")
+
+
+@pytest.mark.soak
+def test_liveness_tells_of_another_process_that_is_gone_for_too_long(
+    processor: Replica, eventually: Eventually
+) -> None:
+    suspects = min(children_by_parent()[processor.process.pid])
+    assert status_of(processor, "/livez") == 200
+
+    processor.process.send(signal.SIGSTOP, pid=suspects)
+
+    eventually(lambda: status_of(processor, "/livez") == 503, timeout_seconds=50)
+    processor.process.send(signal.SIGCONT, pid=suspects)
+    eventually(lambda: status_of(processor, "/livez") == 200)
 
 
 @pytest.mark.parametrize(

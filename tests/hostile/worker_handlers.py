@@ -1,5 +1,6 @@
 """Handlers as strangers write them: they fork, hang, swallow what should end them, and spoil the process they run in."""
 
+import ctypes
 import gc
 import hashlib
 import logging
@@ -15,6 +16,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import text
@@ -109,6 +111,16 @@ def swallow(data: Any, ctx: Context) -> None:  # noqa: ARG001
     while True:
         with suppress(BaseException):
             time.sleep(0.01)
+
+
+@handlers.on("hostile.frozen", name="frozen", transactional=False, timeout=600, retry=AT_ONCE)
+def freeze(data: Any, ctx: Context) -> None:
+    """One call into C that keeps the interpreter to itself, the first time: no other thread runs, the main one included."""
+    ctx.log.info("at work")
+    marker = Path(data["marker"])
+    if not marker.exists():
+        marker.touch()
+        ctypes.PyDLL(None).sleep(1000)
 
 
 # What is left behind.

@@ -29,6 +29,15 @@ ENDING = frozenset({Kind.KILL, Kind.TERMINATE, Kind.TERMINATE_WORKER})
 REQUEUED = 5
 """Events that one REQUEUE puts back."""
 
+BUSY_SECONDS = 8.0
+"""How long a SIGTERM waits for a handler that it is to meet at work."""
+
+BUSY = """
+SELECT s.lease_owner FROM processing_state s JOIN event e ON e.id = s.event_id
+JOIN event_update u ON u.event_id = s.event_id AND u.version = s.version
+WHERE s.state = 'processing' AND e.type = '{type}' AND u.at > now() - interval '0.5 s' LIMIT 1
+"""
+
 REQUEUE = """
 WITH chosen AS (
     SELECT s.event_id FROM processing_state s JOIN event e ON e.id = s.event_id
@@ -69,7 +78,7 @@ class _Striking:
         self._recorder = recorder
         self._kinds: dict[Kind, Callable[[Fault], object]] = {
             Kind.KILL: lambda fault: self._signal(fault, signal.SIGKILL),
-            Kind.TERMINATE: lambda fault: stack.services[fault.target].send(signal.SIGTERM),
+            Kind.TERMINATE: self._terminate,
             Kind.TERMINATE_WORKER: self._terminate_worker,
             Kind.PAUSE: self._pause,
             Kind.KILL_BACKEND: self._kill_backend,
@@ -116,15 +125,31 @@ class _Striking:
         process.send(signal_number, pid=pid)
         return pid
 
+    def _terminate(self, fault: Fault) -> None:
+        if fault.target == "processor":
+            self._busy_worker("soak.progress")
+        self._stack.services[fault.target].send(signal.SIGTERM)
+
     def _terminate_worker(self, fault: Fault) -> int | None:
-        """Terminate one of the processes that the first one started: those below are what handlers have forked."""
+        """Terminate the worker process that has a handler in its pool; any, if none has."""
         process = self._stack.services[fault.target]
-        workers = sorted(children_by_parent().get(process.pid, []))
+        workers = sorted(children_by_parent().get(process.pid, []))  # below those are what handlers have forked
         if not workers:
             return None
-        pid = workers[int(fault.choice * len(workers))]
-        process.send(signal.SIGTERM, pid=pid)
-        return pid
+        pid = self._busy_worker("soak.pool")
+        chosen = pid if pid in workers else workers[int(fault.choice * len(workers))]
+        process.send(signal.SIGTERM, pid=chosen)
+        return chosen
+
+    def _busy_worker(self, type_: str) -> int | None:
+        """Wait for a handler of that type that has just begun; the process it runs in, or ``None`` if none comes."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(RuntimeError):  # PostgreSQL is down, or recovering
+                if owner := self._stack.postgres.execute(BUSY.format(type=type_), database="holdfast").strip():
+                    return int(owner.rpartition(":")[2])
+            _wait(0.1)
+        return None
 
     def _pause(self, fault: Fault) -> int | None:
         """Pause one of the processes below the first: that one has nothing but children to look after."""

@@ -50,7 +50,7 @@ class Executor:
         effects: the database in which handlers' effects and settling commit together.
         owner: names this process in leases and recorded errors.
         wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
-        on_stuck: told when a handler hangs for good; the process should be replaced.
+        is_spoiled: whether a handler has closed connections of this process, which is then about to end.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Executor:
         lease_seconds: float,
         draw: Callable[[], float] = random.random,
         wake: Callable[[Doorbell], None] = lambda _: None,
-        on_stuck: Callable[[], None] = lambda: None,
+        is_spoiled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._handlers = handlers
         self._ordered = handlers.ordered_types()
@@ -75,11 +75,14 @@ class Executor:
         self._lease_seconds = lease_seconds
         self._draw = draw
         self._wake = wake
+        self.is_stuck = False
+        """Whether a handler hangs for good; the process should be replaced."""
+        self._is_spoiled = is_spoiled
         self._outages: dict[UUID, int] = {}
         self._is_ending = threading.Event()
         self._interruptions = Interruptions()
         self._heartbeat = Heartbeat(
-            self._extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck
+            self._extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=self._note_stuck
         )  # fmt: skip
         self._runner = Runner(announcer, self._interruptions, self._heartbeat)
 
@@ -138,6 +141,8 @@ class Executor:
             self._attempt(lease, log)
         except UNDECIDED as exc:
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            if self._is_spoiled():
+                return  # no outage: the event that did it would go round for ever, and take each new process along
             self._give_back(lease, self._after_outage(exc, lease), log)
 
     def interrupt(self) -> None:
@@ -306,6 +311,9 @@ class Executor:
             return
         if doorbell is not None:
             self._wake(doorbell)
+
+    def _note_stuck(self) -> None:
+        self.is_stuck = True
 
     def _extend(self, leases: list[Lease]) -> set[UUID]:
         with self._claims.transaction() as session:

@@ -1,9 +1,7 @@
 """What a worker process is made of."""
 
 import os
-import threading
 from dataclasses import dataclass
-from uuid import UUID
 
 from holdfast.messaging.announce import Announcer
 from holdfast.messaging.bell import Bell, Listener
@@ -13,6 +11,7 @@ from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.processor.worker import recovery
 from holdfast.processor.worker.broker_watch import BrokerWatch
+from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.poller import Poller
 from holdfast.processor.worker.roles import Role
 from holdfast.processor.worker.slots import Slots
@@ -41,7 +40,6 @@ class Parts:
         claims: whose commits need not be durable.
         effects: in which handlers' effects and settling commit together.
         listener: answers doorbells, as ``poller`` finds events without them; both run them with ``executor``, in ``slots``.
-        is_stuck: set once a handler hangs for good.
     """
 
     claims: Database
@@ -55,7 +53,6 @@ class Parts:
     broker_watch: BrokerWatch
     recovery: Repeater
     listener: Listener
-    is_stuck: threading.Event
 
     def start(self) -> None:
         """Begin."""
@@ -77,7 +74,7 @@ class Parts:
             connection.close()
 
 
-def parts(settings: ProcessorSettings, role: Role, handlers: Handlers) -> Parts:
+def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: Canary) -> Parts:
     """Put a worker process together; nothing runs yet."""
     claims, effects = (_database(settings, role, is_durable=each) for each in (False, True))
     published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(effects, keys))
@@ -88,10 +85,10 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers) -> Parts:
         window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
     )  # fmt: skip
     announcer = Announcer(publisher, bell, note_published=published.add_all)
-    is_stuck, slots = threading.Event(), Slots(role.threads)
+    slots = Slots(role.threads)
     executor = Executor(
         handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
-        lease_seconds=settings.lease_seconds, on_stuck=is_stuck.set,
+        lease_seconds=settings.lease_seconds, is_spoiled=canary.is_dead,
         # Without a broker whose turn it is has to be looked for.
         wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
     )  # fmt: skip
@@ -101,22 +98,15 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers) -> Parts:
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     return Parts(
         claims=claims, effects=effects, published=published, bell=bell, publisher=publisher, executor=executor,
-        slots=slots, poller=poller, broker_watch=broker_watch, is_stuck=is_stuck,
+        slots=slots, poller=poller, broker_watch=broker_watch,
         recovery=Repeater(
             "recovery", lambda: recovery.recover(effects, announcer), interval_seconds=recovery.INTERVAL_SECONDS
         ),
         listener=bell.consume(
             role.queue, threads=role.threads,
-            answer=lambda event_id, version: _answer(executor, slots, event_id, version),
+            answer=lambda event_id, version: slots.run(lambda: executor.execute(event_id, version)),
         ),
     )  # fmt: skip
-
-
-def _answer(executor: Executor, slots: Slots, event_id: UUID, version: int) -> None:
-    with slots.one() as is_taken:
-        # Without a slot the process is stopping. A poll, of another process or the next one, finds the event.
-        if is_taken:
-            executor.execute(event_id, version)
 
 
 def _database(settings: ProcessorSettings, role: Role, *, is_durable: bool) -> Database:

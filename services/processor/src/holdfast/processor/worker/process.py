@@ -5,6 +5,7 @@ import time
 
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.processor.worker.board import Board
+from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.grace import Grace
 from holdfast.processor.worker.parts import parts
 from holdfast.processor.worker.roles import Role
@@ -25,12 +26,14 @@ INSIST_SECONDS = 0.5
 class WorkerProcess:
     """Everything that a worker process does, from its start to its end."""
 
-    def __init__(self, settings: ProcessorSettings, role: Role, handlers: Handlers, board: Board) -> None:
+    def __init__(
+        self, settings: ProcessorSettings, role: Role, handlers: Handlers, board: Board, canary: Canary
+    ) -> None:
         self._settings = settings
         self._role = role
         self._handlers = handlers
         self._board = board
-        self._parts = parts(settings, role, handlers)
+        self._parts = parts(settings, role, handlers, canary)
         self._started_at = time.monotonic()
         self._log = log.bind(worker=role.name)
         self._is_stopping = False
@@ -38,7 +41,7 @@ class WorkerProcess:
     @property
     def is_stuck(self) -> bool:
         """Whether a handler hangs for good."""
-        return self._parts.is_stuck.is_set()
+        return self._parts.executor.is_stuck
 
     def start(self) -> None:
         """Begin."""

@@ -13,9 +13,10 @@ from types import FrameType
 
 from holdfast.processor.worker import offspring
 from holdfast.processor.worker.board import SUPERVISOR, Board
+from holdfast.processor.worker.ending import be_worker
 from holdfast.processor.worker.offspring import SIGNALS
 from holdfast.processor.worker.roles import Role
-from holdfast.processor.worker.serve import CANNOT_START, be_worker, serve
+from holdfast.processor.worker.serve import CANNOT_START, serve
 from holdfast.runtime import logging
 from holdfast.runtime.restarts import Restarts
 from holdfast.runtime.settings import ProcessorSettings
