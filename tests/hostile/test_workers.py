@@ -111,13 +111,12 @@ def test_what_sigterm_interrupts_is_released_and_no_crash_is_counted(
     assert_released(stack, rows, processor, eventually, type_, count, grace_seconds=GRACE_SECONDS)
 
 
-@pytest.mark.soak
-def test_what_sigterm_interrupts_at_the_end_of_the_default_grace_is_released(
+def test_loops_are_waited_for_until_the_grace_ends_though_most_threads_are_idle(
     stack: Stack, rows: Rows, launch: Callable[..., Replica], eventually: Eventually
 ) -> None:
-    processor = launch(SHUTDOWN_SECONDS="25")
+    processor = launch(PROCESSOR_THREADS="24", SHUTDOWN_SECONDS="6")
 
-    assert_released(stack, rows, processor, eventually, "hostile.progress", 5, grace_seconds=25)
+    assert_released(stack, rows, processor, eventually, "hostile.progress", 5, grace_seconds=6)
 
 
 def assert_released(

@@ -44,6 +44,7 @@ def test_nobody_is_missing_before_there_was_time_to_start(board: Board) -> None:
     assert board.missing(NOW, since=NOW - MISSING_SECONDS / 2) == []
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")  # the child does nothing but write
 def test_what_a_forked_process_notes_is_read_by_the_others(board: Board) -> None:
     pid = os.fork()
     if pid == 0:
