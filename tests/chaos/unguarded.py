@@ -52,8 +52,9 @@ def unguarded(stack: Stack, **variables: str) -> Iterator[Unguarded]:
     try:
         yield processor
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(processor.master.pid, signal.SIGKILL)
+        for leader in (processor.master.pid, *processor.workers()):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGKILL)
         processor.master.wait(10)
 
 

@@ -23,11 +23,12 @@ ANSWER = """
 import base64, inspect, json
 from dramatiq import Message
 from holdfast.processor.handlers.discovery import discover
-from holdfast.processor.worker.process import WorkerProcess
+from holdfast.processor.worker.canary import Canary
+from holdfast.processor.worker.parts import parts
 from holdfast.processor.worker.roles import roles
 from holdfast.runtime.settings import ProcessorSettings, load
 settings = load(ProcessorSettings).model_copy(update={{"no_handler_seconds": 0}})
-broker = WorkerProcess(settings, roles(settings)[-1], discover(settings.handlers))._bell._broker
+broker = parts(settings, roles(settings)[-1], discover(settings.handlers), Canary()).bell._broker
 message = Message.decode(base64.b64decode({body!r}))
 actor = broker.get_actor(message.actor_name)
 bound = inspect.signature(actor.fn).bind(*message.args, **message.kwargs)

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from redis.exceptions import RedisError
 
-from holdfast.local.process import Guarded, StartFailed
+from holdfast.local.process import Guarded, StartFailed, children_by_parent
 from holdfast.local.stack import Stack
 
 from .history import Recorder
@@ -23,8 +23,20 @@ __all__ = ["strike"]
 SAY_SECONDS = 30.0
 """Between two lines of progress."""
 
+ENDING = frozenset({Kind.KILL, Kind.TERMINATE, Kind.TERMINATE_WORKER})
+"""Kinds that end a process of a service."""
+
 REQUEUED = 5
 """Events that one REQUEUE puts back."""
+
+BUSY_SECONDS = 8.0
+"""How long a SIGTERM waits for a handler that it is to meet at work."""
+
+BUSY = """
+SELECT s.lease_owner FROM processing_state s JOIN event e ON e.id = s.event_id
+JOIN event_update u ON u.event_id = s.event_id AND u.version = s.version
+WHERE s.state = 'processing' AND e.type = '{type}' AND u.at > now() - interval '0.5 s' LIMIT 1
+"""
 
 REQUEUE = """
 WITH chosen AS (
@@ -66,7 +78,8 @@ class _Striking:
         self._recorder = recorder
         self._kinds: dict[Kind, Callable[[Fault], object]] = {
             Kind.KILL: lambda fault: self._signal(fault, signal.SIGKILL),
-            Kind.TERMINATE: lambda fault: stack.services[fault.target].send(signal.SIGTERM),
+            Kind.TERMINATE: self._terminate,
+            Kind.TERMINATE_WORKER: self._terminate_worker,
             Kind.PAUSE: self._pause,
             Kind.KILL_BACKEND: self._kill_backend,
             Kind.CRASH_POSTGRES: self._crash_postgres,
@@ -80,7 +93,7 @@ class _Striking:
     def strike(self, fault: Fault) -> None:
         """Strike, and record what was hit and until when."""
         at = time.time()
-        is_struck = fault.kind not in (Kind.KILL, Kind.TERMINATE) or self._is_up(fault.target)
+        is_struck = fault.kind not in ENDING or self._is_up(fault.target)
         hit = self._kinds[fault.kind](fault) if is_struck else None
         record = {"kind": fault.kind, "target": fault.target, "at": at, "ended": time.time(), "hit": hit}
         self._recorder.add("faults" if is_struck else "spared", record)
@@ -111,6 +124,32 @@ class _Striking:
         process, pid = chosen
         process.send(signal_number, pid=pid)
         return pid
+
+    def _terminate(self, fault: Fault) -> None:
+        if fault.target == "processor":
+            self._busy_worker("soak.progress")
+        self._stack.services[fault.target].send(signal.SIGTERM)
+
+    def _terminate_worker(self, fault: Fault) -> int | None:
+        """Terminate the worker process that has a handler in its pool; any, if none has."""
+        process = self._stack.services[fault.target]
+        workers = sorted(children_by_parent().get(process.pid, []))  # below those are what handlers have forked
+        if not workers:
+            return None
+        pid = self._busy_worker("soak.pool")
+        chosen = pid if pid in workers else workers[int(fault.choice * len(workers))]
+        process.send(signal.SIGTERM, pid=chosen)
+        return chosen
+
+    def _busy_worker(self, type_: str) -> int | None:
+        """Wait for a handler of that type that has just begun; the process it runs in, or ``None`` if none comes."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while time.monotonic() < deadline:
+            with contextlib.suppress(RuntimeError):  # PostgreSQL is down, or recovering
+                if owner := self._stack.postgres.execute(BUSY.format(type=type_), database="holdfast").strip():
+                    return int(owner.rpartition(":")[2])
+            _wait(0.1)
+        return None
 
     def _pause(self, fault: Fault) -> int | None:
         """Pause one of the processes below the first: that one has nothing but children to look after."""

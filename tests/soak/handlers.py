@@ -5,6 +5,7 @@ attempts that end with PostgreSQL's crash count, and hundreds of crashes must no
 """
 
 import contextlib
+import multiprocessing
 import os
 import time
 from typing import Any
@@ -62,6 +63,24 @@ def outside(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     with contextlib.closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("INSERT INTO call (event_id, key) VALUES (%s, %s)", [str(ctx.event.id), ctx.idempotency_key])
     time.sleep(data["seconds"])
+    return {"attempt": ctx.attempt}
+
+
+@handlers.on("soak.progress", name="progress", retry=QUICK, transactional=False)
+def progress(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Tells its progress for ``3 * seconds``, for some longer than a grace, and does not look at ``ctx.cancelled``."""
+    began = time.monotonic()
+    while (spent := time.monotonic() - began) < 3 * data["seconds"]:
+        ctx.progress(spent / (3 * data["seconds"]))
+        time.sleep(0.2)
+    return {"attempt": ctx.attempt}
+
+
+@handlers.on("soak.pool", name="pool", retry=QUICK, transactional=False)
+def pool(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
+    """Forks a pool and waits in it for as long: no exception reaches it there."""
+    with multiprocessing.get_context("fork").Pool(2) as forked:
+        forked.map(time.sleep, [3 * data["seconds"]] * 2)
     return {"attempt": ctx.attempt}
 
 

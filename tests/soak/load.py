@@ -23,7 +23,7 @@ PRODUCERS = 3
 
 TYPES = {
     "soak.plain": 40, "soak.slow": 15, "soak.flaky": 12, "soak.ordered": 12, "soak.outside": 14, "soak.poison": 4,
-    "soak.nobody": 3,
+    "soak.nobody": 3, "soak.progress": 8, "soak.pool": 4,
 }  # fmt: skip
 SUBJECTS = 2
 """Of each producer's ordered events."""

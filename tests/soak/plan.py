@@ -16,7 +16,9 @@ class Kind(StrEnum):
     KILL = "kill"
     """SIGKILL one process of a service: the first one, or any of its workers."""
     TERMINATE = "terminate"
-    """SIGTERM a service, as a deployment does."""
+    """SIGTERM a service, as a deployment does. Some of its handlers take longer than its grace and are interrupted."""
+    TERMINATE_WORKER = "terminate-worker"
+    """SIGTERM one worker process, also while handlers of it wait in pools that they have forked."""
     PAUSE = "pause"
     """SIGSTOP one process of a service, SIGCONT after ``seconds``: longer than a lease, so that a zombie comes back."""
     KILL_BACKEND = "kill-backend"
@@ -86,7 +88,8 @@ RANDOM = Mix(
         (Kind.KILL, "scheduler"): 3,
         (Kind.KILL, "ws-gateway"): 8,
         (Kind.TERMINATE, "ingest"): 1,
-        (Kind.TERMINATE, "processor"): 2,
+        (Kind.TERMINATE, "processor"): 3,
+        (Kind.TERMINATE_WORKER, "processor"): 3,
         (Kind.TERMINATE, "maintenance"): 1,
         (Kind.TERMINATE, "ws-gateway"): 1,
         (Kind.PAUSE, "processor"): 4,

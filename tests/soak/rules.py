@@ -20,6 +20,9 @@ REASONS = {"soak.poison": "poison", "soak.nobody": "no_handler"}
 OUTSIDE, ORDERED = "soak.outside", "soak.ordered"
 """Types with an effect elsewhere, in the table ``call``, and with an order within each subject."""
 
+WITHOUT_EFFECTS = frozenset({OUTSIDE, "soak.progress", "soak.pool"})
+"""Types whose handlers have no transaction."""
+
 REDIS_FORGETS = frozenset({"kill-redis", "empty-redis", "flush-redis"})
 
 
@@ -70,7 +73,7 @@ def doubled_effects(history: History) -> Iterator[Violation]:
     for state in history.states:
         event, is_processed = state["event"], state["state"] == "processed"
         for what, count, wanted in (
-            ("effects", effects[event], int(is_processed and state["type"] != OUTSIDE)),
+            ("effects", effects[event], int(is_processed and state["type"] not in WITHOUT_EFFECTS)),
             ("entries in the log", entries[event], int(is_processed)),
         ):
             # An event that was put back by hand has its effects whatever becomes of it.

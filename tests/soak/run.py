@@ -39,6 +39,7 @@ READY_SECONDS = 120.0
 SETTINGS = {
     "HOLDFAST_HANDLERS": "handlers:handlers",
     "HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS),
+    "HOLDFAST_SHUTDOWN_SECONDS": "2",  # some handlers take longer and are interrupted
     "HOLDFAST_PROCESSOR_PROCESSES": "2",
     "HOLDFAST_PROCESSOR_THREADS": "4",
     "HOLDFAST_INGEST_THREADS": "8",

@@ -215,9 +215,10 @@ class Worker:
         return self.children()[-1]
 
     def kill(self) -> None:
-        """With its children."""
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        """With its children, each of which leads a process group of its own."""
+        for leader in (self.process.pid, *self.children()):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(leader, signal.SIGKILL)
         self.process.wait(10)
 
 

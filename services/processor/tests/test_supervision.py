@@ -36,7 +36,7 @@ def fork_twice():
         raise BlockingIOError("no memory")
     return fork()
 
-def serve(settings, role):
+def serve(settings, role, *_, **__):
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     signal.pthread_sigmask(signal.SIG_UNBLOCK, supervisor.SIGNALS)
     while role.name == "lasting" and os.getppid() == first:

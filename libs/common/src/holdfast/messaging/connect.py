@@ -6,6 +6,7 @@ Nothing outside ``messaging`` and the gateway's ``redis`` room names redis: here
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
@@ -13,6 +14,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from holdfast.domain.errors import BrokerUnavailable, LiveWindowUnavailable
+from holdfast.runtime.descriptors import keep_from_children
 
 __all__ = ["redis_client", "translated"]
 
@@ -29,7 +31,13 @@ def redis_client(url: str, *, timeout_seconds: float) -> "redis.Redis":
         socket_connect_timeout=timeout_seconds,
         socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
+        redis_connect_func=_on_connect,
     )
+
+
+def _on_connect(connection: Any) -> None:
+    keep_from_children(connection._sock)  # noqa: SLF001 (redis-py hands its socket to nobody)
+    connection.on_connect()
 
 
 @contextmanager

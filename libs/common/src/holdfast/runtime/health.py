@@ -16,6 +16,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from holdfast.runtime import logging
+from holdfast.runtime.descriptors import keep_from_children
 from holdfast.runtime.shared_metrics import registry
 from holdfast.runtime.telemetry import Log
 
@@ -73,7 +74,9 @@ def serve_health(
         return
     address, handler = (host, port), _handler(checks, is_alive)
     try:
-        serve = ThreadingHTTPServer(address, handler).serve_forever
+        server = ThreadingHTTPServer(address, handler)
+        keep_from_children(server)
+        serve = server.serve_forever
     except OSError:
         log.warning(Log.METRICS_PORT_TAKEN, port=port)
         serve = partial(_serve_when_free, address, handler)
@@ -84,6 +87,7 @@ def _serve_when_free(address: tuple[str, int], handler: type[BaseHTTPRequestHand
     while True:
         time.sleep(RETRY_SECONDS)
         with suppress(OSError), ThreadingHTTPServer(address, handler) as server:
+            keep_from_children(server)
             server.serve_forever()
 
 

@@ -41,6 +41,7 @@ def configure(*, service: str, version: str, log_format: str = "auto", level: st
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
         )
     )
+    logging.raiseExceptions = False  # a line that cannot be written must not fail what it tells of
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())

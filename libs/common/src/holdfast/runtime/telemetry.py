@@ -59,7 +59,10 @@ class Log:
     WORKER_ENDED: Final = "worker process ended; starting it again"
     WORKER_NOT_FORKED: Final = "a worker process can not be forked, so the service ends"
     WORKER_KILLED: Final = "worker process outlived the grace and was killed"
+    WORKERS_MISSING: Final = "worker processes are gone or do not work, and are not back in time"
+    CHILD_RETURNED: Final = "a process that a handler forked came back from the handler, and was ended"
     WORKER_BROKEN: Final = "a thread of the worker process has ended or hangs, so the process ends too"
+    WORKER_SPOILED: Final = "a handler has closed descriptors of the worker process, so the process ends at once"
     ORPHANED: Final = "the first process is gone, so this worker stops"
     # maintenance
     RECOVERED: Final = "events recovered"

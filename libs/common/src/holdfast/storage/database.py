@@ -11,6 +11,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
+from holdfast.runtime.descriptors import keep_from_children
 from holdfast.storage.address import parse_address
 from holdfast.storage.connection import DIALECT, beginning, connector
 
@@ -74,6 +75,7 @@ class Database:
             hide_parameters=True,  # a statement's parameters are payloads; errors end up in logs
         )  # fmt: skip
         event.listen(self.engine, "handle_error", _hide_values)
+        event.listen(self.engine, "connect", lambda connection, _: keep_from_children(connection))
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager

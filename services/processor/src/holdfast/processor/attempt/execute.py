@@ -17,10 +17,10 @@ from holdfast.domain.transitions import Completion, Transition, release, resettl
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.claiming import Claimer
-from holdfast.processor.attempt.heartbeat import Heartbeat
+from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.run import HandlerFailed, Runner
-from holdfast.processor.handlers.outcomes import NoHandler, failure, quotes_values
+from holdfast.processor.handlers.outcomes import HandlerTimeout, NoHandler, failure, quotes_values
 from holdfast.processor.handlers.registry import Handler, Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.logging import Logger
@@ -53,7 +53,7 @@ class Executor:
         owner: names this process in leases and recorded errors.
         no_handler_seconds: how long an event waits for a processor that serves its type.
         wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
-        on_stuck: told when a handler hangs for good; the process should be replaced.
+        is_spoiled: whether a handler has closed connections of this process, which is then about to end.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Executor:
         no_handler_seconds: float = 0.0,
         draw: Callable[[], float] = random.random,
         wake: Callable[[Doorbell], None] = lambda _: None,
-        on_stuck: Callable[[], None] = lambda: None,
+        is_spoiled: Callable[[], bool] = lambda: False,
     ) -> None:
         self._handlers = handlers
         self._claims = claims
@@ -81,11 +81,14 @@ class Executor:
             handlers, claims, owner=owner, lease_seconds=lease_seconds, no_handler_seconds=no_handler_seconds,
             publish=self._announcer.publish, wake=wake,
         )  # fmt: skip
+        self.is_stuck = False
+        """Whether a handler hangs for good; the process should be replaced."""
+        self._is_spoiled = is_spoiled
         self._outages: dict[UUID, int] = {}
         self._is_ending = threading.Event()
         self._interruptions = Interruptions()
         self._heartbeat = Heartbeat(
-            self._extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck
+            self._extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=self._note_stuck
         )  # fmt: skip
         self._runner = Runner(announcer, self._interruptions, self._heartbeat)
 
@@ -148,13 +151,41 @@ class Executor:
             self._attempt(lease, log)
         except UNDECIDED as exc:
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            if self._is_spoiled():
+                return  # no outage: the event that did it would go round for ever, and take each new process along
             self._give_back(lease, self._after_outage(exc, lease), log)
 
     def interrupt(self) -> None:
-        """End the handlers that still run; their events are given back. For a process that has no time left."""
+        """End the handlers that still run; their events are given back. For a process that has no time left.
+
+        To be repeated: an exception that is raised in a thread may get lost there, in a ``__del__`` for instance.
+        """
         self._is_ending.set()
         self._heartbeat.cancel_all()
         self._interruptions.interrupt()
+        self._heartbeat.cancel_statements()  # not before: a handler would take it for an error of its own
+
+    def abandon(self) -> None:
+        """Give back the events of handlers that nothing ends, whose process is to be gone right after.
+
+        A handler whose time is up has failed. The transaction of one that has any is cut off and so rolled back.
+        """
+        left = self._heartbeat.running()
+        for running in left:
+            if running.backend is not None:
+                running.backend.cut()
+        outcomes = [self._outcome_of(running) for running in left]
+        try:
+            with self._effects.transaction() as session:
+                updates = lifecycle.apply(session, outcomes, worker=self._owner)
+        except UNDECIDED as exc:
+            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            return
+        moved = {update.event_id for update in updates}
+        for running, outcome in zip(left, outcomes, strict=True):
+            if outcome.event_id in moved:
+                _tell_abandoned(running, outcome)
+        self._announcer.publish(updates)
 
     def _attempt(self, lease: Lease, log: Logger) -> None:
         handler = self._handlers.find(lease.event.type)
@@ -168,8 +199,7 @@ class Executor:
             log.warning(Log.ALREADY_PROCESSED)
             self._announcer.publish(self._apply(resettle(lease.event.id, lease.token)))
         except Interrupted:
-            log.warning(Log.RELEASED)
-            self._announcer.publish(self._apply(release(lease.event.id, lease.token)))
+            self._release(lease, log)
         except UNDECIDED:
             raise
         except HandlerFailed as failed:
@@ -178,6 +208,24 @@ class Executor:
             self._fail(exc, lease, handler, log, started=started)
         else:
             self._settled(updates, lease, log, handler_name=handler.name if handler else "", started=started)
+
+    def _release(self, lease: Lease, log: Logger) -> None:
+        updates = self._apply(release(lease.event.id, lease.token))
+        if updates:
+            log.warning(Log.RELEASED)
+            self._announcer.publish(updates)
+        else:
+            self._lost(log)
+
+    def _outcome_of(self, running: Running) -> Transition:
+        """What becomes of the event of a handler that is abandoned."""
+        lease, handler, seconds = running.lease, running.handler, time.monotonic() - running.started
+        if seconds < handler.timeout_seconds:
+            return release(lease.event.id, lease.token)
+        error = HandlerTimeout(
+            f"the handler hung beyond its timeout of {handler.timeout_seconds:g} s; nothing ended it"
+        )
+        return failure(error, lease, handler, draw=self._draw(), duration_ms=int(seconds * 1000))
 
     def _run_and_settle(self, lease: Lease, handler: Handler | None, log: Logger) -> list[Update]:
         if handler is not None and handler.is_transactional:
@@ -256,6 +304,9 @@ class Executor:
             with contextlib.suppress(*UNDECIDED):
                 self._claimer.call_next(lease.lane)
 
+    def _note_stuck(self) -> None:
+        self.is_stuck = True
+
     def _extend(self, held: list[Lease]) -> set[UUID]:
         with self._claims.transaction() as session:
             return leases.extend(session, held)
@@ -270,6 +321,15 @@ def _settle(session: Session, lease: Lease, completion: Completion) -> list[Upda
     if not updates:
         raise LeaseLost("the lease was taken away while the handler ran")
     return updates
+
+
+def _tell_abandoned(running: Running, outcome: Transition) -> None:
+    lease, handler = running.lease, running.handler
+    log = logging.get(__name__).bind(event_id=str(lease.event.id), handler=handler.name, attempt=lease.attempt)
+    if outcome.error is None:
+        log.warning(Log.RELEASED)
+    else:
+        _tell_failure(HandlerTimeout(outcome.error.message), outcome, handler, log)
 
 
 def _tell_failure(exc: BaseException, transition: Transition, handler: Handler | None, log: Logger) -> None:

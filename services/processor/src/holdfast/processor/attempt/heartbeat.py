@@ -14,6 +14,8 @@ from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.storage import Session
+from holdfast.storage.backend import Backend
 
 __all__ = ["CHECK_SECONDS", "Heartbeat", "Running"]
 
@@ -36,6 +38,8 @@ class Running:
 
     lease: Lease
     handler: Handler
+    backend: Backend | None = None
+    """The connection of a transactional handler."""
     thread: int = field(default_factory=threading.get_ident)
     started: float = field(default_factory=time.monotonic)
     kept_at: float = field(default_factory=time.monotonic)
@@ -103,9 +107,9 @@ class Heartbeat:
         return self._beat.is_alive and self._check.is_alive
 
     @contextmanager
-    def watched(self, lease: Lease, handler: Handler) -> Iterator[Running]:
-        """The block is one handler's run in this thread."""
-        running = Running(lease, handler)
+    def watched(self, lease: Lease, handler: Handler, *, session: Session | None = None) -> Iterator[Running]:
+        """The block is one handler's run in this thread, with the session of its transaction if it has one."""
+        running = Running(lease, handler, Backend(session) if session is not None else None)
         with self._lock:
             self._running.add(running)
         try:
@@ -116,13 +120,25 @@ class Heartbeat:
 
     def cancel_all(self) -> None:
         """Tell every handler to stop."""
-        for running in self._snapshot():
+        for running in self.running():
             running.cancelled.set()
+
+    def cancel_statements(self) -> None:
+        """Let PostgreSQL cancel what transactional handlers wait for, since no exception reaches them meanwhile."""
+        for running in self.running():
+            if running.backend is not None:
+                # In a thread each: a server that does not answer must not hold up the others.
+                threading.Thread(target=running.backend.cancel, name="cancel", daemon=True).start()
+
+    def running(self) -> list[Running]:
+        """Every handler that is at work now."""
+        with self._lock:
+            return list(self._running)
 
     def beat(self) -> None:
         """Extend the leases of handlers that run without a transaction."""
         now = time.monotonic()
-        kept = [running for running in self._snapshot() if not running.handler.is_transactional]
+        kept = [running for running in self.running() if not running.handler.is_transactional]
         if not kept:
             return
         try:
@@ -139,7 +155,7 @@ class Heartbeat:
     def check(self) -> None:
         """End what has run for too long."""
         now = time.monotonic()
-        for running in self._snapshot():
+        for running in self.running():
             if running.is_over_time(now):
                 self._end(running, now)
             elif running.is_adrift(now):
@@ -164,7 +180,3 @@ class Heartbeat:
             Metrics.cancelled.inc()
             event_id = str(running.lease.event.id)
             log.warning(Log.CANCELLED, handler=running.handler.name, event_id=event_id, reason=reason)
-
-    def _snapshot(self) -> list[Running]:
-        with self._lock:
-            return list(self._running)

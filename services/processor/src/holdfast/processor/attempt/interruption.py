@@ -28,6 +28,11 @@ class Interruptions:
         self._threads: set[int] = set()
         self._is_over = False
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the blocks were interrupted: no more may begin."""
+        return self._is_over
+
     @contextmanager
     def allowed(self) -> Iterator[None]:
         """The block may be interrupted; once the others have been it does not begin.

@@ -12,6 +12,7 @@ from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.effects import guarded
+from holdfast.processor.attempt.forked import call_in_this_process
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions, TimedOut
 from holdfast.processor.attempt.progress import LiveProgress
@@ -54,7 +55,7 @@ class Runner:
         """
         payload = _payload(handler, lease)
         started = time.monotonic()
-        with self._heartbeat.watched(lease, handler) as running:
+        with self._heartbeat.watched(lease, handler, session=session) as running:
             result = self._call(handler, payload, running, session, log)
         return Completion(handler.name, checked_result(result), int((time.monotonic() - started) * 1000))
 
@@ -67,10 +68,12 @@ class Runner:
         is_cut_off = cut_off(session) if session is not None else lambda: False
         try:
             with self._interruptions.allowed(), _effects(session):
-                return handler.function(payload, context)
+                return call_in_this_process(handler.function, payload, context)
         except Interrupted:
             raise
         except BaseException as exc:  # a handler that calls sys.exit() has failed, nothing more
+            if self._interruptions.is_over:  # whatever it raises now comes of that: a statement was cancelled, say
+                raise Interrupted from exc
             if is_cut_off():
                 raise DatabaseUnavailable("the connection was lost while the handler ran") from exc
             raise HandlerFailed(_judged(exc, running)) from None

@@ -1,5 +1,6 @@
 """What a handler is given beside its payload."""
 
+import os
 from collections.abc import Callable
 
 from holdfast.domain.event import StoredEvent
@@ -43,6 +44,7 @@ class Context:
         self.idempotency_key = f"{event.id}:{handler}"
         self._report = report
         self._is_cancelled = is_cancelled
+        self._pid = os.getpid()
 
     @property
     def session(self) -> Session:
@@ -51,8 +53,9 @@ class Context:
         What is written through it commits with that, or not at all; it refuses to commit or roll back by itself.
 
         Raises:
-            RuntimeError: the handler is declared with ``transactional=False``.
+            RuntimeError: the handler is declared with ``transactional=False``; or this is a process that it forked.
         """
+        self._refuse_in_child()
         if self._session is None:
             raise RuntimeError(
                 "a handler with transactional=False has no ctx.session: nothing would commit with 'processed';"
@@ -72,9 +75,21 @@ class Context:
         """Tell clients, now, how far the handler is; ``fraction`` is from 0 to 1, ``message`` at most 200 characters.
 
         At most about ten a second are told. Told once, whether or not the attempt succeeds later, and not stored.
+
+        Raises:
+            RuntimeError: this is a process that the handler forked.
         """
+        self._refuse_in_child()
         told = min(1.0, max(0.0, fraction))  # in this order NaN, which JSON does not have, becomes 0
         self._report(told, None if message is None else _printable(message))
+
+    def _refuse_in_child(self) -> None:
+        """Before any lock is waited for that another thread held at the fork: nobody would ever free it here."""
+        if os.getpid() != self._pid:
+            raise RuntimeError(
+                "a process that a handler forked has neither ctx.session nor ctx.progress, whose connections are those of the"
+                " worker: hand results back to the handler, and open connections of your own"
+            )
 
 
 def _printable(message: str) -> str:

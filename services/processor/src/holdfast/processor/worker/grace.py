@@ -8,16 +8,26 @@ RELEASE_SECONDS = 4.0
 """Kept for giving back the events of interrupted handlers and for closing; less when the whole grace is short."""
 
 CLOSE_SECONDS = 2.0
-"""Of those, for closing: what runs longer is left behind with its lease."""
+"""Of those, for giving back the events of handlers that do not end, and for closing."""
 
 
 class Grace:
-    """From now on, ``seconds`` until the process has to be gone."""
+    """From now on, ``seconds`` until the process has to be gone.
+
+    Attributes:
+        ends_at: when that is, on the monotonic clock.
+    """
 
     def __init__(self, seconds: float) -> None:
-        self.interrupt_after_seconds = seconds - min(RELEASE_SECONDS, 0.3 * seconds)
-        self._deadline = time.monotonic() + seconds - min(CLOSE_SECONDS, 0.15 * seconds)
+        self.seconds = seconds
+        self.ends_at = time.monotonic() + seconds
+        self._interrupts_at = self.ends_at - min(RELEASE_SECONDS, 0.3 * seconds)
+        self._gives_up_at = self.ends_at - min(CLOSE_SECONDS, 0.15 * seconds)
 
-    def remaining_seconds(self) -> float:
-        """For waiting on handlers."""
-        return max(0.0, self._deadline - time.monotonic())
+    def seconds_to_interrupt(self) -> float:
+        """For waiting on handlers that may finish."""
+        return max(0.0, self._interrupts_at - time.monotonic())
+
+    def seconds_to_give_up(self) -> float:
+        """For waiting on handlers that were interrupted."""
+        return max(0.0, self._gives_up_at - time.monotonic())

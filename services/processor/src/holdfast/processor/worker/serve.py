@@ -1,16 +1,17 @@
 """A worker process from its start to its end: until it is told to stop, has lost a thread, or is an orphan."""
 
-import multiprocessing
-import os
 import signal
 import sys
 import time
 import traceback
-from types import FrameType
 
 from holdfast.domain.errors import HoldfastError
 from holdfast.processor import VERSION
 from holdfast.processor.handlers.discovery import discover
+from holdfast.processor.worker import offspring
+from holdfast.processor.worker.board import Board
+from holdfast.processor.worker.canary import Canary
+from holdfast.processor.worker.ending import BROKEN, Ending
 from holdfast.processor.worker.grace import Grace
 from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import Role
@@ -25,9 +26,6 @@ log = logging.get(__name__)
 CANNOT_START = 78
 """Exit status (``EX_CONFIG`` of sysexits.h): a setting or a handler is wrong, so starting again is of no use."""
 
-BROKEN = 70
-"""Exit status (``EX_SOFTWARE``): a thread has ended that the process can not do without, or hangs for good."""
-
 LOOK_SECONDS = 0.2
 """How soon a signal or the end of the first process is noticed."""
 
@@ -37,24 +35,42 @@ replaced, because until then nobody does its work.
 """
 
 
-def serve(settings: ProcessorSettings, role: Role) -> None:
-    """Be a worker process. One that can not start, whatever the reason, exits with ``CANNOT_START``."""
-    ending = _Ending()
+def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: int) -> int:
+    """Be a worker process; returns its exit status. One that can not start, whatever the reason: ``CANNOT_START``."""
+    ending = Ending(parent_pid)
+    offspring.prepare_forks()
     logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
-    process = _started(settings, role)
-    while not (ending.is_asked or ending.is_orphan() or _is_broken(process, role)):
+    canary = Canary()
+    process = _started(settings, role, board, canary)
+    while not (ending.is_requested or ending.is_orphan() or canary.is_dead() or _is_broken(process, role)):
+        board.note_alive(role.name, time.monotonic(), is_well=process.is_alive())
         time.sleep(LOOK_SECONDS)
-    if ending.is_asked:
-        process.stop(Grace(settings.shutdown_seconds))
-        return
-    log.error(Log.ORPHANED if ending.is_orphan() else Log.WORKER_BROKEN, worker=role.name)
-    process.stop(Grace(min(settings.shutdown_seconds, HURRY_SECONDS)))
-    sys.exit(BROKEN)
+    if canary.is_dead():
+        log.error(Log.WORKER_SPOILED, worker=role.name)
+        return BROKEN  # at once: what it still sends may reach another connection than it is meant for
+    if ending.is_requested:
+        _stop(process, role, board, settings.shutdown_seconds)
+        return 0
+    is_orphan = ending.is_orphan()
+    log.error(Log.ORPHANED if is_orphan else Log.WORKER_BROKEN, worker=role.name)
+    _stop(process, role, board, min(settings.shutdown_seconds, HURRY_SECONDS))
+    if is_orphan:
+        offspring.end_group(0)  # this process included: there is no first process that would do it
+    return BROKEN
 
 
-def _started(settings: ProcessorSettings, role: Role) -> WorkerProcess:
+def _stop(process: WorkerProcess, role: Role, board: Board, seconds: float) -> None:
+    """Stop within the grace. When it is over the kernel ends the process, whatever its threads are busy with."""
+    grace = Grace(seconds)
+    board.note_ending(role.name, grace.ends_at)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    process.stop(grace)
+
+
+def _started(settings: ProcessorSettings, role: Role, board: Board, canary: Canary) -> WorkerProcess:
     try:
-        process = WorkerProcess(settings, role, discover(settings.handlers))
+        process = WorkerProcess(settings, role, discover(settings.handlers), board, canary)
     except HoldfastError as exc:
         sys.stderr.write(f"{exc}\n")
         sys.exit(CANNOT_START)
@@ -68,22 +84,3 @@ def _started(settings: ProcessorSettings, role: Role) -> WorkerProcess:
 def _is_broken(process: WorkerProcess, role: Role) -> bool:
     """Whether it has to end by itself. For a lost thread that is up to whoever asks ``/livez``, where somebody can."""
     return process.is_stuck or (role.metrics_port == 0 and not process.is_alive())
-
-
-class _Ending:
-    """Why a worker process would end. Made in its main thread, with the signals still blocked."""
-
-    def __init__(self) -> None:
-        self.is_asked = False
-        parent = multiprocessing.parent_process()
-        self._parent_pid = parent.pid if parent else os.getppid()
-        signal.signal(signal.SIGTERM, self._ask)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the first process decides what it means
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
-
-    def is_orphan(self) -> bool:
-        """Whether the first process is gone; the kernel has then given this one another parent."""
-        return os.getppid() != self._parent_pid
-
-    def _ask(self, _number: int, _frame: FrameType | None) -> None:
-        self.is_asked = True

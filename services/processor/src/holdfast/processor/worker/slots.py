@@ -1,8 +1,7 @@
 """How many handlers a process runs at once, whichever way their events were found."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 __all__ = ["Slots"]
 
@@ -16,14 +15,14 @@ class Slots:
         self._is_closed = False
         self._changed = threading.Condition()
 
-    @contextmanager
-    def one(self) -> Iterator[bool]:
-        """Wait for a slot and have it for the block. ``False``: the process stops and gives none away any more."""
-        is_taken = self._take_one()
-        try:
-            yield is_taken
-        finally:
-            if is_taken:
+    def run(self, work: Callable[[], object]) -> None:
+        """Wait for a slot and work in it. When the process stops nothing is done: a poll, of another process or the next
+        one, finds the event.
+        """
+        if self._take_one():
+            try:
+                work()
+            finally:
                 self.give_back(1)
 
     def take_free(self) -> int:
@@ -43,6 +42,11 @@ class Slots:
         """Return when half of the slots are free, none will be, or the time is up."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or 2 * self._free >= self.count, timeout_seconds)
+
+    def wait_until_free(self, timeout_seconds: float) -> bool:
+        """Whether all slots are free, within this time: no event is worked on."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._free == self.count, timeout_seconds)
 
     def close(self) -> None:
         """Give none away any more. Those that are taken stay taken."""

@@ -1,0 +1,38 @@
+"""Noticing that a handler has closed descriptors that are not its own."""
+
+import os
+import stat
+
+__all__ = ["Canary"]
+
+OUTPUTS = (1, 2)
+
+
+class Canary:
+    """A descriptor that nobody uses, opened when the process starts: who closes it closed connections of ours as well.
+
+    The next connection gets a number that was closed, and whoever still has the number writes into it. Such a process
+    must be replaced.
+    """
+
+    def __init__(self) -> None:
+        self._descriptor = os.open(os.devnull, os.O_RDONLY)
+        self._identity = _identity(self._descriptor)
+        self._has_sockets = [_is_socket(each) for each in OUTPUTS]
+
+    def is_dead(self) -> bool:
+        """Whether the descriptor, or one of the two outputs, is closed or has become a connection."""
+        try:
+            is_changed = _identity(self._descriptor) != self._identity
+            return is_changed or [_is_socket(each) for each in OUTPUTS] != self._has_sockets
+        except OSError:
+            return True
+
+
+def _identity(descriptor: int) -> tuple[int, int]:
+    status = os.fstat(descriptor)
+    return status.st_dev, status.st_ino
+
+
+def _is_socket(descriptor: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(descriptor).st_mode)

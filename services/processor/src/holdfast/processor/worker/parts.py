@@ -1,0 +1,125 @@
+"""What a worker process is made of."""
+
+import os
+from dataclasses import dataclass
+
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.bell import Bell, Listener
+from holdfast.messaging.brokers import open_bell
+from holdfast.messaging.live import Publisher, open_publisher
+from holdfast.processor.attempt.execute import Executor
+from holdfast.processor.handlers.registry import Handlers
+from holdfast.processor.worker import recovery
+from holdfast.processor.worker.broker_watch import BrokerWatch
+from holdfast.processor.worker.canary import Canary
+from holdfast.processor.worker.poller import Poller
+from holdfast.processor.worker.roles import Role
+from holdfast.processor.worker.slots import Slots
+from holdfast.runtime.background import Batcher, Repeater
+from holdfast.runtime.settings import ProcessorSettings
+from holdfast.storage.database import Database
+from holdfast.storage.updates import UpdateKey, mark_published
+
+__all__ = ["Parts", "parts"]
+
+REDIS_TIMEOUT_SECONDS = 1.0
+"""For publishing after a commit; the relay does it when Redis does not answer in time."""
+
+IDLE_SECONDS = 60.0
+"""A handler that computes for this long between two statements is taken for lost, or for four leases if that is longer.
+
+While it runs its transaction keeps recovery away, so a worker that is frozen must not keep that for ever.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Connections, and what works with them.
+
+    Attributes:
+        claims: whose commits need not be durable.
+        effects: in which handlers' effects and settling commit together.
+        listener: answers doorbells, as ``poller`` finds events without them; both run them with ``executor``, in ``slots``.
+    """
+
+    claims: Database
+    effects: Database
+    published: Batcher[UpdateKey]
+    bell: Bell
+    publisher: Publisher
+    executor: Executor
+    slots: Slots
+    poller: Poller
+    broker_watch: BrokerWatch
+    recovery: Repeater
+    listener: Listener
+
+    def start(self) -> None:
+        """Begin."""
+        for part in (self.published, self.executor, self.broker_watch, self.listener, self.poller, self.recovery):
+            part.start()
+
+    def are_alive(self) -> bool:
+        """Whether every thread that takes part in the work runs, and the last poll is recent."""
+        beside = (self.listener, self.executor, self.broker_watch, self.recovery)
+        return self.poller.is_alive() and all(part.is_alive for part in beside)
+
+    def close(self) -> None:
+        """Mark what was published, and let go of the servers."""
+        self.executor.stop()
+        self.recovery.stop(timeout_seconds=1)
+        self.broker_watch.stop()
+        self.published.stop()
+        for connection in (self.bell, self.publisher, self.claims, self.effects):
+            connection.close()
+
+
+def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: Canary) -> Parts:
+    """Put a worker process together; nothing runs yet."""
+    claims, effects = (_database(settings, role, is_durable=each) for each in (False, True))
+    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(effects, keys))
+    broker_url = settings.broker_url.get_secret_value()
+    bell = open_bell(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
+    publisher = open_publisher(
+        settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
+        window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
+    )  # fmt: skip
+    announcer = Announcer(publisher, bell, note_published=published.add_all)
+    slots = Slots(role.threads)
+    executor = Executor(
+        handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
+        lease_seconds=settings.lease_seconds, no_handler_seconds=settings.no_handler_seconds, is_spoiled=canary.is_dead,
+        # Without a broker whose turn it is has to be looked for.
+        wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
+    )  # fmt: skip
+    poller = Poller(
+        executor, slots, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering
+    )  # fmt: skip
+    broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
+    return Parts(
+        claims=claims, effects=effects, published=published, bell=bell, publisher=publisher, executor=executor,
+        slots=slots, poller=poller, broker_watch=broker_watch,
+        recovery=Repeater(
+            "recovery", lambda: recovery.recover(effects, announcer, executor.note_served), interval_seconds=recovery.INTERVAL_SECONDS
+        ),
+        listener=bell.consume(
+            role.queue, threads=role.threads,
+            answer=lambda event_id, version: slots.run(lambda: executor.execute(event_id, version)),
+        ),
+    )  # fmt: skip
+
+
+def _database(settings: ProcessorSettings, role: Role, *, is_durable: bool) -> Database:
+    # A connection per thread: a thread that waits for another one would hold a lease while it does nothing.
+    return Database(
+        settings.database_url.get_secret_value(),
+        application_name="holdfast-processor",
+        pool_size=role.threads + 1,
+        is_durable=is_durable,
+        idle_in_transaction_seconds=max(IDLE_SECONDS, 4 * settings.lease_seconds),
+    )
+
+
+def _mark(database: Database, keys: list[UpdateKey]) -> None:
+    with database.transaction() as session:
+        mark_published(session, keys)
