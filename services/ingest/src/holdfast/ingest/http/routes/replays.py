@@ -29,6 +29,8 @@ EXAMPLE = '{"filter": {"state": "dead", "error_type": "KeyError"}, "rate_per_s":
 NAME = "replay; the id is the one from the 202 answer to POST /v1/replays"
 
 DEFAULT_RATE = 10.0
+MIN_RATE = 0.01
+"""An event every 100 s. A rate of next to nothing is a replay that never ends; cancelling it is clearer."""
 MAX_RATE = 1000.0
 
 
@@ -44,7 +46,10 @@ class ReplayRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     filter: ReplayFilter
-    rate_per_s: float = Field(default=DEFAULT_RATE, gt=0, le=MAX_RATE)
+    rate_per_s: float = Field(
+        default=DEFAULT_RATE, ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False,
+        description=f"a number from {MIN_RATE:g} to {MAX_RATE:g}",
+    )  # fmt: skip
     dry_run: bool = False
 
 
