@@ -61,6 +61,7 @@ class Log:
     REDISPATCHED: Final = "events redispatched"
     RELAYED: Final = "updates relayed"
     REPLAYED: Final = "events replayed"
+    REPLAY_FAILED: Final = "turn of a replay failed; it is tried again after a wait"
     # gateway
     CONNECTED: Final = "client connected"
     DISCONNECTED: Final = "client disconnected"

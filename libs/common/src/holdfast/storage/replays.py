@@ -21,10 +21,25 @@ from holdfast.storage.filters import EventFilter, conditions
 from holdfast.storage.operate import REPLAYABLE
 from holdfast.storage.tables import Event, ProcessingState, ReplayItem
 
-__all__ = ["MAX_ITEMS", "JobState", "Replay", "cancel", "count_matching", "find_replay", "start_replay"]
+__all__ = [
+    "MAX_ITEMS",
+    "MAX_RATE_PER_S",
+    "MIN_RATE_PER_S",
+    "JobState",
+    "Replay",
+    "cancel",
+    "count_matching",
+    "find_replay",
+    "start_replay",
+]
 
 MAX_ITEMS = 100_000
 """Events in one replay. Freezing them is one statement within a request, and so many take it about a second."""
+
+MIN_RATE_PER_S = 0.01
+"""An event every 100 s. A rate of next to nothing is a replay that never ends; cancelling it is clearer."""
+
+MAX_RATE_PER_S = 1000.0
 
 _BEGIN = text("""
 INSERT INTO replay_job (id, tenant, idempotency_key, created_by, filter, rate_per_s, total, state)
@@ -67,7 +82,10 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A replay by filter, and how far it is. ``skipped``: events that had moved on since the set was frozen."""
+    """A replay by filter, and how far it is. ``skipped``: events that had moved on since the set was frozen.
+
+    ``failures`` turns in a row have ended with an exception, the last one with the type ``last_error``; it is tried again.
+    """
 
     id: UUID
     created_by: str
@@ -79,6 +97,8 @@ class Replay:
     skipped: int
     state: JobState
     finished_at: datetime | None
+    failures: int
+    last_error: str | None
 
 
 def count_matching(session: Session, wanted: EventFilter, *, tenant: str) -> int:

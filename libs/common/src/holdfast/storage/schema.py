@@ -10,7 +10,7 @@ from holdfast.domain.errors import SchemaOutdated
 
 __all__ = ["OWN_VERSION_TABLE", "REQUIRED_REVISION", "applied_revision", "check_revision"]
 
-REQUIRED_REVISION = "0003"
+REQUIRED_REVISION = "0007"
 """The oldest schema that this release can run on."""
 
 OWN_VERSION_TABLE = "holdfast_version"

@@ -18,7 +18,7 @@ from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.keys import KeyHolder
-from holdfast.storage.replays import MAX_ITEMS, JobState, Replay
+from holdfast.storage.replays import MAX_ITEMS, MAX_RATE_PER_S, MIN_RATE_PER_S, JobState, Replay
 
 __all__ = ["blueprint"]
 
@@ -29,9 +29,6 @@ EXAMPLE = '{"filter": {"state": "dead", "error_type": "KeyError"}, "rate_per_s":
 NAME = "replay; the id is the one from the 202 answer to POST /v1/replays"
 
 DEFAULT_RATE = 10.0
-MIN_RATE = 0.01
-"""An event every 100 s. A rate of next to nothing is a replay that never ends; cancelling it is clearer."""
-MAX_RATE = 1000.0
 
 
 class ReplayFilter(FilterFields):
@@ -47,8 +44,8 @@ class ReplayRequest(BaseModel):
 
     filter: ReplayFilter
     rate_per_s: float = Field(
-        default=DEFAULT_RATE, ge=MIN_RATE, le=MAX_RATE, allow_inf_nan=False,
-        description=f"a number from {MIN_RATE:g} to {MAX_RATE:g}",
+        default=DEFAULT_RATE, ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S, allow_inf_nan=False,
+        description=f"a number from {MIN_RATE_PER_S:g} to {MAX_RATE_PER_S:g}",
     )  # fmt: skip
     dry_run: bool = False
 
@@ -134,6 +131,8 @@ def _view(replay: Replay) -> dict[str, Any]:
         "replayed": replay.replayed,
         "skipped": replay.skipped,
         "remaining": replay.total - replay.replayed - replay.skipped,
+        "failures": replay.failures,
+        "last_error": replay.last_error,
         "created_by": replay.created_by,
         "created_at": rfc3339(replay.created_at),
         "finished_at": rfc3339(replay.finished_at),
