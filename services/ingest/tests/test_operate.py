@@ -337,6 +337,59 @@ def test_a_replay_asked_for_twice_with_one_key_is_one(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"filter": {"type": "b"}}, {"filter": {"type": "a", "subject": "s"}}, {"filter": {}},
+        {"filter": {"type": "a", "state": "discarded"}}, {"filter": {"type": "a"}, "rate_per_s": 11},
+        {"filter": {"type": "a", "received_after": "2026-01-01T00:00:00Z"}},
+    ],
+)  # fmt: skip
+def test_a_key_of_another_replay_is_refused(api: Api, other: dict[str, Any]) -> None:
+    headers = {"Idempotency-Key": uuid4().hex}
+    first = api("POST", "/v1/replays", json={"filter": {"type": "a"}}, headers=headers).json()
+
+    assert code(api("POST", "/v1/replays", json=other, headers=headers)) == (422, "id_conflict")
+
+    same = {"filter": {"type": "a", "state": "dead"}, "rate_per_s": 10.0}
+    assert api("POST", "/v1/replays", json=same, headers=headers).json() == first, (
+        "spelled in another way, yet the same"
+    )
+
+
+def test_a_key_of_a_replay_with_a_time_is_known_again_whatever_the_offset(api: Api) -> None:
+    headers = {"Idempotency-Key": uuid4().hex}
+
+    ids = {
+        api("POST", "/v1/replays", json={"filter": {"received_after": moment}}, headers=headers).json()["replay_id"]
+        for moment in ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00")
+    }
+
+    assert len(ids) == 1
+
+
+def test_the_filter_of_a_replay_is_shown_as_it_is_asked_for(api: Api) -> None:
+    filter_ = {"state": "dead", "id": "1", "source": "/nowhere"}
+
+    assert api("POST", "/v1/replays", json={"filter": filter_}).json()["filter"] == filter_
+
+
+def test_a_key_of_a_replay_without_other_data_is_refused_with_some(api: Api, put: Put) -> None:
+    for state in ("dead", "processed"):
+        path, headers = f"/v1/events/{put(state)}/replay", {"Idempotency-Key": uuid4().hex}
+        assert api("POST", path, headers=headers).status_code == 202
+
+        assert code(api("POST", path, headers=headers, json={"data": "other"})) == (422, "id_conflict")
+
+
+def test_a_discard_takes_no_body(api: Api, put: Put) -> None:
+    path = f"/v1/events/{put('dead')}/discard"
+
+    assert code(api("POST", path, json={"data": 1})) == (400, "invalid_request")
+
+    assert api("POST", path, json={}).status_code == 202
+
+
+@pytest.mark.parametrize(
     ("body", "pointer"),
     [
         (b"{", ""), (b"{}", "/filter"), (b'{"filter": {"state": "queued"}}', "/filter/state"),

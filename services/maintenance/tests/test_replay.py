@@ -46,12 +46,15 @@ def be_late(database: Database) -> None:
 
 def clock(database: Database) -> datetime:
     with database.transaction() as session:
-        return session.scalars(text("SELECT clock_timestamp()")).one()
+        now: datetime = session.scalars(text("SELECT clock_timestamp()")).one()
+    return now
 
 
 def next_at(database: Database, begun: Replay) -> datetime:
     with database.transaction() as session:
-        return session.scalars(text("SELECT next_at FROM replay_job WHERE id = :id"), {"id": begun.id}).one()
+        statement = text("SELECT next_at FROM replay_job WHERE id = :id")
+        moment: datetime = session.scalars(statement, {"id": begun.id}).one()
+    return moment
 
 
 def rounds(database: Database) -> Counter[int]:

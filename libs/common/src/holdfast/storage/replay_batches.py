@@ -145,7 +145,7 @@ def _repeat(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_se
     """Processed events are recorded again as new ones; by the original's id."""
     listed = [{"event_id": str(item.event_id), "version": item.version} for item in items]
     unchanged = session.scalars(_UNCHANGED, {"items": json.dumps(listed), "from_state": job.from_state}).all()
-    recorded = record_copies(session, unchanged, request=str(job.id), grace_seconds=grace_seconds)
+    recorded = record_copies(session, unchanged, idempotency_key=str(job.id), grace_seconds=grace_seconds)
     return {event_id: each.update for event_id, each in recorded.items()}
 
 

@@ -21,7 +21,16 @@ from holdfast.ingest.intake.moment import RANGE, read_moment
 from holdfast.ingest.intake.strict_json import parse, storable
 from holdfast.storage.filters import EventFilter
 
-__all__ = ["FilterFields", "Page", "body_bytes", "edited_data", "event_filter", "read_arguments", "read_body"]
+__all__ = [
+    "FilterFields",
+    "Page",
+    "body_bytes",
+    "edited_data",
+    "event_filter",
+    "read_arguments",
+    "read_body",
+    "refuse_body",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -123,6 +132,16 @@ def edited_data() -> str | None:
     except InvalidEvent as exc:
         errors = [fault.as_dict() for fault in exc.faults]
         raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
+
+
+def refuse_body() -> None:
+    """Make sure that nothing, or ``{}``, was sent where a body has no meaning: it would be taken for an effect.
+
+    Raises:
+        Problem: 400, 413.
+    """
+    if body_bytes().strip() not in (b"", b"{}"):
+        raise Problem(400, "invalid_request", "this request takes no body; send none, or {}")
 
 
 def body_bytes() -> bytes:

@@ -4,6 +4,8 @@ On a large table build the indexes beforehand, with CREATE INDEX CONCURRENTLY an
 those that exist are left as they are.
 """
 
+from typing import Any
+
 import sqlalchemy as sa
 from alembic import op
 
@@ -12,13 +14,16 @@ down_revision = "0004"
 branch_labels = None
 depends_on = None
 
-EVENT_INDEXES = {
+Indexes = dict[str, tuple[list[Any], str | None]]
+"""Name → columns, and the condition of a partial index."""
+
+EVENT_INDEXES: Indexes = {
     "ix_event_source": (["tenant", "source", "id"], None),
     "ix_event_type": (["tenant", "type", "id"], None),
     "ix_event_subject": (["tenant", "subject", "id"], "subject IS NOT NULL"),
     "ix_event_ce_id": (["tenant", "ce_id", "id"], None),
 }
-STATE_INDEXES = {
+STATE_INDEXES: Indexes = {
     "ix_processing_state_error_handler": ([sa.text("(last_error ->> 'handler')"), "event_id"], "last_error IS NOT NULL"),
     "ix_processing_state_error_fingerprint": (
         [sa.text("(last_error ->> 'fingerprint')"), "event_id"], "last_error IS NOT NULL"

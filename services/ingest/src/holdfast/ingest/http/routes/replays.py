@@ -11,14 +11,14 @@ from holdfast.ingest.connection import reconnecting
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import FilterFields, event_filter, read_body
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.http.routes.operate import request_key
+from holdfast.ingest.http.routes.operate import idempotency_key
 from holdfast.ingest.http.views import identifier, missing, rfc3339
 from holdfast.storage import replays
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.keys import KeyHolder
-from holdfast.storage.replays import MAX_ITEMS, MAX_RATE_PER_S, MIN_RATE_PER_S, JobState, Replay
+from holdfast.storage.replays import MAX_ITEMS, MAX_RATE_PER_S, MIN_RATE_PER_S, JobState, NotStarted, Replay
 
 __all__ = ["blueprint"]
 
@@ -29,6 +29,18 @@ EXAMPLE = '{"filter": {"state": "dead", "error_type": "KeyError"}, "rate_per_s":
 NAME = "replay; the id is the one from the 202 answer to POST /v1/replays"
 
 DEFAULT_RATE = 10.0
+
+
+_NAMES = {"ce_id": "id"}
+"""What a filter's field is called in the API where storage has another name for it."""
+
+_REFUSALS = {
+    NotStarted.TOO_MANY_EVENTS: ("too_many_events", f"a replay has at most {MAX_ITEMS} events; narrow the filter"),
+    NotStarted.KEY_REUSED: (
+        "id_conflict",
+        "this Idempotency-Key belongs to a replay with another filter or rate; use a new one for another request",
+    ),
+}
 
 
 class ReplayFilter(FilterFields):
@@ -55,7 +67,7 @@ def start() -> Response:
     """Freeze the set and begin; or, as a dry run, count it."""
     holder = require("operate")
     wanted = read_body(ReplayRequest, EXAMPLE)
-    chosen, actor, key = event_filter(wanted.filter, wanted.filter.state), _actor(holder), request_key()
+    chosen, actor, key = event_filter(wanted.filter, wanted.filter.state), _actor(holder), idempotency_key()
     if wanted.dry_run:
         return _json({"count": reconnecting(lambda: _count(chosen, actor))}, 200)
     begun = reconnecting(lambda: _start(actor, chosen, wanted.rate_per_s, key))
@@ -86,9 +98,9 @@ def _count(chosen: EventFilter, actor: Actor) -> int:
 
 def _start(actor: Actor, chosen: EventFilter, rate_per_s: float, key: str) -> Replay:
     with _database().transaction() as session:
-        begun = replays.start_replay(session, actor, chosen, rate_per_s=rate_per_s, request=key)
-        if begun is None:  # raised within the transaction, so that nothing of it stays
-            raise Problem(422, "too_many_events", f"a replay has at most {MAX_ITEMS} events; narrow the filter")
+        begun = replays.start_replay(session, actor, chosen, rate_per_s=rate_per_s, idempotency_key=key)
+        if isinstance(begun, NotStarted):  # raised within the transaction, so that nothing of it stays
+            raise Problem(422, *_REFUSALS[begun])
     return begun
 
 
@@ -125,7 +137,7 @@ def _view(replay: Replay) -> dict[str, Any]:
     return {
         "replay_id": str(replay.id),
         "state": replay.state,
-        "filter": replay.filter,
+        "filter": {_NAMES.get(name, name): value for name, value in replay.filter.items()},
         "rate_per_s": replay.rate_per_s,
         "total": replay.total,
         "replayed": replay.replayed,
