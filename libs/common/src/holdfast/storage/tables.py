@@ -173,11 +173,11 @@ class ProcessingState(Base):
         ),
         Index(
             "ix_processing_state_error_handler", text("(last_error ->> 'handler')"), "event_id",
-            postgresql_where=text("last_error IS NOT NULL"),
+            postgresql_where=text("(last_error ->> 'handler') IS NOT NULL"),
         ),
         Index(
             "ix_processing_state_error_fingerprint", text("(last_error ->> 'fingerprint')"), "event_id",
-            postgresql_where=text("last_error IS NOT NULL"),
+            postgresql_where=text("(last_error ->> 'fingerprint') IS NOT NULL"),
         ),
         # A failed event is an exception; one that is queued or processing is so for a moment, and its index would cost
         # every event two entries. Those two states are few, and are reached through ix_processing_state_available.

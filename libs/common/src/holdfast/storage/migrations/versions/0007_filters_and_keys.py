@@ -23,13 +23,12 @@ EVENT_INDEXES: Indexes = {
     "ix_event_subject": (["tenant", "subject", "id"], "subject IS NOT NULL"),
     "ix_event_ce_id": (["tenant", "ce_id", "id"], None),
 }
+HANDLER, FINGERPRINT = "(last_error ->> 'handler')", "(last_error ->> 'fingerprint')"
 STATE_INDEXES: Indexes = {
-    "ix_processing_state_error_handler": ([sa.text("(last_error ->> 'handler')"), "event_id"], "last_error IS NOT NULL"),
-    "ix_processing_state_error_fingerprint": (
-        [sa.text("(last_error ->> 'fingerprint')"), "event_id"], "last_error IS NOT NULL"
-    ),
+    "ix_processing_state_error_handler": ([sa.text(HANDLER), "event_id"], f"{HANDLER} IS NOT NULL"),
+    "ix_processing_state_error_fingerprint": ([sa.text(FINGERPRINT), "event_id"], f"{FINGERPRINT} IS NOT NULL"),
     "ix_processing_state_failed": (["event_id"], "state = 'failed'"),
-}  # fmt: skip
+}
 
 
 def upgrade() -> None:
