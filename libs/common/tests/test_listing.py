@@ -291,7 +291,7 @@ def test_no_filter_reads_more_than_it_needs(filled: Database, name: str, value: 
         "source": "/s7", "ce_id": "7", "type": "t7", "subject": "subject-9", "audience": "user-7", "error_type": "E1",
         "handler": "h", "fingerprint": "f",
     }[name]  # fmt: skip
-    wanted = {name: common if value == "common" else "absent", "state": state}
+    wanted: dict[str, Any] = {name: common if value == "common" else "absent", "state": state}
 
     most, read = most_rows(filled, listing.statement(EventFilter(**wanted), tenant="acme", limit=50))
 

@@ -12,6 +12,7 @@ from holdfast.gateway.transports.server import LiveServer, config
 from holdfast.runtime import logging
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.settings import GatewaySettings, load
+from holdfast.runtime.telemetry import export_metrics
 
 
 def main() -> int:
@@ -35,6 +36,7 @@ def _serve(settings: GatewaySettings) -> int:
     # uvicorn takes these over while it serves, and raises what it got again when it is done: then that means success.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
+    export_metrics("gateway")
     gateway = Gateway(settings)
     serve_health(settings.metrics_host, settings.metrics_port, gateway.checks, is_alive=gateway.is_alive)
     LiveServer(config(gateway.app, host=settings.gateway_host, port=settings.gateway_port), gateway.clients).run()

@@ -22,7 +22,7 @@ from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import IngestSettings, load
-from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.runtime.telemetry import Log, Metrics, export_metrics
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
 from holdfast.storage.schema import check_revision
@@ -66,6 +66,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     """
     settings = settings or load(IngestSettings)
     logging.configure(service="ingest", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    export_metrics("ingest")
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes + 1
     parts = _parts(settings)

@@ -16,7 +16,7 @@ from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import Role
 from holdfast.runtime import logging
 from holdfast.runtime.settings import ProcessorSettings
-from holdfast.runtime.telemetry import Log
+from holdfast.runtime.telemetry import Log, export_metrics
 
 __all__ = ["CANNOT_START", "serve"]
 
@@ -41,6 +41,7 @@ def serve(settings: ProcessorSettings, role: Role) -> None:
     """Be a worker process. One that can not start, whatever the reason, exits with ``CANNOT_START``."""
     ending = _Ending()
     logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    export_metrics("processor")
     process = _started(settings, role)
     while not (ending.is_asked or ending.is_orphan() or _is_broken(process, role)):
         time.sleep(LOOK_SECONDS)
