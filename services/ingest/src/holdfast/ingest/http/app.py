@@ -25,6 +25,7 @@ from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics, export_metrics
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
+from holdfast.storage.keys import note_use
 from holdfast.storage.schema import check_revision
 from holdfast.storage.updates import UpdateKey, mark_published
 
@@ -46,12 +47,14 @@ class Parts:
     backpressure: Backpressure
     authenticator: Authenticator
     published: Batcher[UpdateKey]
+    used_keys: Batcher[str]
     checks: dict[str, Check]
     redis: tuple[Redis, ...]
 
     def close(self) -> None:
         """Mark what was published, and let go of the servers."""
         self.published.stop()
+        self.used_keys.stop()
         self.database.close()
         for client in self.redis:
             client.close()
@@ -77,6 +80,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
     parts.published.start()
+    parts.used_keys.start()
     serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
     log.info(Log.STARTED)
     return app
@@ -94,6 +98,7 @@ def _parts(settings: IngestSettings) -> Parts:
         live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
     )  # fmt: skip
     published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(database, keys))
+    used_keys: Batcher[str] = Batcher("note-key-use", lambda key_ids: _note_use(database, key_ids), interval_seconds=1)
     announcer, grace = Announcer(publisher, broker, published), settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
@@ -101,8 +106,9 @@ def _parts(settings: IngestSettings) -> Parts:
         recorder=Recorder(database, announcer, grace_seconds=grace),
         operator=Operator(database, announcer, grace_seconds=grace),
         backpressure=Backpressure(lambda: _oldest_due(database), limit_seconds=settings.backlog_limit_seconds),
-        authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds),
+        authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds, note_use=used_keys.add),
         published=published,
+        used_keys=used_keys,
         checks={
             "database": Check(lambda: _check_schema(database)),
             "live": Check(live.ping, is_optional=True),
@@ -115,6 +121,11 @@ def _parts(settings: IngestSettings) -> Parts:
 def _mark(database: Database, keys: list[UpdateKey]) -> None:
     with database.transaction() as session:
         mark_published(session, keys)
+
+
+def _note_use(database: Database, key_ids: list[str]) -> None:
+    with database.transaction() as session:
+        note_use(session, key_ids)
 
 
 def _oldest_due(database: Database) -> float:
