@@ -188,11 +188,23 @@ def test_dead_letters_are_grouped_by_what_killed_them(database: Database) -> Non
         "f1",
         4,
     )
+    assert [each.event_type for each in groups if each.handler is None] == ["x"]
+    assert {each.event_type for each in groups if each.handler} == {None}
     assert {(each.handler, each.error_type, each.events) for each in groups[1:]} == {
         ("h", "ValueError", 1), (None, "no_handler", 1),
     }  # fmt: skip
     assert largest == groups[0]
     assert (largest.sample_id, largest.sample_type, largest.sample_message) == (newest, "newest", "no such key")
+
+
+def test_events_without_a_handler_are_grouped_by_their_type(database: Database) -> None:
+    for type_ in ("a", "a", "b"):
+        end_attempt(database, record(database, type=type_), error("no_handler", None, None))
+
+    with database.transaction() as session:
+        groups = dead_groups(session, tenant="acme", limit=10)
+
+    assert [(each.event_type, each.events) for each in groups] == [("a", 2), ("b", 1)]
 
 
 NEWEST = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)

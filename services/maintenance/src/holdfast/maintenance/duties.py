@@ -1,5 +1,6 @@
 """The duties of one process, on its connections."""
 
+import time
 from collections.abc import Callable, Mapping
 
 from redis.exceptions import RedisError
@@ -10,6 +11,7 @@ from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay
 from holdfast.maintenance.replay import replay
+from holdfast.maintenance.summary import Summary
 from holdfast.messaging.broker import DoorbellBroker, redis_client
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
@@ -48,6 +50,8 @@ class Duties:
         self._publisher = Publisher(
             self._live, window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates
         )  # fmt: skip
+        self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
+        self._relayed = Summary(Log.RELAYED, time.monotonic)
         self._outages: set[tuple[str, str]] = set()
 
     def recover(self) -> int:
@@ -56,14 +60,18 @@ class Duties:
 
     def redispatch(self) -> int:
         """See ``maintenance.redispatch``. Returns how many."""
-        return self._turn("redispatch", lambda limit: redispatch(self._database, self._broker, limit=limit))
+        count = self._turn("redispatch", lambda limit: redispatch(self._database, self._broker, limit=limit))
+        self._redispatched.add(count)
+        return count
 
     def relay(self) -> int:
         """See ``maintenance.relay``. Returns how many."""
         age = self._settings.relay_after_seconds
-        return self._turn(
+        count = self._turn(
             "relay", lambda limit: relay(self._database, self._publisher, older_than_seconds=age, limit=limit)
         )  # fmt: skip
+        self._relayed.add(count)
+        return count
 
     def replay(self) -> int:
         """See ``maintenance.replay``. Returns how many."""

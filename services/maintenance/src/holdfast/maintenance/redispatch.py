@@ -4,14 +4,11 @@ from redis.exceptions import RedisError
 
 from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.doorbell import ring
-from holdfast.runtime import logging
-from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 
 __all__ = ["redispatch"]
-
-log = logging.get(__name__)
 
 
 def redispatch(database: Database, broker: DoorbellBroker, *, limit: int) -> int:
@@ -37,5 +34,4 @@ def redispatch(database: Database, broker: DoorbellBroker, *, limit: int) -> int
             lifecycle.undo_redispatch(session, doorbells)
         raise
     Metrics.redispatched.inc(len(doorbells))
-    log.info(Log.REDISPATCHED, count=len(doorbells))
     return len(doorbells)

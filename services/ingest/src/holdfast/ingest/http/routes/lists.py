@@ -136,7 +136,12 @@ def _attempts(found: Found, holder: KeyHolder) -> list[dict[str, Any]]:
 
 
 def _group(group: DeadGroup) -> dict[str, Any]:
-    cause = {"handler": group.handler, "error_type": group.error_type, "fingerprint": group.fingerprint}
+    cause = {
+        "handler": group.handler,
+        "error_type": group.error_type,
+        "fingerprint": group.fingerprint,
+        "type": group.event_type,
+    }
     return {
         **cause,
         "count": group.events,
