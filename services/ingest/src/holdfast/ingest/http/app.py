@@ -1,16 +1,15 @@
 """The Flask application and what it is made of."""
 
 import re
-from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
 from flask import Flask, Response, g, request
-from redis import Redis
 
 from holdfast.ingest import VERSION
 from holdfast.ingest.http import problems
 from holdfast.ingest.http.auth import Authenticator
+from holdfast.ingest.http.parts import EXTENSION, Parts
 from holdfast.ingest.http.routes import events, health, lists, operate, replays, tokens
 from holdfast.ingest.intake.announce import Announcer
 from holdfast.ingest.intake.backpressure import Backpressure
@@ -29,36 +28,11 @@ from holdfast.storage.keys import note_use
 from holdfast.storage.schema import check_revision
 from holdfast.storage.updates import UpdateKey, mark_published
 
-__all__ = ["Parts", "create_app"]
+__all__ = ["create_app"]
 
 log = logging.get(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the routes work with, found at ``app.extensions["holdfast"]``."""
-
-    settings: IngestSettings
-    database: Database
-    recorder: Recorder
-    operator: Operator
-    backpressure: Backpressure
-    authenticator: Authenticator
-    published: Batcher[UpdateKey]
-    used_keys: Batcher[str]
-    checks: dict[str, Check]
-    redis: tuple[Redis, ...]
-
-    def close(self) -> None:
-        """Mark what was published, and let go of the servers."""
-        self.published.stop()
-        self.used_keys.stop()
-        self.database.close()
-        for client in self.redis:
-            client.close()
-        log.info(Log.STOPPED)
 
 
 def create_app(settings: IngestSettings | None = None) -> Flask:
@@ -73,7 +47,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes + 1
     parts = _parts(settings)
-    app.extensions["holdfast"] = parts
+    app.extensions[EXTENSION] = parts
     app.before_request(_begin)
     app.after_request(_finish)
     problems.install(app)

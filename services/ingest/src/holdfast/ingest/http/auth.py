@@ -6,9 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
-from flask import current_app, request
+from flask import request
 
 from holdfast.ingest.connection import reconnecting
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.storage import keys
 from holdfast.storage.database import Database
@@ -109,7 +110,7 @@ def require(scope: str) -> KeyHolder:
     Raises:
         Problem: 401 or 403.
     """
-    authenticator: Authenticator = current_app.extensions["holdfast"].authenticator
+    authenticator: Authenticator = parts().authenticator
     holder = authenticator.holder(request.headers.get("Authorization"))
     structlog.contextvars.bind_contextvars(tenant=holder.tenant)
     if not holder.scopes & {scope, "admin"}:

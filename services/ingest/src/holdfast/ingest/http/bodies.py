@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from flask import current_app, request
+from flask import request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -15,6 +15,7 @@ from pydantic import (
 )
 
 from holdfast.domain.state import State
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.intake.faults import InvalidEvent, pointer
 from holdfast.ingest.intake.moment import RANGE, read_moment
@@ -150,7 +151,7 @@ def body_bytes() -> bytes:
     Raises:
         Problem: 413.
     """
-    limit: int = current_app.extensions["holdfast"].settings.max_event_bytes
+    limit: int = parts().settings.max_event_bytes
     body = request.get_data(cache=False)
     # Werkzeug cuts a chunked body off at MAX_CONTENT_LENGTH without a word, so that is one byte above the limit.
     if len(body) > limit:

@@ -3,12 +3,13 @@
 import re
 from uuid import uuid4
 
-from flask import Blueprint, Response, current_app, json, request
+from flask import Blueprint, Response, json, request
 
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import edited_data, refuse_body
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.views import address_of, identifier, links, missing, traceparent
 from holdfast.ingest.operate.operator import Done, Operator
@@ -64,7 +65,7 @@ def _actor() -> Actor:
 
 
 def _operator() -> Operator:
-    operator: Operator = current_app.extensions["holdfast"].operator
+    operator: Operator = parts().operator
     return operator
 
 

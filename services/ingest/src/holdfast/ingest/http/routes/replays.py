@@ -3,13 +3,14 @@
 from typing import Any, Literal
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, json, url_for
+from flask import Blueprint, Response, json, url_for
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.domain.state import State
 from holdfast.ingest.connection import reconnecting
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import FilterFields, event_filter, read_body
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.routes.operate import idempotency_key
 from holdfast.ingest.http.views import identifier, missing, rfc3339
@@ -125,7 +126,7 @@ def _actor(holder: KeyHolder) -> Actor:
 
 
 def _database() -> Database:
-    database: Database = current_app.extensions["holdfast"].database
+    database: Database = parts().database
     return database
 
 

@@ -5,13 +5,14 @@ from typing import Annotated
 from uuid import uuid4
 
 import jwt
-from flask import Blueprint, Response, current_app, json
+from flask import Blueprint, Response, json
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.topics import check_grant
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import read_body
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.messaging.contracts import LiveTokenV1
 from holdfast.runtime.settings import IngestSettings
@@ -38,7 +39,7 @@ class TokenRequest(BaseModel):
 def mint() -> Response:
     """Issue a token for the given topics of the key's tenant."""
     holder = require("events:read")
-    settings: IngestSettings = current_app.extensions["holdfast"].settings
+    settings: IngestSettings = parts().settings
     wanted = _wanted(settings)
     now = int(time.time())
     claims = LiveTokenV1(
