@@ -89,6 +89,7 @@ class Event(Base):
     traceparent: Mapped[str | None]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     parent_id: Mapped[UUID | None]
+    """Unused. The release before this one reads it in lists, so it is dropped by the one after."""
     replay_of: Mapped[UUID | None]
 
     __table_args__ = (
