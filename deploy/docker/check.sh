@@ -4,11 +4,12 @@
 #   docker compose up --build --wait && deploy/docker/check.sh
 #
 # Looks at every container (not root, nothing to write to but /tmp, only its own packages), migrates once more, then runs the
-# end-to-end tests against the stack with a new key. Needs the development environment (make check sets it up), or
-# PYTHON naming an interpreter that has it.
+# end-to-end tests against the stack with a new key. PYTHON may name an interpreter with the development environment;
+# otherwise .venv is used, and made if it is not there.
 set -eu
 cd "$(dirname "$0")/../.."
 python=${PYTHON:-.venv/bin/python}
+[ -n "${PYTHON:-}" ] || [ -x "$python" ] || make setup
 stack=$(mktemp)
 trap 'rm -f "$stack"' EXIT
 

@@ -94,14 +94,15 @@ def test_events_are_listed_for_people_and_for_programs(cli: Cli, script: Any) ->
 
 def test_groups_say_what_kills_events_and_how_to_name_them(cli: Cli, script: Any) -> None:
     sample = {"event_id": EVENT_ID, "type": "t", "message": "no key"}
-    group = {"handler": "h", "error_type": "KeyError", "fingerprint": "f1", "count": 12, "sample": sample, "filter": {}}
+    group = {"handler": "h", "error_type": "KeyError", "fingerprint": "f1", "count": 12, "sample": sample}
+    group["filter"] = {"state": "dead", "handler": "h", "error_type": "KeyError", "fingerprint": "f1"}
     group |= {"first_at": "2026-11-24T09:30:00Z", "last_at": "2026-11-24T09:31:00Z"}
     script.answers = [(200, {"items": [group, group | {"handler": None, "fingerprint": None}]}, {})]
 
     shown = cli("dead", "groups").stdout
 
     assert "12  KeyError  in h" in shown
-    assert "--fingerprint f1" in shown
+    assert "holdfast replay --handler h --error-type KeyError --fingerprint f1" in " ".join(shown.split())
     assert "before any handler" in shown
     assert json.loads(cli("dead", "groups", "-o", "json").stdout.splitlines()[0]) == group
 
@@ -162,6 +163,26 @@ def test_other_data_goes_with_one_event(cli: Cli, script: Any) -> None:
 
     assert json.loads(done.stdout)["event_id"] == OTHER_ID
     assert script.requests[0][2] == {"data": {"n": 2}}
+
+
+def test_all_asks_and_where_nobody_can_answer_replays_nothing(cli: Cli, script: Any) -> None:
+    script.answers = [(200, {"count": 5}, {})]
+
+    done = cli("replay", "--all")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "replay 5 events" in done.stderr
+    assert "--yes" in done.stderr
+    assert [body["dry_run"] for _, _, body in script.requests] == [True], "nothing but counted"
+
+
+def test_all_does_not_ask_with_yes(cli: Cli, script: Any) -> None:
+    script.answers = [(202, progress(), {})]
+
+    done = cli("replay", "--all", "--yes", "--state", "discarded")
+
+    assert done.returncode == 0
+    assert [body["filter"] for _, _, body in script.requests] == [{"state": "discarded"}]
 
 
 def test_many_are_counted_replayed_watched_and_stopped(cli: Cli, script: Any) -> None:

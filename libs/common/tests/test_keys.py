@@ -2,6 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 
 import pytest
 from sqlalchemy import text
@@ -9,7 +10,7 @@ from sqlalchemy import text
 from holdfast.domain.errors import ConfigurationError
 from holdfast.storage import Session
 from holdfast.storage.database import Database
-from holdfast.storage.keys import create_key, find_key, is_secret_of, parse_key, revoke_key
+from holdfast.storage.keys import create_key, find_key, is_secret_of, list_keys, note_use, parse_key, revoke_key
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -106,3 +107,67 @@ def test_the_command_says_what_is_wrong_without_a_traceback(
     assert (unmigrated.returncode, refused.returncode) == (1, 1)
     assert "run 'python -m holdfast.storage migrate'" in unmigrated.stderr
     assert refused.stderr == "a tenant is 1 to 63 letters, digits, dots, dashes and underscores\n"
+
+
+def audited(session: Session) -> list[tuple[str, str, str]]:
+    rows = session.execute(text("SELECT tenant, actor, action FROM audit_log ORDER BY id"))
+    return [(row.tenant, row.actor, row.action) for row in rows]
+
+
+def test_creating_and_revoking_are_audited(session: Session) -> None:
+    key_id, secret = parts(create_key(session, tenant="acme", name="shop", actor="command:ann@host"))
+    revoke_key(session, key_id, actor="command:bob@host")
+    revoke_key(session, key_id, actor="command:bob@host")
+
+    assert audited(session) == [("acme", "command:ann@host", "create_key"), ("acme", "command:bob@host", "revoke_key")]
+    detail = session.scalars(text("SELECT detail::text FROM audit_log ORDER BY id")).first()
+    assert detail is not None
+    assert key_id in detail
+    assert secret not in detail
+
+
+def test_a_key_that_expires_says_how_long_it_lives(session: Session) -> None:
+    key_id, _ = parts(create_key(session, tenant="acme", name="shop", life=timedelta(hours=1)))
+
+    holder = find_key(session, key_id)
+
+    assert holder is not None
+    assert holder.seconds_left == 3600
+
+
+@pytest.mark.parametrize("life", [timedelta(0), timedelta(seconds=-1), timedelta(days=3651), timedelta.max])
+def test_an_impossible_life_is_refused(session: Session, life: timedelta) -> None:
+    with pytest.raises(ConfigurationError, match="at most 3650 days"):
+        create_key(session, tenant="acme", name="shop", life=life)
+
+
+def test_a_use_is_noted_once_a_minute(session: Session) -> None:
+    key_id, _ = parts(create_key(session, tenant="acme", name="shop"))
+
+    note_use(session, [key_id, key_id, "nosuchkeyid1"])
+    session.execute(text("UPDATE api_key SET last_used_at = last_used_at - interval '59 s'"))
+    noted = [entry.last_used_at for entry in list_keys(session)]
+    note_use(session, [key_id])
+    again = [entry.last_used_at for entry in list_keys(session)]
+    session.execute(text("UPDATE api_key SET last_used_at = last_used_at - interval '2 s'"))
+    note_use(session, [key_id])
+    session.expire_all()
+
+    assert noted == again
+    assert list_keys(session)[0].last_used_at != noted[0]
+
+
+def test_the_command_lists_keys_without_secrets(database_url: str, run_python: RunPython) -> None:
+    def keys(*arguments: str) -> "subprocess.CompletedProcess[str]":
+        return run_python("-m", "holdfast.storage", "keys", *arguments, DATABASE_URL=database_url)
+
+    key_id, secret = parts(keys("create", "--tenant", "acme", "--name", "a\tb", "--expires", "90d").stdout.strip())
+    refused = keys("create", "--tenant", "acme", "--name", "n", "--expires", "9999999d")
+
+    [line] = keys("ls", "--tenant", "acme").stdout.splitlines()
+    assert line.split("\t")[:4] == [key_id, "acme", "a b", "events:read,events:write"]
+    assert "expires 20" in line
+    assert "used never" in line
+    assert secret not in line
+    assert keys("ls", "--tenant", "other").stdout == ""
+    assert (refused.returncode, "90d" in refused.stderr) == (2, True)

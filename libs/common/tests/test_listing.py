@@ -1,5 +1,6 @@
 """Lists of events: filters, pages, attempts, groups of dead letters, and the indexes that carry them."""
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -187,6 +188,8 @@ def test_dead_letters_are_grouped_by_what_killed_them(database: Database) -> Non
         "f1",
         4,
     )
+    assert [each.event_type for each in groups if each.handler is None] == ["x"]
+    assert {each.event_type for each in groups if each.handler} == {None}
     assert {(each.handler, each.error_type, each.events) for each in groups[1:]} == {
         ("h", "ValueError", 1), (None, "no_handler", 1),
     }  # fmt: skip
@@ -194,16 +197,26 @@ def test_dead_letters_are_grouped_by_what_killed_them(database: Database) -> Non
     assert (largest.sample_id, largest.sample_type, largest.sample_message) == (newest, "newest", "no such key")
 
 
+def test_events_without_a_handler_are_grouped_by_their_type(database: Database) -> None:
+    for type_ in ("a", "a", "b"):
+        end_attempt(database, record(database, type=type_), error("no_handler", None, None))
+
+    with database.transaction() as session:
+        groups = dead_groups(session, tenant="acme", limit=10)
+
+    assert [(each.event_type, each.events) for each in groups] == [("a", 2), ("b", 1)]
+
+
 NEWEST = datetime(2026, 11, 24, 9, 30, tzinfo=UTC)
 RECENTLY = NEWEST - timedelta(hours=1)
 
 FILL = text("""
 WITH made AS (
-    INSERT INTO event (id, tenant, source, ce_id, type, audience, data_digest, received_at)
+    INSERT INTO event (id, tenant, source, ce_id, type, subject, audience, data_digest, received_at)
     SELECT CAST(lpad(to_hex(CAST(extract(epoch FROM at) * 1000 AS bigint)), 12, '0') || '7' || substr(md5(n::text), 1, 19)
                 AS uuid),
            CASE WHEN n % 1000 = 0 THEN 'rare' ELSE 'acme' END, '/s' || n % 20, n::text, 't' || n % 50,
-           'user-' || n % 3000, sha256(n::text::bytea), at
+           CASE WHEN n % 3 = 0 THEN 'subject-' || n % 3000 END, 'user-' || n % 3000, sha256(n::text::bytea), at
     FROM generate_series(1, 30000) n, LATERAL (SELECT CAST(:newest AS timestamptz) - make_interval(secs => n * 100) AS at) t
     RETURNING id, received_at, CAST(ce_id AS int) AS n
 )
@@ -241,9 +254,9 @@ def plan(database: Database, statement: Select[Any]) -> str:
         ({"state": State.DISCARDED}, "acme", "ix_processing_state_given_up"),
         ({"error_type": "E1"}, "acme", "ix_processing_state_error_type"),
         ({"state": State.DEAD, "handler": "h", "fingerprint": "f"}, "acme", "ix_processing_state_(dead|given_up)"),
-        ({"source": "/s7", "ce_id": "7"}, "acme", "uq_event_identity"),
+        ({"source": "/s7", "ce_id": "7"}, "acme", "uq_event_identity|ix_event_ce_id"),
         ({"audience": "user-7"}, "acme", "ix_event_audience"),
-        ({"received_after": RECENTLY, "type": "none"}, "acme", r"Index Cond: .*id >= "),
+        ({"received_after": RECENTLY}, "acme", r"Index Cond: .*id >= "),
     ],
     ids=["tenant", "discarded", "error", "group", "identity", "audience", "time"],
 )
@@ -258,3 +271,49 @@ def test_lists_and_replays_are_carried_by_indexes(
     assert re.search(index, of_page), of_page
     assert "Seq Scan" not in of_page, of_page
     assert re.search(f"{index}|uq_event_identity", of_whole), of_whole
+
+
+ROWS_BEYOND_THE_PAGE = 3000
+"""Read at most for a page of 50 over 30,000 events, by each node of the plan: a filter that is applied on the way back
+from the newest event reads them all where nothing matches."""
+
+
+def most_rows(database: Database, statement: Select[Any]) -> tuple[int, str]:
+    """Rows that the busiest node of a plan has read, those that its filter removed included; and the plan."""
+    with database.transaction() as session:
+        compiled = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
+        explain = text(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {compiled}".replace(":", r"\:"))
+        [top] = session.scalars(explain).one()
+    nodes, most = [top["Plan"]], 0
+    while nodes:
+        node = nodes.pop()
+        removed = node.get("Rows Removed by Filter", 0) + node.get("Rows Removed by Join Filter", 0)
+        most = max(most, (node["Actual Rows"] + removed) * node["Actual Loops"])
+        nodes += node.get("Plans", [])
+    return int(most), json.dumps(top["Plan"], indent=1)
+
+
+@pytest.mark.parametrize("state", [None, *State])
+@pytest.mark.parametrize("value", ["common", "absent"])
+@pytest.mark.parametrize(
+    "name", ["source", "ce_id", "type", "subject", "audience", "error_type", "handler", "fingerprint"]
+)
+def test_no_filter_reads_more_than_it_needs(filled: Database, name: str, value: str, state: State | None) -> None:
+    common = {
+        "source": "/s7", "ce_id": "7", "type": "t7", "subject": "subject-9", "audience": "user-7", "error_type": "E1",
+        "handler": "h", "fingerprint": "f",
+    }[name]  # fmt: skip
+    wanted: dict[str, Any] = {name: common if value == "common" else "absent", "state": state}
+
+    most, read = most_rows(filled, listing.statement(EventFilter(**wanted), tenant="acme", limit=50))
+
+    assert most <= ROWS_BEYOND_THE_PAGE, read
+    assert "Seq Scan" not in read, read
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.PROCESSED])
+def test_a_state_that_is_rare_is_not_looked_for_from_the_newest_event_back(filled: Database, state: State) -> None:
+    most, read = most_rows(filled, listing.statement(EventFilter(state=state), tenant="acme", limit=50))
+
+    assert most <= ROWS_BEYOND_THE_PAGE, read
+    assert "Seq Scan" not in read, read

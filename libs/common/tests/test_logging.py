@@ -116,6 +116,7 @@ def names_used(catalogue: str) -> set[str]:
 PASSED_ON = {
     "services/maintenance/src/holdfast/maintenance/duties.py",
     "libs/common/src/holdfast/messaging/announce.py",
+    "services/maintenance/src/holdfast/maintenance/summary.py",
 }
 """Here the event is a parameter, whose callers name it from the catalogue."""
 

@@ -17,8 +17,9 @@ from holdfast.storage import claims, events, lifecycle, operate, replays
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.filters import EventFilter
+from holdfast.storage.operate import Outcome
 from holdfast.storage.replay_batches import Batch, due_replays, replay_batch
-from holdfast.storage.replays import JobState, Replay
+from holdfast.storage.replays import JobState, NotStarted, Replay
 
 ACTOR = Actor("acme", "abcdefghijkl")
 DEAD = EventFilter(state=State.DEAD)
@@ -87,8 +88,8 @@ def story(database: Database) -> Story:
 
 def start(database: Database, wanted: EventFilter = DEAD, *, rate: float = 1000, request: str = "r1") -> Replay:
     with database.transaction() as session:
-        begun = replays.start_replay(session, ACTOR, wanted, rate_per_s=rate, request=request)
-    assert begun is not None
+        begun = replays.start_replay(session, ACTOR, wanted, rate_per_s=rate, idempotency_key=request)
+    assert isinstance(begun, Replay), begun
     return begun
 
 
@@ -125,7 +126,7 @@ def test_a_replayed_dead_event_starts_over_and_keeps_its_history(database: Datab
     [event_id] = story.dead()
 
     with database.transaction() as session:
-        acted = operate.replay_event(session, ACTOR, event_id, request="r", grace_seconds=5)
+        acted = operate.replay_event(session, ACTOR, event_id, idempotency_key="r", grace_seconds=5)
 
     assert acted is not None
     assert acted.update is not None
@@ -141,7 +142,7 @@ def test_a_processed_event_stays_and_its_copy_is_linked(database: Database, stor
     [event_id] = story.processed(subject="s", audience="a", extensions={"k": 1}, data_json="null")
 
     with database.transaction() as session:
-        acted = operate.replay_event(session, ACTOR, event_id, request="r", grace_seconds=5)
+        acted = operate.replay_event(session, ACTOR, event_id, idempotency_key="r", grace_seconds=5)
 
     assert acted is not None
     assert acted.update is not None
@@ -161,7 +162,7 @@ def test_data_that_is_no_json_is_copied_as_it_is(database: Database, story: Stor
     [event_id] = story.processed(**kept)
 
     with database.transaction() as session:
-        operate.replay_event(session, ACTOR, event_id, request="r", grace_seconds=5)
+        operate.replay_event(session, ACTOR, event_id, idempotency_key="r", grace_seconds=5)
 
     digests = story.rows("SELECT data_digest, data, data_bytes FROM event")
     assert len({bytes(row.data_digest) for row in digests}) == 1
@@ -173,11 +174,11 @@ def test_one_request_makes_one_copy_however_often_it_arrives(database: Database,
 
     def ask(_: int) -> Any:
         with database.transaction() as session:
-            return operate.replay_event(session, ACTOR, event_id, request="r", grace_seconds=5)
+            return operate.replay_event(session, ACTOR, event_id, idempotency_key="r", grace_seconds=5)
 
     acted = at_once(ask, 8)
 
-    assert sum(not each.is_repeated for each in acted) == 1
+    assert sum(each.outcome is not Outcome.REPEATED for each in acted) == 1
     assert len({each.update.event_id for each in acted}) == 1
     assert len(story.rows("SELECT 1 FROM audit_log WHERE action = 'replay'")) == 1
 
@@ -194,18 +195,18 @@ def test_a_request_that_was_held_up_is_not_carried_out_after_its_own_repetition(
         monkeypatch.setattr(operate, "_earlier", look)
         earlier = look(*arguments)
         with database.transaction() as session:
-            ask(session, ACTOR, event_id, request="r", **options)
+            ask(session, ACTOR, event_id, idempotency_key="r", **options)
         if ask is operate.discard_event:
             with database.transaction() as session:
-                operate.replay_event(session, ACTOR, event_id, request="another", grace_seconds=5)
+                operate.replay_event(session, ACTOR, event_id, idempotency_key="another", grace_seconds=5)
         story.run(event_id, error=AttemptError("KeyError", "again"))
         return earlier
 
     monkeypatch.setattr(operate, "_earlier", look_and_be_held_up)
     with database.transaction() as session:
-        acted = ask(session, ACTOR, event_id, request="r", **options)
+        acted = ask(session, ACTOR, event_id, idempotency_key="r", **options)
 
-    assert acted.is_repeated
+    assert acted.outcome is Outcome.REPEATED
     assert story.row(event_id).state == "dead"
 
 
@@ -213,9 +214,11 @@ def test_every_action_is_in_the_audit_log_with_who_and_what(database: Database, 
     [replayed, discarded] = story.dead(2)
 
     with database.transaction() as session:
-        operate.replay_event(session, ACTOR, replayed, request="r", grace_seconds=5)
-        operate.discard_event(session, ACTOR, discarded, request=uuid4().hex)
-        operate.discard_event(session, ACTOR, discarded, request=uuid4().hex)  # nothing left to do, so nothing to note
+        operate.replay_event(session, ACTOR, replayed, idempotency_key="r", grace_seconds=5)
+        operate.discard_event(session, ACTOR, discarded, idempotency_key=uuid4().hex)
+        operate.discard_event(
+            session, ACTOR, discarded, idempotency_key=uuid4().hex
+        )  # nothing left to do, so nothing to note
     replay = start(database)
     with database.transaction() as session:
         replays.cancel(session, ACTOR, replay.id)
@@ -245,8 +248,8 @@ def test_an_event_that_has_moved_since_is_skipped_even_if_it_is_dead_again(datab
     [moved, discarded, kept] = story.dead(3)
     replay = start(database)
     with database.transaction() as session:
-        operate.replay_event(session, ACTOR, moved, request="r", grace_seconds=5)
-        operate.discard_event(session, ACTOR, discarded, request=uuid4().hex)
+        operate.replay_event(session, ACTOR, moved, idempotency_key="r", grace_seconds=5)
+        operate.discard_event(session, ACTOR, discarded, idempotency_key=uuid4().hex)
     story.run(moved, error=AttemptError("KeyError", "again"))
 
     done = batch(database, replay)
@@ -366,8 +369,8 @@ def test_another_tenants_events_and_replays_are_out_of_reach(database: Database,
         assert replays.count_matching(session, DEAD, tenant="stranger") == 0
         assert replays.find_replay(session, replay.id, tenant="stranger") is None
         assert replays.cancel(session, stranger, replay.id) is None
-        assert operate.replay_event(session, stranger, mine, request="r", grace_seconds=5) is None
-        assert operate.discard_event(session, stranger, mine, request=uuid4().hex) is None
+        assert operate.replay_event(session, stranger, mine, idempotency_key="r", grace_seconds=5) is None
+        assert operate.discard_event(session, stranger, mine, idempotency_key=uuid4().hex) is None
 
     assert story.row(mine).state == "dead"
     assert find(database, replay).state is JobState.RUNNING
@@ -383,8 +386,8 @@ def test_a_set_beyond_the_limit_is_refused_whole(database: Database, story: Stor
     story.dead(4)
 
     with database.transaction() as session:
-        begun = replays.start_replay(session, ACTOR, DEAD, rate_per_s=1, request="r", max_items=3)
+        begun = replays.start_replay(session, ACTOR, DEAD, rate_per_s=1, idempotency_key="r", max_items=3)
         session.rollback()
 
-    assert begun is None
+    assert begun is NotStarted.TOO_MANY_EVENTS
     assert start(database).total == 4

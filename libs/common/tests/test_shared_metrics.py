@@ -12,7 +12,8 @@ from prometheus_client import generate_latest
 from holdfast.runtime.shared_metrics import registry, shared_metrics
 
 def count(times):
-    from holdfast.runtime.telemetry import Metrics
+    from holdfast.runtime.telemetry import Metrics, export_metrics
+    export_metrics("processor")
     for _ in range(times):
         Metrics.retries.labels("handler").inc()
 

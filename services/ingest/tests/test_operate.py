@@ -70,7 +70,13 @@ def test_a_list_takes_every_filter(api: Api, put: Put) -> None:
     ("query", "parameter"),
     [
         ("sate=dead", "sate"), ("state=dying", "state"), ("state=dead&state=queued", "state"), ("limit=0", "limit"),
-        ("limit=201", "limit"), ("limit=x", "limit"), ("cursor=x", "cursor"), ("received_after=yesterday", "received_after"),
+        ("limit=201", "limit"), ("limit=x", "limit"), ("limit=-0.5", "limit"),
+        ("limit=NaN", "limit"), ("limit=18446744073709551616", "limit"), ("limit=" + "9" * 3000, "limit"),
+        ("received_after=0001-01-01T00:00:00%2B23:59", "received_after"),
+        ("received_before=9999-12-31T23:59:59-00:01", "received_before"),
+        ("received_before=1e300", "received_before"), ("received_after=-62135596801", "received_after"),
+        ("received_after=1700000000", "received_after"), ("received_after=10000-01-01T00:00:00Z", "received_after"),
+        ("cursor=x", "cursor"), ("received_after=yesterday", "received_after"),
         ("received_after=2026-01-01T00:00:00", "received_after"), ("type=%00", "type"), ("type=" + "x" * 2000, "type"),
     ],
 )  # fmt: skip
@@ -79,6 +85,31 @@ def test_a_filter_that_can_not_be_is_named(api: Api, query: str, parameter: str)
 
     assert code(answer) == (400, "invalid_request")
     assert [fault["parameter"] for fault in answer.json()["errors"]] == [parameter]
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "0001-01-01T00:00:00Z", "0001-01-02T00:00:00+23:59", "9999-12-31T23:59:59.9999999Z", "9999-12-30T23:59:59-23:59",
+        "2026-11-28T00:00:00+16:00", "2016-12-31T23:59:60Z", "2017-01-01T08:59:60.5+09:00", "2026-11-28t00:00:00z",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("name", ["received_after", "received_before"])
+def test_every_time_of_the_calendar_is_a_filter(api: Api, name: str, moment: str) -> None:
+    listed = api("GET", "/v1/events", params={name: moment, "limit": 1})
+    counted = api("POST", "/v1/replays", json={"filter": {name: moment}, "dry_run": True})
+
+    assert (listed.status_code, counted.status_code) == (200, 200), (listed.text, counted.text)
+
+
+def test_a_refused_number_is_answered_with_what_was_received_and_the_range(api: Api) -> None:
+    answer = api("POST", "/v1/replays", content=b'{"filter": {}, "rate_per_s": 1e-300}')
+    listed = api("GET", "/v1/events?limit=" + "9" * 3000)
+
+    [fault] = answer.json()["errors"]
+    assert (fault["received"], "from 0.01 to 1000" in fault["detail"]) == ("1e-300", True)
+    [fault] = listed.json()["errors"]
+    assert (len(fault["received"]) <= 80, "from 1 to 200" in fault["detail"]) == (True, True)
 
 
 def test_attempts_come_alone_or_with_the_event(api: Api, put: Put) -> None:
@@ -306,11 +337,70 @@ def test_a_replay_asked_for_twice_with_one_key_is_one(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
+    "other",
+    [
+        {"filter": {"type": "b"}}, {"filter": {"type": "a", "subject": "s"}}, {"filter": {}},
+        {"filter": {"type": "a", "state": "discarded"}}, {"filter": {"type": "a"}, "rate_per_s": 11},
+        {"filter": {"type": "a", "received_after": "2026-01-01T00:00:00Z"}},
+    ],
+)  # fmt: skip
+def test_a_key_of_another_replay_is_refused(api: Api, other: dict[str, Any]) -> None:
+    headers = {"Idempotency-Key": uuid4().hex}
+    first = api("POST", "/v1/replays", json={"filter": {"type": "a"}}, headers=headers).json()
+
+    assert code(api("POST", "/v1/replays", json=other, headers=headers)) == (422, "id_conflict")
+
+    same = {"filter": {"type": "a", "state": "dead"}, "rate_per_s": 10.0}
+    assert api("POST", "/v1/replays", json=same, headers=headers).json() == first, (
+        "spelled in another way, yet the same"
+    )
+
+
+def test_a_key_of_a_replay_with_a_time_is_known_again_whatever_the_offset(api: Api) -> None:
+    headers = {"Idempotency-Key": uuid4().hex}
+
+    ids = {
+        api("POST", "/v1/replays", json={"filter": {"received_after": moment}}, headers=headers).json()["replay_id"]
+        for moment in ("2026-01-01T00:00:00Z", "2026-01-01T01:00:00+01:00")
+    }
+
+    assert len(ids) == 1
+
+
+def test_the_filter_of_a_replay_is_shown_as_it_is_asked_for(api: Api) -> None:
+    filter_ = {"state": "dead", "id": "1", "source": "/nowhere"}
+
+    assert api("POST", "/v1/replays", json={"filter": filter_}).json()["filter"] == filter_
+
+
+def test_a_key_of_a_replay_without_other_data_is_refused_with_some(api: Api, put: Put) -> None:
+    for state in ("dead", "processed"):
+        path, headers = f"/v1/events/{put(state)}/replay", {"Idempotency-Key": uuid4().hex}
+        assert api("POST", path, headers=headers).status_code == 202
+
+        assert code(api("POST", path, headers=headers, json={"data": "other"})) == (422, "id_conflict")
+
+
+def test_a_discard_takes_no_body(api: Api, put: Put) -> None:
+    path = f"/v1/events/{put('dead')}/discard"
+
+    assert code(api("POST", path, json={"data": 1})) == (400, "invalid_request")
+
+    assert api("POST", path, json={}).status_code == 202
+
+
+@pytest.mark.parametrize(
     ("body", "pointer"),
     [
         (b"{", ""), (b"{}", "/filter"), (b'{"filter": {"state": "queued"}}', "/filter/state"),
         (b'{"filter": {"sate": "dead"}}', "/filter/sate"), (b'{"filter": {}, "rate_per_s": 0}', "/rate_per_s"),
         (b'{"filter": {}, "rate_per_s": 1001}', "/rate_per_s"), (b'{"filter": {}, "rate_per_s": NaN}', "/rate_per_s"),
+        (b'{"filter": {}, "rate_per_s": 1e-300}', "/rate_per_s"), (b'{"filter": {}, "rate_per_s": 1e308}', "/rate_per_s"),
+        (b'{"filter": {}, "rate_per_s": 1e400}', "/rate_per_s"), (b'{"filter": {}, "rate_per_s": -Infinity}', "/rate_per_s"),
+        (b'{"filter": {}, "rate_per_s": -0.0}', "/rate_per_s"), (b'{"filter": {}, "rate_per_s": 0.0099}', "/rate_per_s"),
+        (b'{"filter": {}, "rate_per_s": 18446744073709551616}', "/rate_per_s"),
+        (b'{"filter": {"received_after": "0001-01-01T00:00:00+23:59"}}', "/filter/received_after"),
+        (b'{"filter": {"received_before": 1e300}}', "/filter/received_before"),
         (b'{"filter": {"type": "\\u0000"}}', "/filter/type"), (b'{"filter": {}, "dry_run": "perhaps"}', "/dry_run"),
     ],
 )  # fmt: skip

@@ -93,9 +93,9 @@ class Events:
         """A replay of all events in a state."""
         with self._database.transaction() as session:
             begun = start_replay(
-                session, Actor(TENANT, "abcdefghijkl"), EventFilter(state=state), rate_per_s=rate, request=uuid4().hex
-            )
-        assert begun is not None
+                session, Actor(TENANT, "abcdefghijkl"), EventFilter(state=state), rate_per_s=rate, idempotency_key=uuid4().hex
+            )  # fmt: skip
+        assert isinstance(begun, Replay), begun
         return begun
 
     def expire(self, event_id: UUID) -> None:

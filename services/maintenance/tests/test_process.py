@@ -17,6 +17,20 @@ RARELY = {"SWEEP_SECONDS": "60"}
 """After their first turn the timers rest for longer than a test takes: what happens then comes from elsewhere."""
 
 
+def test_a_process_exports_the_metrics_of_maintenance_and_no_others(start: Any) -> None:
+    _, body = start().get("/metrics")
+
+    assert "# TYPE holdfast_events_pending gauge" in body
+    assert "holdfast_replay_items" in body
+    for stranger in (
+        "holdfast_events_received",
+        "holdfast_live_connections",
+        "holdfast_retries",
+        "holdfast_end_to_end",
+    ):
+        assert stranger not in body
+
+
 def test_a_lost_event_is_rung_for_within_five_seconds_of_its_lease(
     start: Start, events: Any, in_redis: Any, eventually: Eventually
 ) -> None:

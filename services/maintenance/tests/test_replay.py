@@ -4,6 +4,7 @@ import os
 import signal
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -40,6 +41,19 @@ def be_late(database: Database) -> None:
     """As if maintenance had been away for a minute: more than one event is due."""
     with database.transaction() as session:
         session.execute(text("UPDATE replay_job SET next_at = now() - interval '1 min'"))
+
+
+def clock(database: Database) -> datetime:
+    with database.transaction() as session:
+        now: datetime = session.scalars(text("SELECT clock_timestamp()")).one()
+    return now
+
+
+def next_at(database: Database, begun: Replay) -> datetime:
+    with database.transaction() as session:
+        statement = text("SELECT next_at FROM replay_job WHERE id = :id")
+        moment: datetime = session.scalars(statement, {"id": begun.id}).one()
+    return moment
 
 
 def rounds(database: Database) -> Counter[int]:
@@ -125,6 +139,77 @@ def test_a_replay_survives_the_death_of_its_workers(
     assert (over.replayed, over.skipped) == (250, 0)
     assert rounds(database) == {1: 250}, "none is replayed twice, none is left out"
     eventually(lambda: {each for each, _ in in_redis.doorbells()} == set(event_ids), message="all are rung for")
+
+
+POISON = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'poison of %', NEW.event_id; END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON processing_state FOR EACH ROW
+WHEN (NEW.state = 'queued' AND NEW.event_id = '{event_id}') EXECUTE FUNCTION refuse();
+"""
+
+
+def test_a_replay_that_fails_waits_ever_longer_and_the_others_go_on(
+    database: Database, announcer: Announcer, events: Any
+) -> None:
+    [poisoned] = events.finished()
+    failing = events.begin_replay()
+    events.finished(is_dead=False)
+    healthy = events.begin_replay(State.PROCESSED)
+    with database.transaction() as session:
+        session.execute(text(POISON.replace("{event_id}", str(poisoned))))
+
+    done, waits = [], []
+    for _ in range(4):
+        with database.transaction() as session:
+            session.execute(text("UPDATE replay_job SET next_at = now() - interval '1 s' WHERE state = 'running'"))
+        before = clock(database)
+        done.append(work(database, announcer))
+        waits.append((next_at(database, failing) - clock(database), next_at(database, failing) - before))
+
+    assert done == [1, 0, 0, 0]
+    assert find(database, healthy).state == "done"
+    for (after_the_turn, before_the_turn), seconds in zip(waits, (1, 2, 4, 8), strict=True):
+        assert after_the_turn <= timedelta(seconds=seconds) <= before_the_turn
+    stuck = find(database, failing)
+    assert (stuck.state, stuck.failures, stuck.replayed) == ("running", 4, 0)
+    assert stuck.last_error is not None
+    assert "poison" not in stuck.last_error, "the text may quote an event"
+
+
+def test_a_replay_that_recovers_has_its_failures_forgotten(
+    database: Database, announcer: Announcer, events: Any
+) -> None:
+    [poisoned] = events.finished()
+    begun = events.begin_replay()
+    with database.transaction() as session:
+        session.execute(text(POISON.replace("{event_id}", str(poisoned))))
+    work(database, announcer)
+    with database.transaction() as session:
+        session.execute(text("DROP TRIGGER refuse ON processing_state"))
+    be_late(database)
+
+    assert work(database, announcer) == 1
+
+    over = find(database, begun)
+    assert (over.state, over.failures, over.last_error) == ("done", 0, None)
+
+
+@pytest.mark.parametrize("rate", ["1e-300", "1e308", "Infinity", "NaN"])
+def test_a_rate_that_an_earlier_release_let_in_is_brought_within_the_bounds(
+    database: Database, announcer: Announcer, events: Any, rate: str
+) -> None:
+    events.finished(2)
+    begun = events.begin_replay()
+    with database.transaction() as session:
+        session.execute(text("UPDATE replay_job SET rate_per_s = CAST(:rate AS float8)"), {"rate": rate})
+
+    be_late(database)
+    work(database, announcer)
+    be_late(database)
+    work(database, announcer)
+
+    assert find(database, begun).state == "done"
 
 
 @pytest.mark.parametrize("limit", [1, 7])

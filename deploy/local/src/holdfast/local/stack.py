@@ -191,7 +191,6 @@ class Stack:
             "ingest_url": self.ingest_url,
             "live_url": self.live_url,
             "demo_url": self.demo_url,
-            "console_url": None,
             "api_key": self.api_key,
             "database_url": self.database_url,
             "redis_url": self.redis.url(1),

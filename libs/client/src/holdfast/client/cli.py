@@ -133,6 +133,7 @@ def create(
     tenant: Annotated[str, typer.Option(help="Whose events the key is for.")],
     name: Annotated[str, typer.Option(help="Whose key it is.")],
     scope: Annotated[list[str] | None, typer.Option(help="Repeatable; default events:write and events:read.")] = None,
+    expires: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 12h or 90d; default: never.")] = None,
 ) -> None:
     """Create an API key and print it, once.
 
@@ -143,7 +144,15 @@ def create(
     arguments = ["keys", "create", "--tenant", tenant, "--name", name]
     for each in scope or []:
         arguments += ["--scope", each]
+    if expires is not None:
+        arguments += ["--expires", expires]
     _admin(arguments)
+
+
+@keys.command("ls")
+def list_keys(tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None) -> None:
+    """List API keys, the newest first: scopes, when they were created and last used, when they expire."""
+    _admin(["keys", "ls", *([] if tenant is None else ["--tenant", tenant])])
 
 
 @keys.command()

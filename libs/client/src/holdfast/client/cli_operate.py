@@ -1,5 +1,6 @@
 """``holdfast replay``, ``discard`` and ``replays``: act on events."""
 
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -35,6 +36,7 @@ def replay(
     before: Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before.")] = None,
     rate: Annotated[float, typer.Option("--rate", help="Events a second.")] = 10.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many events it would be.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --all: do not ask.")] = False,
     url: Url = None,
     api_key: Key = None,
     output: Format = Output.table,
@@ -66,6 +68,8 @@ def replay(
     edit = None if data is None else {"data": read_data(data)}
     with connect(find_address(url, api_key)) as client:
         if is_many:
+            if all_ and not dry_run and not yes:
+                _confirm(client, given)
             _replay_many(client, given, rate, dry_run, output)
         else:
             _each(event_ids or [], lambda event_id: client.replay(event_id, edit=edit), output)
@@ -117,6 +121,16 @@ def _replay_many(client: Client, given: dict[str, str], rate: float, dry_run: bo
         print_json({"count": count})
     else:
         print(f"{count} events would be replayed")
+
+
+def _confirm(client: Client, filter_: dict[str, str]) -> None:
+    """Ask before everything in a state is replayed. Where nobody can answer, nothing is replayed."""
+    count = client.count_replay(filter_)
+    question = f"replay {count} events, all that are {filter_.get('state', 'dead')} and match?"
+    if not sys.stdin.isatty():
+        say(f"{question} Nobody is there to answer, so nothing was replayed: say --yes")
+        raise typer.Exit(1)
+    typer.confirm(question, abort=True, err=True)
 
 
 def _each(event_ids: list[str], act: Any, output: Output) -> None:

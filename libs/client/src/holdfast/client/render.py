@@ -1,6 +1,7 @@
 """How updates look on a terminal."""
 
 import json
+import shlex
 from typing import Any
 
 from rich.text import Text
@@ -44,7 +45,7 @@ def event_line(view: dict[str, Any]) -> Text:
 
 
 def group_line(group: dict[str, Any]) -> Text:
-    """Dead letters of one cause: how many, what, where, the last time and one of them."""
+    """Dead letters of one cause: how many, what, where, the last time, one of them, and what replays exactly these."""
     sample = group["sample"]
     line = Text()
     line.append(f"{group['count']:>7}  ", "bold")
@@ -52,8 +53,12 @@ def group_line(group: dict[str, Any]) -> Text:
     line.append(f"  in {one_line(group['handler'])}" if group["handler"] else "  before any handler")
     line.append(f"  last {group['last_at'][:19]}", "dim")
     line.append(f"  {sample['event_id']}: {one_line(str(sample['message']))}")
-    if group["fingerprint"]:
-        line.append(f"  --fingerprint {one_line(group['fingerprint'])}", "dim")
+    options = " ".join(
+        f"--{name.replace('_', '-')} {shlex.quote(one_line(str(value)))}"
+        for name, value in group["filter"].items()
+        if name != "state"
+    )
+    line.append(f"  holdfast replay {options}", "dim")
     return line
 
 

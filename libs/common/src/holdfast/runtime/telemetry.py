@@ -4,11 +4,21 @@ Log events are the constants of :class:`Log`; a test makes sure that no service 
 labels only: never an id, a tenant or a topic.
 """
 
-from typing import Final, Literal
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Generic, Literal, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["Log", "Metrics"]
+__all__ = ["Declared", "Log", "Metrics", "Service", "declared_metrics", "export_metrics"]
+
+Metric = TypeVar("Metric", Counter, Gauge, Histogram)
+
+Service = Literal["ingest", "processor", "maintenance", "gateway"]
+INGEST: Final = "ingest"
+PROCESSOR: Final = "processor"
+MAINTENANCE: Final = "maintenance"
+GATEWAY: Final = "gateway"
 
 _FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
@@ -70,6 +80,7 @@ class Log:
     RELAYED: Final = "updates relayed"
     REPLAYED: Final = "events replayed"
     REVOCATIONS_COPIED: Final = "revoked tokens copied to redis"
+    REPLAY_FAILED: Final = "turn of a replay failed; it is tried again after a wait"
     # gateway
     CONNECTED: Final = "client connected"
     DISCONNECTED: Final = "client disconnected"
@@ -82,45 +93,131 @@ class Log:
     REDIS_FLUSHED: Final = "redis was flushed; reading every topic again"
 
 
+class Declared(Generic[Metric]):
+    """A metric that is made, and so exported, in the processes of the services that move it.
+
+    A service that exports a metric which it never moves says zero where it should say nothing: an alert on it would be
+    quiet for ever, and a sum over all services wrong once one of them is asked twice.
+    """
+
+    def __init__(self, services: tuple[Service, ...], make: Callable[[], Metric]) -> None:
+        self.services = services
+        self._make: Callable[[], Metric] = make
+        self._made: Metric | None = None
+        self._lock = threading.Lock()
+
+    def __get__(self, _: object, owner: type) -> Metric:
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+
 class Metrics:
-    """Metrics, by the service that moves them. Importing this registers them all; unmoved ones read zero."""
+    """Metrics, by the services that move them. One is made when it is first used, or by :func:`export_metrics`."""
 
     # ingest
-    received = Counter("holdfast_events_received", "Answers to POST /v1/events", ["outcome"])
-    ingest_seconds = Histogram("holdfast_ingest_duration_seconds", "POST /v1/events, whole request", buckets=_FAST)
-    enqueue_failures = Counter(
-        "holdfast_enqueue_failures", "Doorbells or updates that Redis did not take after a commit"
+    received = Declared(
+        (INGEST,), lambda: Counter("holdfast_events_received", "Answers to POST /v1/events", ["outcome"])
     )
-    turning_away = Gauge(
-        "holdfast_ingest_turning_away", "1 while the backlog is too old and events are answered with 503",
-        multiprocess_mode=_MODE,
-    )  # fmt: skip
+    ingest_seconds = Declared(
+        (INGEST,),
+        lambda: Histogram("holdfast_ingest_duration_seconds", "POST /v1/events, whole request", buckets=_FAST),
+    )
+    # ingest, processor, maintenance
+    enqueue_failures = Declared(
+        (INGEST, PROCESSOR, MAINTENANCE),
+        lambda: Counter("holdfast_enqueue_failures", "Doorbells or updates that Redis did not take after a commit"),
+    )
+    # ingest
+    turning_away = Declared(
+        (INGEST,),
+        lambda: Gauge(
+            "holdfast_ingest_turning_away",
+            "1 while the backlog is too old and events are answered with 503",
+            multiprocess_mode=_MODE,
+        ),
+    )
     # processor
-    handler_seconds = Histogram(
-        "holdfast_handler_duration_seconds", "Handler run time", ["handler", "outcome"], buckets=_FAST
+    handler_seconds = Declared(
+        (PROCESSOR,),
+        lambda: Histogram(
+            "holdfast_handler_duration_seconds", "Handler run time", ["handler", "outcome"], buckets=_FAST
+        ),
     )
-    end_to_end_seconds = Histogram(
-        "holdfast_end_to_end_seconds", "From received to processed", buckets=(*_FAST, 60, 300)
+    end_to_end_seconds = Declared(
+        (PROCESSOR,),
+        lambda: Histogram("holdfast_end_to_end_seconds", "From received to processed", buckets=(*_FAST, 60, 300)),
     )
-    stale_doorbells = Counter("holdfast_stale_doorbells", "Doorbells that found nothing to claim")
-    polled = Counter("holdfast_events_polled", "Events that a processor found by itself, without a doorbell")
-    lost_leases = Counter("holdfast_lost_leases", "Attempts whose event had been given to another worker")
-    cancelled = Counter("holdfast_handlers_cancelled", "Handlers told to stop: out of time, or without a lease")
-    retries = Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])
-    dead_letters = Counter("holdfast_dead_letters", "Events that became dead letters", ["reason"])
+    stale_doorbells = Declared(
+        (PROCESSOR,), lambda: Counter("holdfast_stale_doorbells", "Doorbells that found nothing to claim")
+    )
+    polled = Declared(
+        (PROCESSOR,),
+        lambda: Counter("holdfast_events_polled", "Events that a processor found by itself, without a doorbell"),
+    )
+    lost_leases = Declared(
+        (PROCESSOR,), lambda: Counter("holdfast_lost_leases", "Attempts whose event had been given to another worker")
+    )
+    cancelled = Declared(
+        (PROCESSOR,),
+        lambda: Counter("holdfast_handlers_cancelled", "Handlers told to stop: out of time, or without a lease"),
+    )
+    retries = Declared(
+        (PROCESSOR,), lambda: Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])
+    )
+    dead_letters = Declared(
+        (PROCESSOR,), lambda: Counter("holdfast_dead_letters", "Events that became dead letters", ["reason"])
+    )
+    # processor, maintenance
+    recovered = Declared(
+        (PROCESSOR, MAINTENANCE),
+        lambda: Counter("holdfast_events_recovered", "Expired leases taken away", ["to_state"]),
+    )
     # maintenance
-    recovered = Counter("holdfast_events_recovered", "Expired leases taken away", ["to_state"])
-    redispatched = Counter("holdfast_events_redispatched", "Doorbells rung again for due events")
-    relayed = Counter("holdfast_updates_relayed", "Updates published by the relay")
-    replayed = Counter("holdfast_replay_items", "Events of replays by filter", ["outcome"])
-    pending = Gauge("holdfast_events_pending", "Open events by state", ["state"], multiprocess_mode=_MODE)
-    oldest_due_seconds = Gauge(
-        "holdfast_oldest_due_age_seconds", "Age of the oldest event that is due and not claimed",
-        multiprocess_mode=_MODE,
-    )  # fmt: skip
+    redispatched = Declared(
+        (MAINTENANCE,), lambda: Counter("holdfast_events_redispatched", "Doorbells rung again for due events")
+    )
+    relayed = Declared((MAINTENANCE,), lambda: Counter("holdfast_updates_relayed", "Updates published by the relay"))
+    replayed = Declared(
+        (MAINTENANCE,), lambda: Counter("holdfast_replay_items", "Events of replays by filter", ["outcome"])
+    )
+    pending = Declared(
+        (MAINTENANCE,),
+        lambda: Gauge("holdfast_events_pending", "Open events by state", ["state"], multiprocess_mode=_MODE),
+    )
+    oldest_due_seconds = Declared(
+        (MAINTENANCE,),
+        lambda: Gauge(
+            "holdfast_oldest_due_age_seconds",
+            "Age of the oldest event that is due and not claimed",
+            multiprocess_mode=_MODE,
+        ),
+    )
     # gateway
-    connections = Gauge("holdfast_live_connections", "Open live connections", multiprocess_mode=_MODE)
-    delivered = Counter("holdfast_updates_delivered", "Update frames handed to connections")
-    gaps = Counter("holdfast_live_gaps", "Subscriptions told of a gap", ["reason"])
-    turned_away = Counter("holdfast_live_connections_refused", "Connections turned away because there were too many")
-    closed = Counter("holdfast_live_closed", "Live connections closed, by close code", ["code"])
+    connections = Declared(
+        (GATEWAY,), lambda: Gauge("holdfast_live_connections", "Open live connections", multiprocess_mode=_MODE)
+    )
+    delivered = Declared(
+        (GATEWAY,), lambda: Counter("holdfast_updates_delivered", "Update frames handed to connections")
+    )
+    gaps = Declared((GATEWAY,), lambda: Counter("holdfast_live_gaps", "Subscriptions told of a gap", ["reason"]))
+    turned_away = Declared(
+        (GATEWAY,),
+        lambda: Counter("holdfast_live_connections_refused", "Connections turned away because there were too many"),
+    )
+    closed = Declared(
+        (GATEWAY,), lambda: Counter("holdfast_live_closed", "Live connections closed, by close code", ["code"])
+    )
+
+
+def declared_metrics() -> Mapping[str, Declared[Any]]:
+    """Every metric of the catalogue by its name in :class:`Metrics`."""
+    return {name: value for name, value in vars(Metrics).items() if isinstance(value, Declared)}
+
+
+def export_metrics(service: Service) -> None:
+    """Make the metrics of this service, so that each is exported as zero before it moves for the first time."""
+    for name, declared in declared_metrics().items():
+        if service in declared.services:
+            getattr(Metrics, name)

@@ -1,12 +1,17 @@
 """``python -m holdfast.storage``: migrations and API keys, for containers that have no ``holdfast`` command."""
 
 import argparse
+import getpass
+import re
+import socket
 import sys
+from datetime import timedelta
 
 from holdfast.domain.errors import HoldfastError
 from holdfast.runtime.settings import StorageSettings, load
+from holdfast.storage import Session
 from holdfast.storage.database import Database
-from holdfast.storage.keys import SCOPES, create_key, revoke_key
+from holdfast.storage.keys import LONGEST_LIFE, SCOPES, KeyEntry, create_key, list_keys, revoke_key
 from holdfast.storage.migrate import upgrade_when_up
 from holdfast.storage.schema import check_revision
 
@@ -26,22 +31,71 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _keys(url: str, options: argparse.Namespace) -> int:
+    """Run one action on keys."""
     database = Database(url, application_name="holdfast-keys", pool_size=1)
     try:
         with database.transaction() as session:
             check_revision(session)
-            if options.action == "create":
-                scopes = options.scope or SCOPES[:2]
-                key = create_key(session, tenant=options.tenant, name=options.name, scopes=scopes)
-            elif not revoke_key(session, options.key_id):
-                _say(f"there is no active key {options.key_id}")
-                return 1
+            status, lines = _ACTIONS[options.action](session, options)
     finally:
         database.close()
+    # After the commit: a key that is printed exists.
+    sys.stdout.writelines(f"{line}\n" for line in lines)
     if options.action == "create":
-        sys.stdout.write(f"{key}\n")
         _say("keep it: only a hash of it is stored")
-    return 0
+    return status
+
+
+def _create(session: Session, options: argparse.Namespace) -> tuple[int, list[str]]:
+    key = create_key(
+        session, tenant=options.tenant, name=options.name, scopes=options.scope or SCOPES[:2], life=options.expires,
+        actor=_operator(),
+    )  # fmt: skip
+    return 0, [key]
+
+
+def _revoke(session: Session, options: argparse.Namespace) -> tuple[int, list[str]]:
+    if revoke_key(session, options.key_id, actor=_operator()):
+        return 0, []
+    _say(f"there is no active key {options.key_id}")
+    return 1, []
+
+
+def _list(session: Session, options: argparse.Namespace) -> tuple[int, list[str]]:
+    return 0, [_line(entry) for entry in list_keys(session, tenant=options.tenant)]
+
+
+def _line(entry: KeyEntry) -> str:
+    """Fields with tabs between them. A name is free text, so it loses what would break the line."""
+    times = (entry.created_at, entry.expires_at, entry.last_used_at, entry.revoked_at)
+    labels = ("created", "expires", "used", "revoked")
+    shown = [
+        f"{label} {moment:%Y-%m-%dT%H:%M:%SZ}" if moment else f"{label} never"
+        for label, moment in zip(labels, times, strict=True)
+    ]
+    name = "".join(char if char.isprintable() else " " for char in entry.name)
+    return "\t".join([entry.key_id, entry.tenant, name, ",".join(entry.scopes), *shown])
+
+
+def _operator() -> str:
+    """Who runs this command, for the audit log."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        user = "unknown"
+    return f"command:{user}@{socket.gethostname()}"
+
+
+def _life(text: str) -> timedelta:
+    match = re.fullmatch(r"([0-9]{1,6})([smhd])", text, re.ASCII)
+    units = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+    life = timedelta(**{units[match[2]]: int(match[1])}) if match else timedelta(0)
+    if not timedelta(0) < life <= LONGEST_LIFE:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time like 12h or 90d, of at most {LONGEST_LIFE.days}d")
+    return life
+
+
+_ACTIONS = {"create": _create, "revoke": _revoke, "ls": _list}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -51,13 +105,18 @@ def _parser() -> argparse.ArgumentParser:
         "migrate", help="apply missing migrations; safe to run at any time, any number of times"
     )
     migrate.add_argument("--wait-seconds", type=float, default=60.0, help="how long to wait for the database (60)")
-    keys = commands.add_parser("keys", help="create and revoke API keys").add_subparsers(dest="action", required=True)
+    keys = commands.add_parser("keys", help="create, list and revoke API keys").add_subparsers(
+        dest="action", required=True
+    )
     create = keys.add_parser("create", help="print a new key")
     create.add_argument("--tenant", required=True)
     create.add_argument("--name", required=True, help="whose key it is, for the list of keys")
     create.add_argument(
         "--scope", action="append", choices=SCOPES, help="repeatable; default: events:write events:read"
     )
+    create.add_argument("--expires", type=_life, metavar="TIME", help="such as 12h or 90d; default: never")
+    listed = keys.add_parser("ls", help="list keys, the newest first")
+    listed.add_argument("--tenant", help="only this tenant's")
     revoke = keys.add_parser("revoke", help="revoke a key by its id, the part between 'hf_' and the next '_'")
     revoke.add_argument("key_id")
     return parser

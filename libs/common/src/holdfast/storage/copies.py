@@ -28,25 +28,25 @@ SELECT {columns}, CAST(e.data AS text) AS data_text FROM event e WHERE e.id IN :
 
 
 def record_copies(
-    session: Session, event_ids: Sequence[UUID], *, request: str, grace_seconds: float
+    session: Session, event_ids: Sequence[UUID], *, idempotency_key: str, grace_seconds: float
 ) -> dict[UUID, Recorded]:
-    """Record a copy of each event, once for each ``request``; by the original's id. Events that are gone are missing."""
-    copies = _copies(session, event_ids, request)
+    """Record a copy of each event, once for each ``idempotency_key``; by the original's id, without those that are gone."""
+    copies = _copies(session, event_ids, idempotency_key)
     return dict(zip(copies, record(session, list(copies.values()), grace_seconds=grace_seconds), strict=True))
 
 
 def record_copy(
-    session: Session, event_id: UUID, *, request: str, grace_seconds: float, data_json: str | None = None
+    session: Session, event_id: UUID, *, idempotency_key: str, grace_seconds: float, data_json: str | None = None
 ) -> Recorded:
     """Record a copy of an event that exists, with ``data_json`` (canonical) in place of its data unless that is ``None``."""
-    copy = _copies(session, [event_id], request)[event_id]
+    copy = _copies(session, [event_id], idempotency_key)[event_id]
     if data_json is not None:
         kind = copy.datacontenttype if copy.data_json is not None else JSON
         copy = replace(copy, data_json=data_json, data_bytes=None, datacontenttype=kind)
     return record(session, [copy], grace_seconds=grace_seconds)[0]
 
 
-def _copies(session: Session, event_ids: Sequence[UUID], request: str) -> dict[UUID, NewEvent]:
+def _copies(session: Session, event_ids: Sequence[UUID], idempotency_key: str) -> dict[UUID, NewEvent]:
     if not event_ids:
         return {}
     rows = session.execute(_ORIGINALS, {"event_ids": list(event_ids)})
@@ -56,7 +56,7 @@ def _copies(session: Session, event_ids: Sequence[UUID], request: str) -> dict[U
             id=uuid7(),
             tenant=event.tenant,
             source=event.source,
-            ce_id=f"replay:{event.id}:{request}",
+            ce_id=f"replay:{event.id}:{idempotency_key}",
             type=event.type,
             subject=event.subject,
             time=event.time,

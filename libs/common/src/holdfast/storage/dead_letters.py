@@ -14,13 +14,15 @@ _GROUPS = statement("""
 -- The sample is the newest event: ids are UUIDv7.
 WITH dead AS (
     SELECT s.event_id, s.finished_at, s.last_error->>'handler' AS handler, s.last_error->>'type' AS error_type,
-           s.last_error->>'fingerprint' AS fingerprint
+           s.last_error->>'fingerprint' AS fingerprint,
+           -- Where no handler ran it is the type that tells causes apart.
+           CASE WHEN s.last_error->>'handler' IS NULL THEN e.type END AS event_type
     FROM processing_state s JOIN event e ON e.id = s.event_id
     WHERE s.state = {DEAD} AND e.tenant = :tenant
 ), grouped AS (
-    SELECT handler, error_type, fingerprint, count(*) AS events, min(finished_at) AS first_at,
+    SELECT handler, error_type, fingerprint, event_type, count(*) AS events, min(finished_at) AS first_at,
            max(finished_at) AS last_at, CAST(max(CAST(event_id AS text)) AS uuid) AS sample_id
-    FROM dead GROUP BY handler, error_type, fingerprint
+    FROM dead GROUP BY handler, error_type, fingerprint, event_type
     ORDER BY events DESC, last_at DESC LIMIT :limit
 )
 SELECT g.*, e.type AS sample_type, s.last_error->>'message' AS sample_message
@@ -31,11 +33,12 @@ ORDER BY g.events DESC, g.last_at DESC
 
 @dataclass(frozen=True, slots=True)
 class DeadGroup:
-    """Dead letters with one cause. ``handler`` and ``fingerprint`` are ``None`` where no handler ran."""
+    """Dead letters with one cause. Where no handler ran there is an ``event_type``, and no ``handler`` or ``fingerprint``."""
 
     handler: str | None
     error_type: str | None
     fingerprint: str | None
+    event_type: str | None
     events: int
     first_at: datetime
     last_at: datetime

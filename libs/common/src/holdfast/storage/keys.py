@@ -1,4 +1,4 @@
-"""API keys: ``hf_<key id>_<secret>``, of which only a hash is stored."""
+"""API keys: ``hf_<key id>_<secret>``, of which only a hash is stored. Creating and revoking them is audited."""
 
 import hashlib
 import hmac
@@ -6,17 +6,34 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.names import is_tenant
+from holdfast.storage.audit import Actor, note
 from holdfast.storage.tables import ApiKey
 
-__all__ = ["SCOPES", "KeyHolder", "create_key", "find_key", "is_secret_of", "parse_key", "revoke_key"]
+__all__ = [
+    "LONGEST_LIFE",
+    "SCOPES",
+    "KeyEntry",
+    "KeyHolder",
+    "create_key",
+    "find_key",
+    "is_secret_of",
+    "list_keys",
+    "note_use",
+    "parse_key",
+    "revoke_key",
+]
 
 SCOPES = ("events:write", "events:read", "operate", "admin")
+
+LONGEST_LIFE = timedelta(days=3650)
+"""Of a key that expires. Longer is as good as never, which is what to say then."""
 
 _KEY = re.compile(r"hf_([a-z0-9]{12})_([A-Za-z0-9_-]{43})", re.ASCII)
 _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
@@ -24,22 +41,52 @@ _ID_ALPHABET = "abcdefghijklmnopqrstuvwxyz0123456789"
 
 @dataclass(frozen=True, slots=True)
 class KeyHolder:
-    """Who a key speaks for. ``secret_hash`` is 32 bytes."""
+    """Who a key speaks for. ``secret_hash`` is 32 bytes.
+
+    ``seconds_left``: until the key expires, counted from when it was looked up, on PostgreSQL's clock; ``None``: never.
+    """
 
     key_id: str
     tenant: str
     scopes: frozenset[str]
     secret_hash: bytes
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KeyEntry:
+    """A key in the list of keys, without anything secret. ``last_used_at`` is up to a minute behind."""
+
+    key_id: str
+    tenant: str
+    name: str
+    scopes: Sequence[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    revoked_at: datetime | None
 
 
 def create_key(
-    session: Session, *, tenant: str, name: str, scopes: Sequence[str] = ("events:write", "events:read")
+    session: Session,
+    *,
+    tenant: str,
+    name: str,
+    scopes: Sequence[str] = ("events:write", "events:read"),
+    life: timedelta | None = None,
+    actor: str = "holdfast",
 ) -> str:
     """Create a key and return it. This is the only time that the whole key exists.
 
+    Args:
+        life: until it expires, on PostgreSQL's clock; up to :data:`LONGEST_LIFE`. ``None``: it does not expire.
+        actor: who creates it, for the audit log.
+
     Raises:
-        ConfigurationError: a tenant or scope that cannot be.
+        ConfigurationError: a tenant, scope or life that cannot be.
     """
+    if life is not None and not timedelta(0) < life <= LONGEST_LIFE:
+        raise ConfigurationError(f"a key lives for more than 0 s and at most {LONGEST_LIFE.days} days, not {life}")
     if not is_tenant(tenant):
         raise ConfigurationError("a tenant is 1 to 63 letters, digits, dots, dashes and underscores")
     unknown = sorted(set(scopes) - set(SCOPES))
@@ -47,10 +94,19 @@ def create_key(
         raise ConfigurationError(f"unknown scope {', '.join(unknown) or '(none)'}; there are {', '.join(SCOPES)}")
     key_id = "".join(secrets.choice(_ID_ALPHABET) for _ in range(12))
     secret = secrets.token_urlsafe(32)
+    expires_at = None if life is None else session.scalar(select(func.now() + life))
     session.add(
-        ApiKey(id=key_id, tenant=tenant, name=name, scopes=sorted(set(scopes)), secret_hash=_hash(secret))
+        ApiKey(
+            id=key_id, tenant=tenant, name=name, scopes=sorted(set(scopes)), secret_hash=_hash(secret),
+            expires_at=expires_at,
+        )
     )  # fmt: skip
     session.flush()
+    detail = {
+        "key_id": key_id, "name": name, "scopes": sorted(set(scopes)),
+        "expires_at": expires_at.isoformat() if expires_at else None,
+    }  # fmt: skip
+    note(session, Actor(tenant, actor), "create_key", detail=detail)
     return f"hf_{key_id}_{secret}"
 
 
@@ -61,9 +117,40 @@ def parse_key(text: str) -> tuple[str, str] | None:
 
 
 def find_key(session: Session, key_id: str) -> KeyHolder | None:
-    """The holder of a key that exists and is not revoked. Says nothing about the secret: see :func:`is_secret_of`."""
-    row = session.scalar(select(ApiKey).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None)))
-    return KeyHolder(row.id, row.tenant, frozenset(row.scopes), row.secret_hash) if row else None
+    """The holder of a key that exists and is not revoked, an expired one included. Says nothing about the secret: see
+    :func:`is_secret_of`."""
+    seconds_left = func.extract("epoch", ApiKey.expires_at - func.now())
+    found = select(ApiKey, seconds_left).where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
+    row = session.execute(found).one_or_none()
+    if row is None:
+        return None
+    key, left = row
+    return KeyHolder(key.id, key.tenant, frozenset(key.scopes), key.secret_hash, None if left is None else float(left))
+
+
+def list_keys(session: Session, *, tenant: str | None = None) -> list[KeyEntry]:
+    """All keys, or a tenant's, the newest first; revoked and expired ones too."""
+    found = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id)
+    if tenant is not None:
+        found = found.where(ApiKey.tenant == tenant)
+    return [
+        KeyEntry(
+            key.id, key.tenant, key.name, tuple(key.scopes), key.created_at, key.expires_at, key.last_used_at,
+            key.revoked_at,
+        )
+        for key in session.scalars(found)
+    ]  # fmt: skip
+
+
+def note_use(session: Session, key_ids: Sequence[str]) -> None:
+    """Set ``last_used_at`` of these keys, at most once a minute each, however many processes ask."""
+    is_old = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - timedelta(minutes=1))
+    # Sorted, so that two processes lock the rows in one order.
+    rows = select(ApiKey.id).where(ApiKey.id.in_(key_ids), is_old).order_by(ApiKey.id).with_for_update(skip_locked=True)
+    session.execute(
+        update(ApiKey).where(ApiKey.id.in_(rows.scalar_subquery())).values(last_used_at=func.now())
+        .execution_options(synchronize_session=False)
+    )  # fmt: skip
 
 
 def is_secret_of(holder: KeyHolder, secret: str) -> bool:
@@ -71,15 +158,19 @@ def is_secret_of(holder: KeyHolder, secret: str) -> bool:
     return hmac.compare_digest(holder.secret_hash, _hash(secret))
 
 
-def revoke_key(session: Session, key_id: str) -> bool:
+def revoke_key(session: Session, key_id: str, *, actor: str = "holdfast") -> bool:
     """Revoke a key; ``False`` when there is no such key, or it was revoked before."""
     revoked = session.execute(
         update(ApiKey)
         .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
         .values(revoked_at=func.now())
-        .returning(ApiKey.id)
+        .returning(ApiKey.tenant)
     )
-    return revoked.first() is not None
+    tenant = revoked.scalar()
+    if tenant is None:
+        return False
+    note(session, Actor(tenant, actor), "revoke_key", detail={"key_id": key_id})
+    return True
 
 
 def _hash(secret: str) -> bytes:

@@ -14,8 +14,10 @@ from holdfast.storage.tables import Event, ProcessingState
 
 __all__ = ["Attempt", "Page", "attempts", "list_events", "statement"]
 
+_UNREAD = frozenset({"data", "data_bytes", "data_digest", "parent_id"})
+
 _COLUMNS: tuple[Any, ...] = (
-    *(column for column in Event.__table__.columns if column.name not in ("data", "data_bytes", "data_digest")),
+    *(column for column in Event.__table__.columns if column.name not in _UNREAD),
     # A page of payloads could be megabytes: whoever wants one asks for its event.
     null().label("data"),
     null().label("data_bytes"),

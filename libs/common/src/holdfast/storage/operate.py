@@ -1,6 +1,12 @@
-"""What an operator does to one event: replay it, or give it up. Every action is written to the audit log."""
+"""What an operator does to one event: replay it, or discard it. Every action is written to the audit log.
 
+A request has an idempotency key, and is carried out once for each key, action and event. A repetition finds the audit entry
+of the first time; of a copy the key is part of the identity.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from uuid import UUID
 
 from sqlalchemy import text
@@ -14,10 +20,14 @@ from holdfast.storage.copies import record_copy
 from holdfast.storage.lifecycle import apply
 from holdfast.storage.updates import update_of
 
-__all__ = ["REPLAYABLE", "Acted", "discard_event", "replay_event"]
+__all__ = ["REPLAYABLE", "Acted", "Outcome", "discard_event", "replay_event"]
 
 REPLAYABLE = frozenset({State.DEAD, State.DISCARDED, State.PROCESSED})
 """The finished states. An open event is going to run anyway."""
+
+MAX_TRIES = 10
+"""How often an event is read again that changed between being read and being moved. Each change takes a transaction of
+somebody else, so more than a few in a row means that something drives the event round in circles."""
 
 _STATE = text("""
 SELECT s.state, s.version FROM event e JOIN processing_state s ON s.event_id = e.id
@@ -25,115 +35,171 @@ WHERE e.id = :event_id AND e.tenant = :tenant
 """)
 
 _EARLIER = text("""
--- A move with this request's key, and where the event stands by now. Copies have their key in the copy's identity.
+-- idempotency_key: of a request that moved this event before. Returns where the event stands now.
 SELECT e.id AS event_id, e.tenant, e.type, e.audience, s.state, s.version, s.attempt, statement_timestamp() AS at,
        CAST('{}' AS jsonb) AS detail
 FROM event e JOIN processing_state s ON s.event_id = e.id
 WHERE e.id = :event_id AND e.tenant = :tenant AND EXISTS (
     SELECT FROM audit_log a
-    WHERE a.event_id = e.id AND a.action = :action AND a.detail->>'request' = :request AND NOT a.detail ? 'new_event_id')
+    WHERE a.event_id = e.id AND a.action = :action AND a.detail->>'request' = :idempotency_key
+      AND NOT a.detail ? 'new_event_id')
 """)
+
+
+class Outcome(StrEnum):
+    """How a request ended."""
+
+    MOVED = "moved"
+    """The event is in another state; ``update`` says in which."""
+
+    COPIED = "copied"
+    """A new event was recorded; ``update`` is its first one."""
+
+    REPEATED = "repeated"
+    """A request with this key was carried out before, and nothing was done now; ``update`` is where the event stands."""
+
+    KEY_REUSED = "key_reused"
+    """A request with this key was carried out with other data; nothing was done now."""
+
+    NOT_EDITABLE = "not_editable"
+    """Other data does not fit an event that is queued again: events are immutable."""
+
+    NOT_ALLOWED = "not_allowed"
+    """The event's state does not allow it."""
+
+    CHANGING = "changing"
+    """The event changed each time that it was to be moved. The same request may succeed later."""
 
 
 @dataclass(frozen=True, slots=True)
 class Acted:
-    """``update`` is the event's new state, or the new event's first one; ``None``: its ``state`` does not allow that.
+    """What became of a request. ``state`` is the event's, or the copy's; ``update`` as :class:`Outcome` says."""
 
-    ``is_repeated``: the same request was carried out before, and nothing was done now; ``update`` is then where the event
-    stands. ``is_conflict``: a request with the same key was carried out with other data.
-    """
-
+    outcome: Outcome
     state: State
     update: Update | None = None
-    is_repeated: bool = False
-    is_conflict: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    session: Session
+    actor: Actor
+    action: str
+    event_id: UUID
+    idempotency_key: str
 
 
 def replay_event(
-    session: Session, actor: Actor, event_id: UUID, *, request: str, grace_seconds: float, data_json: str | None = None
+    session: Session,
+    actor: Actor,
+    event_id: UUID,
+    *,
+    idempotency_key: str,
+    grace_seconds: float,
+    data_json: str | None = None,
 ) -> Acted | None:
     """Queue a dead or discarded event again, or record a copy of a processed one; ``None``: there is no such event.
 
-    ``request`` names the wish, which is carried out once. ``data_json`` replaces the copy's data, and does not fit an event
-    that is queued again, since events are immutable: then nothing is done, as for an open event.
+    ``data_json`` replaces the copy's data.
     """
-    found = _find(session, actor, event_id)
-    if found is None:
-        return None
-    state, version = found
-    # After the state: an event that was dead when this was asked first may be processed by now, and must not be copied.
-    earlier = _earlier(session, actor, "replay", event_id, request)
-    if earlier is not None:
-        return replace(earlier, is_conflict=data_json is not None)
-    if state is State.PROCESSED:
-        return _copy(session, actor, event_id, request, grace_seconds, data_json)
-    move = replace(replay(event_id), expected_version=version)
-    if data_json is not None or state not in move.from_states:
-        return Acted(state)
-    return _move(session, actor, "replay", move, state, request) or replay_event(
-        session, actor, event_id, request=request, grace_seconds=grace_seconds
-    )
+    request = _Request(session, actor, "replay", event_id, idempotency_key)
+
+    def act(state: State, version: int) -> Acted | None:
+        if state is State.PROCESSED:
+            return _copy(request, grace_seconds, data_json)
+        move = replace(replay(event_id), expected_version=version)
+        if state not in move.from_states:
+            return Acted(Outcome.NOT_ALLOWED, state)
+        return _move(request, move, state) if data_json is None else Acted(Outcome.NOT_EDITABLE, state)
+
+    acted = _carry_out(request, act)
+    if (
+        acted is not None
+        and acted.outcome is Outcome.REPEATED
+        and data_json is not None
+        and not _is_copy(acted, event_id)
+    ):
+        return replace(acted, outcome=Outcome.KEY_REUSED)
+    return acted
 
 
-def discard_event(session: Session, actor: Actor, event_id: UUID, *, request: str) -> Acted | None:
-    """Give up a queued, failed or dead event, once for each ``request``; ``None``: there is no such event."""
-    found = _find(session, actor, event_id)
-    if found is None:
-        return None
-    state, version = found
-    if earlier := _earlier(session, actor, "discard", event_id, request):
-        return earlier
-    move = replace(discard(event_id), expected_version=version)
-    if state not in move.from_states:
-        return Acted(state)
-    return _move(session, actor, "discard", move, state, request) or discard_event(
-        session, actor, event_id, request=request
-    )
+def discard_event(session: Session, actor: Actor, event_id: UUID, *, idempotency_key: str) -> Acted | None:
+    """Discard a queued, failed or dead event; ``None``: there is no such event."""
+    request = _Request(session, actor, "discard", event_id, idempotency_key)
+
+    def act(state: State, version: int) -> Acted | None:
+        move = replace(discard(event_id), expected_version=version)
+        return _move(request, move, state) if state in move.from_states else Acted(Outcome.NOT_ALLOWED, state)
+
+    return _carry_out(request, act)
 
 
-def _move(
-    session: Session, actor: Actor, action: str, transition: Transition, state: State, request: str
-) -> Acted | None:
-    """``None``: the event has moved since it was looked at, and all has to be asked again.
+def _carry_out(request: _Request, act: Callable[[State, int], Acted | None]) -> Acted | None:
+    """Read the event and act on it, again where it changed in between (``act`` returns ``None``)."""
+    state = None
+    for _ in range(MAX_TRIES):
+        found = _find(request)
+        if found is None:
+            return None
+        state, version = found
+        # After the state: an event that was dead at the first request may be processed by now, and must not be copied.
+        acted = _earlier(request) or act(state, version)
+        if acted is not None:
+            return acted
+    return None if state is None else Acted(Outcome.CHANGING, state)
+
+
+def _move(request: _Request, transition: Transition, state: State) -> Acted | None:
+    """``None``: the event changed since it was read, so read it again.
 
     A request that was held up between its statements must not be carried out after its own repetition.
     """
-    moved = apply(session, [transition])
+    moved = apply(request.session, [transition])
     if not moved:
         return None
-    detail = {"from_state": state, "request": request}
-    note(session, actor, action, event_id=transition.event_id, detail=detail)
-    return Acted(moved[0].state, moved[0])
+    detail = {"from_state": state, "request": request.idempotency_key}
+    note(request.session, request.actor, request.action, event_id=request.event_id, detail=detail)
+    return Acted(Outcome.MOVED, moved[0].state, moved[0])
 
 
-def _earlier(session: Session, actor: Actor, action: str, event_id: UUID, request: str) -> Acted | None:
-    """What this request did when it was carried out before."""
-    parameters = {"event_id": event_id, "tenant": actor.tenant, "action": action, "request": request}
-    row = session.execute(_EARLIER, parameters).one_or_none()
+def _earlier(request: _Request) -> Acted | None:
+    """Where the event stands if this request moved it before."""
+    parameters = {
+        "event_id": request.event_id, "tenant": request.actor.tenant, "action": request.action,
+        "idempotency_key": request.idempotency_key,
+    }  # fmt: skip
+    row = request.session.execute(_EARLIER, parameters).one_or_none()
     if row is None:
         return None
     update = update_of(row)
-    return Acted(update.state, update, is_repeated=True)
+    return Acted(Outcome.REPEATED, update.state, update)
 
 
-def _copy(
-    session: Session, actor: Actor, event_id: UUID, request: str, grace_seconds: float, data_json: str | None
-) -> Acted:
-    recorded = record_copy(session, event_id, request=request, grace_seconds=grace_seconds, data_json=data_json)
-    update = recorded.update
-    if not (recorded.is_duplicate or recorded.is_conflict):
-        detail = {
-            "from_state": State.PROCESSED,
-            "request": request,
-            "new_event_id": str(update.event_id),
-            "is_edited": data_json is not None,
-        }
-        note(session, actor, "replay", event_id=event_id, detail=detail)
-    return Acted(
-        update.state, update, is_repeated=recorded.is_duplicate, is_conflict=recorded.is_conflict
+def _copy(request: _Request, grace_seconds: float, data_json: str | None) -> Acted:
+    recorded = record_copy(
+        request.session, request.event_id, idempotency_key=request.idempotency_key, grace_seconds=grace_seconds,
+        data_json=data_json,
     )  # fmt: skip
+    update = recorded.update
+    if recorded.is_conflict:
+        return Acted(Outcome.KEY_REUSED, update.state)
+    if recorded.is_duplicate:
+        return Acted(Outcome.REPEATED, update.state, update)
+    detail = {
+        "from_state": State.PROCESSED,
+        "request": request.idempotency_key,
+        "new_event_id": str(update.event_id),
+        "is_edited": data_json is not None,
+    }
+    note(request.session, request.actor, request.action, event_id=request.event_id, detail=detail)
+    return Acted(Outcome.COPIED, update.state, update)
 
 
-def _find(session: Session, actor: Actor, event_id: UUID) -> tuple[State, int] | None:
-    row = session.execute(_STATE, {"event_id": event_id, "tenant": actor.tenant}).one_or_none()
+def _is_copy(acted: Acted, event_id: UUID) -> bool:
+    return acted.update is not None and acted.update.event_id != event_id
+
+
+def _find(request: _Request) -> tuple[State, int] | None:
+    parameters = {"event_id": request.event_id, "tenant": request.actor.tenant}
+    row = request.session.execute(_STATE, parameters).one_or_none()
     return None if row is None else (State(row.state), row.version)

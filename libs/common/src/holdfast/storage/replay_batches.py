@@ -18,18 +18,23 @@ from holdfast.domain.transitions import replay
 from holdfast.domain.update import Update
 from holdfast.storage.copies import record_copies
 from holdfast.storage.lifecycle import apply
+from holdfast.storage.replays import MAX_RATE_PER_S, MIN_RATE_PER_S, JobState
 
-__all__ = ["Batch", "due_replays", "replay_batch"]
+__all__ = ["LONGEST_POSTPONEMENT_SECONDS", "Batch", "due_replays", "postpone_replay", "replay_batch"]
+
+LONGEST_POSTPONEMENT_SECONDS = 300.0
+"""Between two tries of a replay that keeps failing. It begins with a second and doubles."""
 
 _DUE = text("""
-SELECT id FROM replay_job WHERE state = 'running' AND next_at <= now() ORDER BY next_at LIMIT :limit
+SELECT id FROM replay_job WHERE state = :running AND next_at <= now() ORDER BY next_at LIMIT :limit
 """)
 
 _TAKE = text("""
 -- due: how many events the rate allows by now. The first is due at next_at, then one every 1 / rate_per_s.
-SELECT id, filter->>'state' AS from_state, rate_per_s,
-       CAST(least(floor(least(extract(epoch FROM now() - next_at), :burst_seconds) * rate_per_s) + 1, :limit) AS int) AS due
-FROM replay_job WHERE id = :id AND state = 'running' AND next_at <= now()
+SELECT id, filter->>'state' AS from_state,
+       CAST(least(floor(least(extract(epoch FROM now() - next_at), :burst_seconds)
+                        * least(greatest(rate_per_s, :min_rate), :max_rate)) + 1, :limit) AS int) AS due
+FROM replay_job WHERE id = :id AND state = :running AND next_at <= now()
 FOR NO KEY UPDATE SKIP LOCKED
 """)
 
@@ -55,12 +60,27 @@ UPDATE replay_job SET
     replayed = replayed + :replayed,
     skipped = skipped + :skipped,
     next_at = greatest(next_at, now() - make_interval(secs => :burst_seconds))
-              + make_interval(secs => (:replayed + :skipped) / rate_per_s),
-    state = CASE WHEN pending.is_left THEN 'running' ELSE 'done' END,
-    finished_at = CASE WHEN pending.is_left THEN NULL ELSE now() END
+              + make_interval(secs => (:replayed + :skipped) / least(greatest(rate_per_s, :min_rate), :max_rate)),
+    state = CASE WHEN pending.is_left THEN :running ELSE :done END,
+    finished_at = CASE WHEN pending.is_left THEN NULL ELSE now() END,
+    failures = 0,
+    last_error = NULL
 FROM (SELECT EXISTS (SELECT 1 FROM replay_item WHERE job_id = :id AND done_at IS NULL) AS is_left) pending
 WHERE id = :id
 """)
+
+_POSTPONE = text("""
+-- Skips a replay that another process has by now: that one tells how its own turn ended.
+UPDATE replay_job SET
+    failures = failures + 1,
+    last_error = :error,
+    next_at = now() + make_interval(secs => least(power(2, least(failures, 20)), :longest_seconds))
+WHERE id = (SELECT id FROM replay_job WHERE id = :id AND state = :running FOR NO KEY UPDATE SKIP LOCKED)
+RETURNING failures
+""")
+
+_RATES = {"min_rate": MIN_RATE_PER_S, "max_rate": MAX_RATE_PER_S}
+"""A rate that an earlier release let in is brought within the bounds here: 1e-300 is an interval that PostgreSQL lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +98,7 @@ class Batch:
 
 def due_replays(session: Session, *, limit: int) -> list[UUID]:
     """Running replays whose rate allows another event by now, the longest waiting first."""
-    return list(session.scalars(_DUE, {"limit": limit}))
+    return list(session.scalars(_DUE, {"limit": limit, "running": JobState.RUNNING}))
 
 
 def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds: float, grace_seconds: float) -> Batch:
@@ -86,8 +106,8 @@ def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds
 
     ``burst_seconds``: the longest standstill that is caught up with. ``grace_seconds`` as for ``events.record``.
     """
-    pace = {"id": replay_id, "limit": limit, "burst_seconds": burst_seconds}
-    job = session.execute(_TAKE, pace).one_or_none()
+    pace = {"id": replay_id, "burst_seconds": burst_seconds, "running": JobState.RUNNING, **_RATES}
+    job = session.execute(_TAKE, pace | {"limit": limit}).one_or_none()
     if job is None:
         return Batch()
     items = session.execute(_ITEMS, {"id": job.id, "due": job.due}).all()
@@ -97,8 +117,22 @@ def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds
     batch = Batch(list(moved.values()), len(items) - len(moved))
     _finish(session, job, items, moved)
     counts = {"replayed": len(batch.updates), "skipped": batch.skipped}
-    session.execute(_ADVANCE, {"id": job.id, "burst_seconds": burst_seconds, **counts})
+    session.execute(_ADVANCE, pace | counts | {"done": JobState.DONE})
     return batch
+
+
+def postpone_replay(session: Session, replay_id: UUID, *, error: str) -> int | None:
+    """Note that a turn failed and make the replay wait: 1 s, 2 s, 4 s, up to :data:`LONGEST_POSTPONEMENT_SECONDS`.
+
+    Args:
+        error: the exception's type; its text may quote an event.
+
+    Returns:
+        How many turns in a row have failed, or ``None`` where another process has the replay or it is over.
+    """
+    parameters = {"id": replay_id, "error": error, "longest_seconds": LONGEST_POSTPONEMENT_SECONDS}
+    failures: int | None = session.scalar(_POSTPONE, parameters | {"running": JobState.RUNNING})
+    return failures
 
 
 def _requeue(session: Session, items: Iterable[Row[Any]]) -> dict[UUID, Update]:
@@ -111,7 +145,7 @@ def _repeat(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_se
     """Processed events are recorded again as new ones; by the original's id."""
     listed = [{"event_id": str(item.event_id), "version": item.version} for item in items]
     unchanged = session.scalars(_UNCHANGED, {"items": json.dumps(listed), "from_state": job.from_state}).all()
-    recorded = record_copies(session, unchanged, request=str(job.id), grace_seconds=grace_seconds)
+    recorded = record_copies(session, unchanged, idempotency_key=str(job.id), grace_seconds=grace_seconds)
     return {event_id: each.update for event_id, each in recorded.items()}
 
 

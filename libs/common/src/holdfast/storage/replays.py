@@ -21,35 +21,61 @@ from holdfast.storage.filters import EventFilter, conditions
 from holdfast.storage.operate import REPLAYABLE
 from holdfast.storage.tables import Event, ProcessingState, ReplayItem
 
-__all__ = ["MAX_ITEMS", "JobState", "Replay", "cancel", "count_matching", "find_replay", "start_replay"]
+__all__ = [
+    "MAX_ITEMS",
+    "MAX_RATE_PER_S",
+    "MIN_RATE_PER_S",
+    "JobState",
+    "NotStarted",
+    "Replay",
+    "cancel",
+    "count_matching",
+    "find_replay",
+    "start_replay",
+]
 
 MAX_ITEMS = 100_000
 """Events in one replay. Freezing them is one statement within a request, and so many take it about a second."""
 
+MIN_RATE_PER_S = 0.01
+"""An event every 100 s. A rate of next to nothing is a replay that never ends; cancelling it is clearer."""
+
+MAX_RATE_PER_S = 1000.0
+
 _BEGIN = text("""
 INSERT INTO replay_job (id, tenant, idempotency_key, created_by, filter, rate_per_s, total, state)
-VALUES (:id, :tenant, :request, :actor, CAST(:filter AS jsonb), :rate_per_s, 0, 'running')
+VALUES (:id, :tenant, :idempotency_key, :actor, CAST(:filter AS jsonb), :rate_per_s, 0, :running)
 ON CONFLICT ON CONSTRAINT uq_replay_job_request DO NOTHING
 RETURNING id
 """)
 
 _SET_TOTAL = text("""
-UPDATE replay_job SET total = :total, state = CASE WHEN :total = 0 THEN 'done' ELSE 'running' END,
+UPDATE replay_job SET total = :total, state = CASE WHEN :total = 0 THEN :done ELSE :running END,
                       finished_at = CASE WHEN :total = 0 THEN now() END
 WHERE id = :id
 RETURNING *
 """)
 
-_REPEATED = text("SELECT * FROM replay_job WHERE tenant = :tenant AND idempotency_key = :request")
+_REPEATED = text("SELECT * FROM replay_job WHERE tenant = :tenant AND idempotency_key = :idempotency_key")
 
 _FIND = text("SELECT * FROM replay_job WHERE tenant = :tenant AND id = :id")
 
 _CANCEL = text("""
 -- Waits for a batch under way: once this is committed no further event is replayed.
-UPDATE replay_job SET state = 'cancelled', finished_at = now()
-WHERE tenant = :tenant AND id = :id AND state = 'running'
+UPDATE replay_job SET state = :cancelled, finished_at = now()
+WHERE tenant = :tenant AND id = :id AND state = :running
 RETURNING *
 """)
+
+
+class NotStarted(StrEnum):
+    """Why a replay was not started. Roll back: nothing of it may stay."""
+
+    TOO_MANY_EVENTS = "too_many_events"
+    """The filter matches more events than one replay takes."""
+
+    KEY_REUSED = "key_reused"
+    """The idempotency key belongs to a replay with another filter or another rate."""
 
 
 class JobState(StrEnum):
@@ -67,7 +93,10 @@ class JobState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
-    """A replay by filter, and how far it is. ``skipped``: events that had moved on since the set was frozen."""
+    """A replay by filter, and how far it is. ``skipped``: events that had moved on since the set was frozen.
+
+    ``failures`` turns in a row have ended with an exception, the last one with the type ``last_error``; it is tried again.
+    """
 
     id: UUID
     created_by: str
@@ -79,6 +108,8 @@ class Replay:
     skipped: int
     state: JobState
     finished_at: datetime | None
+    failures: int
+    last_error: str | None
 
 
 def count_matching(session: Session, wanted: EventFilter, *, tenant: str) -> int:
@@ -93,29 +124,32 @@ def start_replay(
     wanted: EventFilter,
     *,
     rate_per_s: float,
-    request: str,
+    idempotency_key: str,
     max_items: int = MAX_ITEMS,
-) -> Replay | None:
-    """Freeze the set and let it run; ``None``: it has more than ``max_items`` events, so roll back.
+) -> Replay | NotStarted:
+    """Freeze the set and let it run, at most once for each ``idempotency_key``.
 
-    ``request`` names the wish: the same one again answers with the replay that it began the first time.
+    The same request again returns the replay that it started the first time. What makes two requests the same is what
+    is stored of a replay, its filter and its rate, so there is no digest to keep beside them.
 
     Raises:
         ValueError: a filter without a state, or with one that is not replayable.
     """
     if wanted.state not in REPLAYABLE:
         raise ValueError(f"a replay takes events of one state: {', '.join(sorted(REPLAYABLE))}")
-    keys = {"tenant": actor.tenant, "request": request}
-    given = _given(wanted)
-    begun = {"id": uuid7(), "actor": actor.key_id, "filter": json.dumps(given), "rate_per_s": rate_per_s, **keys}
-    job_id = session.scalar(_BEGIN, begun)
+    keys = {"tenant": actor.tenant, "idempotency_key": idempotency_key}
+    filter_ = _stored_filter(wanted)
+    begun = {"id": uuid7(), "actor": actor.key_id, "filter": json.dumps(filter_), "rate_per_s": rate_per_s, **keys}
+    job_id = session.scalar(_BEGIN, begun | {"running": JobState.RUNNING})
     if job_id is None:
-        return _replay(session.execute(_REPEATED, keys).one())
+        earlier = _replay(session.execute(_REPEATED, keys).one())
+        return earlier if (earlier.filter, earlier.rate_per_s) == (filter_, rate_per_s) else NotStarted.KEY_REUSED
     total = _freeze(session, job_id, wanted, actor.tenant, max_items + 1)
     if total > max_items:
-        return None
-    note(session, actor, "start_replay", replay_id=job_id, detail={"filter": given, "total": total})
-    return _replay(session.execute(_SET_TOTAL, {"id": job_id, "total": total}).one())
+        return NotStarted.TOO_MANY_EVENTS
+    note(session, actor, "start_replay", replay_id=job_id, detail={"filter": filter_, "total": total})
+    parameters = {"id": job_id, "total": total, "running": JobState.RUNNING, "done": JobState.DONE}
+    return _replay(session.execute(_SET_TOTAL, parameters).one())
 
 
 def find_replay(session: Session, replay_id: UUID, *, tenant: str) -> Replay | None:
@@ -126,7 +160,8 @@ def find_replay(session: Session, replay_id: UUID, *, tenant: str) -> Replay | N
 
 def cancel(session: Session, actor: Actor, replay_id: UUID) -> Replay | None:
     """Stop a running replay and return it; one that is over stays as it is. ``None``: there is no such replay."""
-    row = session.execute(_CANCEL, {"tenant": actor.tenant, "id": replay_id}).one_or_none()
+    states = {"cancelled": JobState.CANCELLED, "running": JobState.RUNNING}
+    row = session.execute(_CANCEL, {"tenant": actor.tenant, "id": replay_id, **states}).one_or_none()
     if row is None:
         return find_replay(session, replay_id, tenant=actor.tenant)
     note(session, actor, "cancel_replay", replay_id=replay_id, detail={"replayed": row.replayed, "total": row.total})
@@ -146,11 +181,11 @@ def _freeze(session: Session, job_id: UUID, wanted: EventFilter, tenant: str, li
     return int(frozen.rowcount)
 
 
-def _given(wanted: EventFilter) -> dict[str, Any]:
-    """The filter as it is shown again: what was given, times as text."""
-    named = ((field.name, getattr(wanted, field.name)) for field in fields(wanted))
-    given = {name: value for name, value in named if value is not None}
-    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in given.items()}
+def _stored_filter(filter_: EventFilter) -> dict[str, Any]:
+    """The filter as it is stored and shown: only what is set, times as text."""
+    values = ((field.name, getattr(filter_, field.name)) for field in fields(filter_))
+    present = {name: value for name, value in values if value is not None}
+    return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in present.items()}
 
 
 def _replay(row: Row[Any]) -> Replay:

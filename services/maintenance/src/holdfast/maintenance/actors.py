@@ -24,7 +24,7 @@ from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.settings import MaintenanceSettings, load
-from holdfast.runtime.telemetry import Log
+from holdfast.runtime.telemetry import Log, export_metrics
 
 log = logging.get(__name__)
 
@@ -115,6 +115,7 @@ def _setup() -> Process:
     logging.configure(
         service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level
     )  # fmt: skip
+    export_metrics("maintenance")
     process = Process(settings)
     dramatiq.set_broker(
         redis_broker(

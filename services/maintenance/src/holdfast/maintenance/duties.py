@@ -1,5 +1,6 @@
 """The duties of one process, on its connections."""
 
+import time
 from collections.abc import Callable, Mapping
 
 from holdfast.domain.errors import BrokerUnavailable, DatabaseUnavailable, LiveWindowUnavailable
@@ -9,6 +10,7 @@ from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay
 from holdfast.maintenance.replay import replay
 from holdfast.maintenance.revocations import copy_revocations, prune_revocations
+from holdfast.maintenance.summary import Summary
 from holdfast.messaging.announce import Announcer
 from holdfast.messaging.bell import Bell
 from holdfast.messaging.live import open_publisher
@@ -54,6 +56,8 @@ class Duties:
         self._revocations = open_revocation_copy(
             settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS
         )  # fmt: skip
+        self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
+        self._relayed = Summary(Log.RELAYED, time.monotonic)
         self._outages: set[tuple[str, str]] = set()
 
     def recover(self) -> int:
@@ -62,14 +66,18 @@ class Duties:
 
     def redispatch(self) -> int:
         """See ``maintenance.redispatch``. Returns how many."""
-        return self._turn("redispatch", lambda limit: redispatch(self._database, self._bell, limit=limit))
+        count = self._turn("redispatch", lambda limit: redispatch(self._database, self._bell, limit=limit))
+        self._redispatched.add(count)
+        return count
 
     def relay(self) -> int:
         """See ``maintenance.relay``. Returns how many."""
         age = self._settings.relay_after_seconds
-        return self._turn(
+        count = self._turn(
             "relay", lambda limit: relay(self._database, self._publisher, older_than_seconds=age, limit=limit)
         )
+        self._relayed.add(count)
+        return count
 
     def replay(self) -> int:
         """See ``maintenance.replay``. Returns how many."""

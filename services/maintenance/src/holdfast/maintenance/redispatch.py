@@ -2,14 +2,11 @@
 
 from holdfast.domain.errors import BrokerUnavailable
 from holdfast.messaging.bell import Bell
-from holdfast.runtime import logging
-from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import dispatch, lanes
 from holdfast.storage.database import Database
 
 __all__ = ["redispatch"]
-
-log = logging.get(__name__)
 
 
 def redispatch(database: Database, bell: Bell, *, limit: int) -> int:
@@ -36,5 +33,4 @@ def redispatch(database: Database, bell: Bell, *, limit: int) -> int:
             dispatch.undo_redispatch(session, doorbells)
         raise
     Metrics.redispatched.inc(len(doorbells))
-    log.info(Log.REDISPATCHED, count=len(doorbells))
     return len(doorbells)

@@ -1,14 +1,11 @@
 """Publish what is left in the outbox: updates whose process died, or whose Redis was away."""
 
 from holdfast.messaging.live import Publisher
-from holdfast.runtime import logging
-from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import updates
 from holdfast.storage.database import Database
 
 __all__ = ["relay"]
-
-log = logging.get(__name__)
 
 
 def relay(database: Database, publisher: Publisher, *, older_than_seconds: float, limit: int) -> int:
@@ -26,5 +23,4 @@ def relay(database: Database, publisher: Publisher, *, older_than_seconds: float
     with database.transaction() as session:
         updates.mark_published(session, [(update.event_id, update.version) for update in left])
     Metrics.relayed.inc(len(left))
-    log.info(Log.RELAYED, count=len(left))
     return len(left)

@@ -11,6 +11,7 @@ from holdfast.gateway.transports.server import LiveServer, config
 from holdfast.runtime import logging
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.settings import GatewaySettings, load
+from holdfast.runtime.telemetry import export_metrics
 
 REVOKE_ELSEWHERE = (
     "nothing was revoked: revocations are kept in PostgreSQL, so ingest takes them. Use 'holdfast token revoke --sub …' or"
@@ -40,6 +41,7 @@ def _serve(settings: GatewaySettings) -> int:
     # uvicorn takes these over while it serves, and raises what it got again when it is done: then that means success.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
+    export_metrics("gateway")
     gateway = Gateway(settings)
     serve_health(settings.metrics_host, settings.metrics_port, gateway.checks, is_alive=gateway.is_alive)
     LiveServer(

@@ -1,7 +1,6 @@
 """The Flask application and what it is made of."""
 
 import re
-from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
@@ -10,60 +9,32 @@ from flask import Flask, Response, g, request
 from holdfast.ingest import VERSION
 from holdfast.ingest.http import problems
 from holdfast.ingest.http.auth import Authenticator
+from holdfast.ingest.http.parts import EXTENSION, Parts
 from holdfast.ingest.http.routes import events, health, lists, operate, replays, tokens
 from holdfast.ingest.intake.backpressure import Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
 from holdfast.messaging.announce import Announcer
-from holdfast.messaging.bell import Bell
 from holdfast.messaging.brokers import open_bell
-from holdfast.messaging.live import Publisher, open_publisher
-from holdfast.messaging.revocations import RevocationCopy, open_revocation_copy
+from holdfast.messaging.live import open_publisher
+from holdfast.messaging.revocations import open_revocation_copy
 from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import IngestSettings, load
-from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.runtime.telemetry import Log, Metrics, export_metrics
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
+from holdfast.storage.keys import note_use
 from holdfast.storage.schema import check_revision
 from holdfast.storage.updates import UpdateKey, mark_published
 
-__all__ = ["Parts", "create_app"]
+__all__ = ["create_app"]
 
 log = logging.get(__name__)
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What the routes work with, found at ``app.extensions["holdfast"]``."""
-
-    settings: IngestSettings
-    database: Database
-    recorder: Recorder
-    operator: Operator
-    revoker: Revoker
-    copying: Repeater
-    backpressure: Backpressure
-    authenticator: Authenticator
-    published: Batcher[UpdateKey]
-    checks: dict[str, Check]
-    publisher: Publisher
-    revocations: RevocationCopy
-    bell: Bell
-
-    def close(self) -> None:
-        """Mark what was published, and let go of the servers."""
-        self.copying.stop()
-        self.published.stop()
-        self.database.close()
-        self.publisher.close()
-        self.revocations.close()
-        self.bell.close()
-        log.info(Log.STOPPED)
 
 
 def create_app(settings: IngestSettings | None = None) -> Flask:
@@ -74,17 +45,19 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     """
     settings = settings or load(IngestSettings)
     logging.configure(service="ingest", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    export_metrics("ingest")
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes + 1
     parts = _parts(settings)
-    app.extensions["holdfast"] = parts
+    app.extensions[EXTENSION] = parts
     app.before_request(_begin)
     app.after_request(_finish)
     problems.install(app)
     for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
     parts.published.start()
-    parts.copying.start()
+    for part in (parts.copying, parts.used_keys):
+        part.start()
     serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
     log.info(Log.STARTED)
     return app
@@ -105,6 +78,7 @@ def _parts(settings: IngestSettings) -> Parts:
     copy = open_revocation_copy(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
     revoker = Revoker(database, copy)
     announcer = Announcer(publisher, bell, note_published=published.add_all)
+    used_keys: Batcher[str] = Batcher("note-key-use", lambda key_ids: _note_use(database, key_ids), interval_seconds=1)
     grace = settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
@@ -114,8 +88,9 @@ def _parts(settings: IngestSettings) -> Parts:
         revoker=revoker,
         copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
         backpressure=Backpressure(lambda: _oldest_due(database), limit_seconds=settings.backlog_limit_seconds),
-        authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds),
+        authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds, note_use=used_keys.add),
         published=published,
+        used_keys=used_keys,
         checks={
             "database": Check(lambda: _check_schema(database)),
             "live": Check(publisher.ping, is_optional=True),
@@ -130,6 +105,11 @@ def _parts(settings: IngestSettings) -> Parts:
 def _mark(database: Database, keys: list[UpdateKey]) -> None:
     with database.transaction() as session:
         mark_published(session, keys)
+
+
+def _note_use(database: Database, key_ids: list[str]) -> None:
+    with database.transaction() as session:
+        note_use(session, key_ids)
 
 
 def _oldest_due(database: Database) -> float:

@@ -2,11 +2,14 @@
 
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import structlog
-from flask import current_app, request
+from flask import request
 
 from holdfast.ingest.connection import reconnecting
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.storage import keys
 from holdfast.storage.database import Database
@@ -14,8 +17,26 @@ from holdfast.storage.keys import KeyHolder
 
 __all__ = ["Authenticator", "require"]
 
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
+
 _MAX_CACHED = 10_000
 """Key ids remembered, unknown ones included: bounds what a guesser can make this process keep."""
+
+
+NOTE_USE_SECONDS = 60.0
+"""Between two notes of one key's last use."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What was found for a key id, and when (on the monotonic clock)."""
+
+    at: float
+    holder: KeyHolder | None
+
+    def is_expired(self, now: float) -> bool:
+        left = self.holder.seconds_left if self.holder else None
+        return left is not None and now - self.at >= left
 
 
 class Authenticator:
@@ -24,39 +45,59 @@ class Authenticator:
     The cache holds hashes, not secrets: the secret is compared at every request.
     """
 
-    def __init__(self, database: Database, *, cache_seconds: float) -> None:
+    def __init__(
+        self, database: Database, *, cache_seconds: float, note_use: Callable[[str], None] = lambda _: None
+    ) -> None:
+        """``note_use`` is called with a key id when it is used, at most once a minute for each; it must not wait."""
         self._database = database
+        self._note_use = note_use
+        self._noted: dict[str, float] = {}
         self._cache_seconds = cache_seconds
-        self._cache: dict[str, tuple[float, KeyHolder | None]] = {}
+        self._cache: dict[str, _Known] = {}
         self._lock = threading.Lock()
 
     def holder(self, authorization: str | None) -> KeyHolder:
         """Who is asking.
 
         Raises:
-            Problem: 401, always the same whatever is wrong with the key.
-            DatabaseUnavailable: the key is not cached and can not be looked up.
+            Problem: 401, the same whatever is wrong with the key; only who has its secret learns that it has expired.
+            DatabaseUnavailable: the key is not cached and cannot be looked up.
         """
         scheme, _, credential = (authorization or "").partition(" ")
         parsed = keys.parse_key(credential.strip()) if scheme.lower() == "bearer" else None
-        holder = self._find(parsed[0]) if parsed else None
-        if parsed is None or holder is None or not keys.is_secret_of(holder, parsed[1]):
+        known = self._find(parsed[0]) if parsed else None
+        holder = known.holder if known else None
+        if parsed is None or known is None or holder is None or not keys.is_secret_of(holder, parsed[1]):
             detail = "send 'Authorization: Bearer hf_…' with an active key; 'holdfast keys create' makes one"
-            raise Problem(401, "unauthorized", detail, headers={"WWW-Authenticate": 'Bearer realm="holdfast"'})
+            raise Problem(401, "unauthorized", detail, headers=_CHALLENGE)
+        if known.is_expired(time.monotonic()):
+            raise Problem(401, "key_expired", "this key has expired; create another one", headers=_CHALLENGE)
+        self._used(holder.key_id)
         return holder
 
-    def _find(self, key_id: str) -> KeyHolder | None:
+    def _find(self, key_id: str) -> _Known:
         now = time.monotonic()
         with self._lock:
-            expires, holder = self._cache.get(key_id, (0.0, None))
-        if now < expires:
-            return holder
-        holder = reconnecting(lambda: self._look_up(key_id))
+            known = self._cache.get(key_id)
+        if known is not None and now < known.at + self._cache_seconds:
+            return known
+        # The time from before the question: a key is never taken to live longer than it does.
+        known = _Known(now, reconnecting(lambda: self._look_up(key_id)))
         with self._lock:
             if len(self._cache) >= _MAX_CACHED:
                 self._cache.clear()
-            self._cache[key_id] = (now + self._cache_seconds, holder)
-        return holder
+            self._cache[key_id] = known
+        return known
+
+    def _used(self, key_id: str) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if now < self._noted.get(key_id, float("-inf")) + NOTE_USE_SECONDS:
+                return
+            if len(self._noted) >= _MAX_CACHED:
+                self._noted.clear()
+            self._noted[key_id] = now
+        self._note_use(key_id)
 
     def _look_up(self, key_id: str) -> KeyHolder | None:
         with self._database.transaction() as session:
@@ -69,7 +110,7 @@ def require(scope: str) -> KeyHolder:
     Raises:
         Problem: 401 or 403.
     """
-    authenticator: Authenticator = current_app.extensions["holdfast"].authenticator
+    authenticator: Authenticator = parts().authenticator
     holder = authenticator.holder(request.headers.get("Authorization"))
     structlog.contextvars.bind_contextvars(tenant=holder.tenant)
     if not holder.scopes & {scope, "admin"}:

@@ -1,22 +1,45 @@
 """Reading what is asked for, from bodies and query strings, into pydantic models. Every fault is told at once."""
 
+from datetime import datetime
 from typing import Annotated, Any, NoReturn, TypeVar
 
-from flask import current_app, request
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from flask import request
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from holdfast.domain.state import State
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.intake.faults import InvalidEvent, pointer
+from holdfast.ingest.intake.moment import RANGE, read_moment
 from holdfast.ingest.intake.strict_json import parse, storable
 from holdfast.storage.filters import EventFilter
 
-__all__ = ["FilterFields", "Page", "body_bytes", "edited_data", "event_filter", "read_arguments", "read_body"]
+__all__ = [
+    "FilterFields",
+    "Page",
+    "body_bytes",
+    "edited_data",
+    "event_filter",
+    "read_arguments",
+    "read_body",
+    "refuse_body",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 
 MAX_FAULTS = 20
 """Told of one request: a list of a thousand wrong topics has a thousand faults."""
+
+MAX_RECEIVED_CHARACTERS = 80
+"""Of a refused value that are sent back: it may be as long as the body."""
 
 
 def _no_nul(text: str) -> str:
@@ -25,7 +48,15 @@ def _no_nul(text: str) -> str:
     return text
 
 
+def _moment(value: Any) -> datetime:
+    moment = read_moment(value) if isinstance(value, str) else None
+    if moment is None:
+        raise ValueError(f"takes {RANGE}")
+    return moment
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_no_nul)]
+Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
 class FilterFields(BaseModel):
@@ -41,8 +72,8 @@ class FilterFields(BaseModel):
     error_type: Text | None = None
     handler: Text | None = None
     fingerprint: Text | None = None
-    received_after: AwareDatetime | None = None
-    received_before: AwareDatetime | None = None
+    received_after: Moment | None = None
+    received_before: Moment | None = None
 
 
 class Page(BaseModel):
@@ -50,7 +81,7 @@ class Page(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    limit: Annotated[int, Field(ge=1, le=200, description="a whole number from 1 to 200")] = 50
 
 
 def event_filter(given: FilterFields, state: State | None) -> EventFilter:
@@ -68,7 +99,7 @@ def read_body(model: type[Model], example: str) -> Model:
     try:
         return model.model_validate_json(body_bytes())
     except ValidationError as exc:
-        _refuse(exc, f"send {example}", "pointer")
+        _refuse(exc, model, f"send {example}", "pointer")
 
 
 def read_arguments(model: type[Model]) -> Model:
@@ -82,7 +113,7 @@ def read_arguments(model: type[Model]) -> Model:
         return model.model_validate({name: values[0] if len(values) == 1 else values for name, values in given.items()})
     except ValidationError as exc:
         known = ", ".join(model.model_fields)
-        _refuse(exc, f"the query string takes {known}, each once", "parameter")
+        _refuse(exc, model, f"the query string takes {known}, each once", "parameter")
 
 
 def edited_data() -> str | None:
@@ -104,13 +135,23 @@ def edited_data() -> str | None:
         raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
 
 
+def refuse_body() -> None:
+    """Make sure that nothing, or ``{}``, was sent where a body has no meaning: it would be taken for an effect.
+
+    Raises:
+        Problem: 400, 413.
+    """
+    if body_bytes().strip() not in (b"", b"{}"):
+        raise Problem(400, "invalid_request", "this request takes no body; send none, or {}")
+
+
 def body_bytes() -> bytes:
     """The body.
 
     Raises:
         Problem: 413.
     """
-    limit: int = current_app.extensions["holdfast"].settings.max_event_bytes
+    limit: int = parts().settings.max_event_bytes
     body = request.get_data(cache=False)
     # Werkzeug cuts a chunked body off at MAX_CONTENT_LENGTH without a word, so that is one byte above the limit.
     if len(body) > limit:
@@ -118,12 +159,26 @@ def body_bytes() -> bytes:
     return body
 
 
-def _refuse(exc: ValidationError, detail: str, kind: str) -> NoReturn:
+def _refuse(exc: ValidationError, model: type[BaseModel], detail: str, kind: str) -> NoReturn:
     errors: list[dict[str, Any]] = [
-        {kind: _where(error["loc"], kind), "code": error["type"], "detail": error["msg"]}
-        for error in exc.errors(include_url=False, include_input=False)[:MAX_FAULTS]
+        {kind: _where(error["loc"], kind), "code": error["type"], "detail": _detail(error, model)}
+        | _received(error["input"])
+        for error in exc.errors(include_url=False)[:MAX_FAULTS]
     ]
     raise Problem(400, "invalid_request", detail, errors=errors) from exc
+
+
+def _detail(error: Any, model: type[BaseModel]) -> str:
+    """What is wrong, and the whole of what the field takes where it says so: a NaN is not told of any range otherwise."""
+    field = model.model_fields.get(str(error["loc"][0])) if error["loc"] else None
+    return f"{error['msg']}: {field.description}" if field and field.description else error["msg"]
+
+
+def _received(value: Any) -> dict[str, str]:
+    """The refused value as text, cut off. Objects and lists are left out: their faulty parts have entries of their own."""
+    if isinstance(value, dict | list | bytes):
+        return {}
+    return {"received": repr(value)[:MAX_RECEIVED_CHARACTERS]}
 
 
 def _where(place: tuple[int | str, ...], kind: str) -> str:

@@ -8,7 +8,6 @@ percent-encoded or raw.
 import base64
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
@@ -18,6 +17,7 @@ from holdfast.domain.event import NewEvent
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
+from holdfast.ingest.intake.moment import RANGE, read_moment
 from holdfast.ingest.intake.strict_json import parse, storable
 
 __all__ = ["MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "is_traceparent", "media_type", "read_event"]
@@ -33,7 +33,6 @@ _NAMES = ("id", "source", "type", "subject", "time", "datacontenttype", "datasch
 _KNOWN = frozenset({"specversion", *_NAMES, "audience", "traceparent"})
 _REQUIRED = ("specversion", "id", "source", "type")
 _EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 Data = str | bytes | None
@@ -143,7 +142,7 @@ def _event(present: Mapping[str, Any], data: Data, *, event_id: UUID, tenant: st
         ce_id=present["id"],
         type=present["type"],
         subject=present.get("subject"),
-        time=_moment(time) if time else None,
+        time=read_moment(time) if time else None,
         audience=present.get("audience"),
         datacontenttype=present.get("datacontenttype"),
         dataschema=present.get("dataschema"),
@@ -197,8 +196,8 @@ def _text_fault(name: str, value: str) -> tuple[str, str] | None:
 def _meaning_fault(name: str, value: str) -> tuple[str, str] | None:
     if name == "specversion" and value not in ("1.0", ""):
         return "unsupported_version", "specversion must be 1.0"
-    if name == "time" and _moment(value) is None:
-        return "invalid_value", "time is an RFC 3339 timestamp with an offset, such as 2026-11-24T09:30:00Z"
+    if name == "time" and read_moment(value) is None:
+        return "invalid_value", f"time is {RANGE}"
     if name == "traceparent" and not is_traceparent(value):
         return "invalid_value", "traceparent is a W3C trace context header"
     if name == "audience" and len(value.encode()) > MAX_NAME_BYTES:
@@ -209,13 +208,3 @@ def _meaning_fault(name: str, value: str) -> tuple[str, str] | None:
         except InvalidTopic as exc:
             return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
     return None
-
-
-def _moment(text: str) -> datetime | None:
-    """An RFC 3339 timestamp as aware UTC; ``None`` when it is none, or outside the years 1 to 9999."""
-    if _TIME.fullmatch(text) is None:
-        return None
-    try:
-        return datetime.fromisoformat(text.upper()).astimezone(UTC)
-    except (ValueError, OverflowError):
-        return None

@@ -1,4 +1,4 @@
-"""The use cases of an operator: replay an event or give it up, and only then tell the rest of the world."""
+"""The use cases of an operator: replay or discard an event, and announce it once that is committed."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -10,7 +10,7 @@ from holdfast.messaging.announce import Announcer
 from holdfast.storage import operate
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
-from holdfast.storage.operate import Acted
+from holdfast.storage.operate import Acted, Outcome
 
 __all__ = ["Done", "Operator"]
 
@@ -31,28 +31,33 @@ class Operator:
         self._announcer = announcer
         self._grace_seconds = grace_seconds
 
-    def replay(self, actor: Actor, event_id: UUID, *, request: str, data_json: str | None) -> Done | None:
+    def replay(self, actor: Actor, event_id: UUID, *, idempotency_key: str, data_json: str | None) -> Done | None:
         """See ``storage.operate.replay_event``; ``None``: there is no such event."""
-        return self._announce(reconnecting(lambda: self._replay(actor, event_id, request, data_json)))
+        return self._announce(reconnecting(lambda: self._replay(actor, event_id, idempotency_key, data_json)))
 
-    def discard(self, actor: Actor, event_id: UUID, *, request: str) -> Done | None:
+    def discard(self, actor: Actor, event_id: UUID, *, idempotency_key: str) -> Done | None:
         """See ``storage.operate.discard_event``; ``None``: there is no such event."""
-        return self._announce(reconnecting(lambda: self._discard(actor, event_id, request)))
+        return self._announce(reconnecting(lambda: self._discard(actor, event_id, idempotency_key)))
 
-    def _replay(self, actor: Actor, event_id: UUID, request: str, data_json: str | None) -> Acted | None:
+    def _replay(self, actor: Actor, event_id: UUID, idempotency_key: str, data_json: str | None) -> Acted | None:
         with self._database.transaction() as session:
             return operate.replay_event(
-                session, actor, event_id, request=request, grace_seconds=self._grace_seconds, data_json=data_json
+                session,
+                actor,
+                event_id,
+                idempotency_key=idempotency_key,
+                grace_seconds=self._grace_seconds,
+                data_json=data_json,
             )
 
-    def _discard(self, actor: Actor, event_id: UUID, request: str) -> Acted | None:
+    def _discard(self, actor: Actor, event_id: UUID, idempotency_key: str) -> Acted | None:
         with self._database.transaction() as session:
-            return operate.discard_event(session, actor, event_id, request=request)
+            return operate.discard_event(session, actor, event_id, idempotency_key=idempotency_key)
 
     def _announce(self, acted: Acted | None) -> Done | None:
         if acted is None:
             return None
-        if acted.update is None or acted.is_repeated or acted.is_conflict:
+        if acted.update is None or acted.outcome not in (Outcome.MOVED, Outcome.COPIED):
             return Done(acted)
         update = acted.update
         self._announcer.publish([update])

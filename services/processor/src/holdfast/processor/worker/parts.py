@@ -100,7 +100,8 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
         claims=claims, effects=effects, published=published, bell=bell, publisher=publisher, executor=executor,
         slots=slots, poller=poller, broker_watch=broker_watch,
         recovery=Repeater(
-            "recovery", lambda: recovery.recover(effects, announcer, executor.note_served), interval_seconds=recovery.INTERVAL_SECONDS
+            "recovery", lambda: recovery.recover(effects, announcer, executor.note_served),
+            interval_seconds=recovery.INTERVAL_SECONDS,
         ),
         listener=bell.consume(
             role.queue, threads=role.threads,

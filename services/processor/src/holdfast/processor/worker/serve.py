@@ -17,7 +17,7 @@ from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import Role
 from holdfast.runtime import logging
 from holdfast.runtime.settings import ProcessorSettings
-from holdfast.runtime.telemetry import Log
+from holdfast.runtime.telemetry import Log, export_metrics
 
 __all__ = ["CANNOT_START", "serve"]
 
@@ -40,6 +40,7 @@ def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: 
     ending = Ending(parent_pid)
     offspring.prepare_forks()
     logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    export_metrics("processor")
     canary = Canary()
     process = _started(settings, role, board, canary)
     while not (ending.is_requested or ending.is_orphan() or canary.is_dead() or _is_broken(process, role)):

@@ -1,9 +1,10 @@
 """``POST /v1/events``: accept events."""
 
-from flask import Blueprint, Response, current_app, g, json, request
+from flask import Blueprint, Response, g, json, request
 
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import body_bytes
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.views import address_of, links
 from holdfast.ingest.intake.cloudevents import STRUCTURED, media_type, read_event
@@ -31,14 +32,14 @@ def accept() -> Response:
 
 def _accept() -> Response:
     holder = require("events:write")
-    current_app.extensions["holdfast"].backpressure.check()
+    parts().backpressure.check()
     body = _body()
     try:
         event = read_event(dict(request.headers), body, event_id=uuid7(), tenant=holder.tenant)
     except InvalidEvent as exc:
         errors = [fault.as_dict() for fault in exc.faults]
         raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
-    outcome = current_app.extensions["holdfast"].recorder.record(event)
+    outcome = parts().recorder.record(event)
     if outcome.recorded.is_conflict:
         raise Problem(
             422, "id_conflict",

@@ -1,7 +1,8 @@
 """``/livez`` and ``/readyz``."""
 
-from flask import Blueprint, Response, current_app
+from flask import Blueprint, Response
 
+from holdfast.ingest.http.parts import parts
 from holdfast.runtime.health import readiness
 
 __all__ = ["blueprint"]
@@ -18,5 +19,5 @@ def livez() -> Response:
 @blueprint.get("/readyz")
 def readyz() -> Response:
     """200 while events can be accepted, ``degraded`` without Redis; 503 without the database or its schema."""
-    answer = readiness(current_app.extensions["holdfast"].checks)
+    answer = readiness(parts().checks)
     return Response(answer.body(), answer.http_status, content_type="application/json")

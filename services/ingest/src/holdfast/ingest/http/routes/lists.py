@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, json, request
+from flask import Blueprint, Response, json, request
 
 from holdfast.domain.state import State
 from holdfast.ingest.connection import reconnecting
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import FilterFields, Page, event_filter, read_arguments
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.views import attempt_view, event_view, identifier, missing, rfc3339, timeline_view
 from holdfast.storage import events, listing
@@ -115,7 +116,7 @@ def _groups(limit: int, tenant: str) -> list[DeadGroup]:
 
 
 def _database() -> Database:
-    database: Database = current_app.extensions["holdfast"].database
+    database: Database = parts().database
     return database
 
 
@@ -136,7 +137,12 @@ def _attempts(found: Found, holder: KeyHolder) -> list[dict[str, Any]]:
 
 
 def _group(group: DeadGroup) -> dict[str, Any]:
-    cause = {"handler": group.handler, "error_type": group.error_type, "fingerprint": group.fingerprint}
+    cause = {
+        "handler": group.handler,
+        "error_type": group.error_type,
+        "fingerprint": group.fingerprint,
+        "type": group.event_type,
+    }
     return {
         **cause,
         "count": group.events,

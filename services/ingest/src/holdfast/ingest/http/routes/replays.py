@@ -3,22 +3,23 @@
 from typing import Any, Literal
 from uuid import UUID
 
-from flask import Blueprint, Response, current_app, json, url_for
+from flask import Blueprint, Response, json, url_for
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.domain.state import State
 from holdfast.ingest.connection import reconnecting
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import FilterFields, event_filter, read_body
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.http.routes.operate import request_key
+from holdfast.ingest.http.routes.operate import idempotency_key
 from holdfast.ingest.http.views import identifier, missing, rfc3339
 from holdfast.storage import replays
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.keys import KeyHolder
-from holdfast.storage.replays import MAX_ITEMS, JobState, Replay
+from holdfast.storage.replays import MAX_ITEMS, MAX_RATE_PER_S, MIN_RATE_PER_S, JobState, NotStarted, Replay
 
 __all__ = ["blueprint"]
 
@@ -29,7 +30,18 @@ EXAMPLE = '{"filter": {"state": "dead", "error_type": "KeyError"}, "rate_per_s":
 NAME = "replay; the id is the one from the 202 answer to POST /v1/replays"
 
 DEFAULT_RATE = 10.0
-MAX_RATE = 1000.0
+
+
+_NAMES = {"ce_id": "id"}
+"""What a filter's field is called in the API where storage has another name for it."""
+
+_REFUSALS = {
+    NotStarted.TOO_MANY_EVENTS: ("too_many_events", f"a replay has at most {MAX_ITEMS} events; narrow the filter"),
+    NotStarted.KEY_REUSED: (
+        "id_conflict",
+        "this Idempotency-Key belongs to a replay with another filter or rate; use a new one for another request",
+    ),
+}
 
 
 class ReplayFilter(FilterFields):
@@ -44,7 +56,10 @@ class ReplayRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     filter: ReplayFilter
-    rate_per_s: float = Field(default=DEFAULT_RATE, gt=0, le=MAX_RATE)
+    rate_per_s: float = Field(
+        default=DEFAULT_RATE, ge=MIN_RATE_PER_S, le=MAX_RATE_PER_S, allow_inf_nan=False,
+        description=f"a number from {MIN_RATE_PER_S:g} to {MAX_RATE_PER_S:g}",
+    )  # fmt: skip
     dry_run: bool = False
 
 
@@ -53,7 +68,7 @@ def start() -> Response:
     """Freeze the set and begin; or, as a dry run, count it."""
     holder = require("operate")
     wanted = read_body(ReplayRequest, EXAMPLE)
-    chosen, actor, key = event_filter(wanted.filter, wanted.filter.state), _actor(holder), request_key()
+    chosen, actor, key = event_filter(wanted.filter, wanted.filter.state), _actor(holder), idempotency_key()
     if wanted.dry_run:
         return _json({"count": reconnecting(lambda: _count(chosen, actor))}, 200)
     begun = reconnecting(lambda: _start(actor, chosen, wanted.rate_per_s, key))
@@ -84,9 +99,9 @@ def _count(chosen: EventFilter, actor: Actor) -> int:
 
 def _start(actor: Actor, chosen: EventFilter, rate_per_s: float, key: str) -> Replay:
     with _database().transaction() as session:
-        begun = replays.start_replay(session, actor, chosen, rate_per_s=rate_per_s, request=key)
-        if begun is None:  # raised within the transaction, so that nothing of it stays
-            raise Problem(422, "too_many_events", f"a replay has at most {MAX_ITEMS} events; narrow the filter")
+        begun = replays.start_replay(session, actor, chosen, rate_per_s=rate_per_s, idempotency_key=key)
+        if isinstance(begun, NotStarted):  # raised within the transaction, so that nothing of it stays
+            raise Problem(422, *_REFUSALS[begun])
     return begun
 
 
@@ -111,7 +126,7 @@ def _actor(holder: KeyHolder) -> Actor:
 
 
 def _database() -> Database:
-    database: Database = current_app.extensions["holdfast"].database
+    database: Database = parts().database
     return database
 
 
@@ -123,12 +138,14 @@ def _view(replay: Replay) -> dict[str, Any]:
     return {
         "replay_id": str(replay.id),
         "state": replay.state,
-        "filter": replay.filter,
+        "filter": {_NAMES.get(name, name): value for name, value in replay.filter.items()},
         "rate_per_s": replay.rate_per_s,
         "total": replay.total,
         "replayed": replay.replayed,
         "skipped": replay.skipped,
         "remaining": replay.total - replay.replayed - replay.skipped,
+        "failures": replay.failures,
+        "last_error": replay.last_error,
         "created_by": replay.created_by,
         "created_at": rfc3339(replay.created_at),
         "finished_at": rfc3339(replay.finished_at),

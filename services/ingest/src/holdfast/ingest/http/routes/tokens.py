@@ -5,7 +5,7 @@ from typing import Annotated, Any, Self
 from uuid import uuid4
 
 import jwt
-from flask import Blueprint, Response, current_app, json
+from flask import Blueprint, Response, json
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.domain.errors import InvalidTopic
@@ -13,8 +13,8 @@ from holdfast.domain.revocation import RevocationKind
 from holdfast.domain.topics import check_grant
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import read_body
+from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.operate.revoker import Revoker
 from holdfast.messaging.contracts import LIVE_AUDIENCE, MAX_TOKEN_BYTES, LiveTokenV1, Name
 from holdfast.runtime.settings import IngestSettings
 from holdfast.storage.audit import Actor
@@ -56,7 +56,7 @@ class RevocationRequest(BaseModel):
 def mint() -> Response:
     """Issue a token for the given topics of the key's tenant."""
     holder = require("events:read")
-    settings: IngestSettings = current_app.extensions["holdfast"].settings
+    settings: IngestSettings = parts().settings
     wanted = _wanted(settings)
     now = int(time.time())
     claims = LiveTokenV1(
@@ -79,8 +79,7 @@ def revoke() -> Response:
     holder = require("operate")
     wanted = read_body(RevocationRequest, '{"sub": "user-42"}, or {"jti": "…"} with the jti claim of one token')
     kind = RevocationKind.SUBJECT if wanted.jti is None else RevocationKind.TOKEN
-    revoker: Revoker = current_app.extensions["holdfast"].revoker
-    revocation, is_immediate = revoker.revoke(
+    revocation, is_immediate = parts().revoker.revoke(
         Actor(holder.tenant, holder.key_id), kind, wanted.jti or wanted.sub or ""
     )  # fmt: skip
     body = wanted.model_dump(exclude_none=True) | {"revoked_at": revocation.second, "immediate": is_immediate}

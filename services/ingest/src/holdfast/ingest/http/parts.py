@@ -1,0 +1,65 @@
+"""What the application is made of, and how a route reaches it."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask import current_app
+
+from holdfast.ingest.intake.backpressure import Backpressure
+from holdfast.ingest.intake.record import Recorder
+from holdfast.ingest.operate.operator import Operator
+from holdfast.ingest.operate.revoker import Revoker
+from holdfast.messaging.bell import Bell
+from holdfast.messaging.live import Publisher
+from holdfast.messaging.revocations import RevocationCopy
+from holdfast.runtime import logging
+from holdfast.runtime.background import Batcher, Repeater
+from holdfast.runtime.health import Check
+from holdfast.runtime.settings import IngestSettings
+from holdfast.runtime.telemetry import Log
+from holdfast.storage.database import Database
+from holdfast.storage.updates import UpdateKey
+
+if TYPE_CHECKING:  # it reaches its own part through this module
+    from holdfast.ingest.http.auth import Authenticator
+
+__all__ = ["EXTENSION", "Parts", "parts"]
+
+log = logging.get(__name__)
+
+EXTENSION = "holdfast"
+"""Where ``app.extensions`` has the parts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the routes work with; :func:`parts` finds it."""
+
+    settings: IngestSettings
+    database: Database
+    recorder: Recorder
+    operator: Operator
+    revoker: Revoker
+    copying: Repeater
+    backpressure: Backpressure
+    authenticator: "Authenticator"
+    published: Batcher[UpdateKey]
+    used_keys: Batcher[str]
+    checks: dict[str, Check]
+    publisher: Publisher
+    revocations: RevocationCopy
+    bell: Bell
+
+    def close(self) -> None:
+        """Write what is still waiting to be written, and close the connections."""
+        for part in (self.copying, self.published, self.used_keys):
+            part.stop()
+        for connection in (self.database, self.publisher, self.revocations, self.bell):
+            connection.close()
+        log.info(Log.STOPPED)
+
+
+def parts() -> Parts:
+    """The parts of the application that handles the current request."""
+    found: Parts = current_app.extensions[EXTENSION]
+    return found
