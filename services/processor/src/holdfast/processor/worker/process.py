@@ -24,7 +24,7 @@ from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log
 from holdfast.storage.database import Database
-from holdfast.storage.schema import check_revision
+from holdfast.storage.readiness import check_work
 from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["WorkerProcess"]
@@ -166,4 +166,4 @@ class WorkerProcess:
 
     def _check_schema(self) -> None:
         with self._effects.transaction() as session:
-            check_revision(session)
+            check_work(session)
