@@ -6,12 +6,13 @@ Field names: ``timestamp, level, message, logger, service.name, …``. Event nam
 
 import logging
 import sys
+import time
 from typing import Any
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-__all__ = ["Logger", "configure", "get"]
+__all__ = ["Logger", "Sparse", "configure", "get"]
 
 Logger = structlog.stdlib.BoundLogger
 
@@ -56,6 +57,22 @@ def get(name: str) -> Logger:
     """A logger by the name of its module."""
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
+
+
+class Sparse:
+    """Says when a line that anybody can cause may be logged again. For one thread."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._next = 0.0
+
+    def is_due(self) -> bool:
+        """``True`` at most once in ``seconds``."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + self._seconds
+        return True
 
 
 def _service_fields(service: str, version: str) -> Processor:

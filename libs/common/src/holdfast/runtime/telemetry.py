@@ -26,10 +26,13 @@ class Log:
     BACKGROUND_FAILED: Final = "background duty failed; it runs again at its next turn"
     DATABASE_UNAVAILABLE: Final = "database unavailable"
     REDIS_UNAVAILABLE: Final = "redis unavailable"
+    CONNECTION_LIMIT: Final = "too many connections; the one that waited longest is dropped for each new one"
+    ACCEPT_FAILED: Final = "connection not accepted; file descriptors or memory are short"
     METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics until it is free"
     # ingest
     REQUEST_FAILED: Final = "request failed"
     REQUEST_REJECTED: Final = "request rejected"
+    REQUEST_REFUSED: Final = "request refused before it was whole; others like it within ten seconds are only counted"
     NOT_ENQUEUED: Final = "event recorded but not enqueued"
     NOT_PUBLISHED: Final = "update not published; the relay will"
     BACKLOG_TOO_OLD: Final = "backlog too old; events are turned away"
@@ -74,6 +77,7 @@ class Metrics:
 
     # ingest
     received = Counter("holdfast_events_received", "Answers to POST /v1/events", ["outcome"])
+    refused = Counter("holdfast_ingest_refused", "Requests that ended before they were whole", ["code"])
     ingest_seconds = Histogram("holdfast_ingest_duration_seconds", "POST /v1/events, whole request", buckets=_FAST)
     enqueue_failures = Counter(
         "holdfast_enqueue_failures", "Doorbells or updates that Redis did not take after a commit"

@@ -20,12 +20,12 @@ from holdfast.messaging.broker import redis_broker, redis_client
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher
-from holdfast.runtime.health import Check, serve_health
+from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
-from holdfast.storage.schema import check_revision
+from holdfast.storage.readiness import check_work
 from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["Parts", "create_app"]
@@ -76,7 +76,6 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
     parts.published.start()
-    serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
     log.info(Log.STARTED)
     return app
 
@@ -123,7 +122,7 @@ def _oldest_due(database: Database) -> float:
 
 def _check_schema(database: Database) -> None:
     with database.transaction() as session:
-        check_revision(session)
+        check_work(session)
 
 
 def _begin() -> None:
