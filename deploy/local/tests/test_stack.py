@@ -58,8 +58,7 @@ def test_every_process_runs_and_is_named_main_process_first(stack: Stack) -> Non
     assert set(pids) == SERVERS | SERVICES
     assert all(is_alive(pid) for listed in pids.values() for pid in listed)
     assert pids["postgres"] == [stack.postgres.process.pid]
-    assert b"gunicorn" in Path(f"/proc/{pids['ingest'][0]}/cmdline").read_bytes()
-    assert len(pids["ingest"]) > 1  # gunicorn's worker is its child
+    assert b"holdfast.ingest" in Path(f"/proc/{pids['ingest'][0]}/cmdline").read_bytes()
     assert len(pids["processor"]) > 1
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import json
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -126,3 +128,52 @@ def test_port_zero_serves_nothing() -> None:
         serve_health("127.0.0.1", 0, {})
 
     assert logged == []
+
+
+def test_500_idle_sockets_hold_neither_threads_nor_answers(served: Callable[..., str]) -> None:
+    url = served({})
+    port = int(url.rpartition(":")[2])
+    before = threading.active_count()
+    with contextlib.ExitStack() as idle:
+        for _ in range(500):
+            idle.enter_context(socket.create_connection(("127.0.0.1", port), timeout=5)).sendall(b"G")
+
+        assert [get(f"{url}{path}")[0] for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
+        assert threading.active_count() - before < 10
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]", "::"])
+def test_health_is_served_on_ipv6(host: str) -> None:
+    port = free_port()
+    serve_health(host, port, {})
+
+    assert get(f"http://[::1]:{port}/livez")[0] == 200
+
+
+def test_a_probe_that_hangs_holds_one_thread_up_and_no_answer_for_long(served: Callable[..., str]) -> None:
+    calls, release = [], threading.Event()
+
+    def hang() -> None:
+        calls.append(1)
+        release.wait(30)
+
+    url = served({"database": Check(hang)})
+    try:
+        began = time.monotonic()
+        answers = [get(f"{url}/readyz") for _ in range(5)]
+        assert time.monotonic() - began < 5
+    finally:
+        release.set()
+
+    assert {status for status, _ in answers} == {503}
+    assert json.loads(answers[0][1])["checks"] == {"database": "TimeoutError"}
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(("sent", "status"), [(b"nonsense\r\n\r\n", b"400"), (b"POST /livez HTTP/1.1\r\n\r\n", b"405")])
+def test_what_health_cannot_read_is_refused(served: Callable[..., str], sent: bytes, status: bytes) -> None:
+    port = int(served({}).rpartition(":")[2])
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(sent)
+
+        assert status in connection.recv(4096)

@@ -10,13 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from holdfast.runtime import logging
 from holdfast.runtime.descriptors import keep_from_children
+from holdfast.runtime.health_server import Answer, Routes, serve_in_thread
+from holdfast.runtime.listening import open_listener
 from holdfast.runtime.shared_metrics import registry
 from holdfast.runtime.telemetry import Log
 
@@ -28,12 +28,59 @@ RETRY_SECONDS = 1.0
 """Between two looks at a port that is taken."""
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
-    """A dependency: ``probe`` raises when it is missing. Without an optional one the service is degraded, yet ready."""
+WAIT_SECONDS = 2.0
+"""A probe that takes longer has failed: what it asks answers nobody in time."""
 
-    probe: Callable[[], object]
-    is_optional: bool = False
+FRESH_SECONDS = 0.2
+"""An answer this young is given again, so that many probes cost as much as five a second."""
+
+
+class Check:
+    """A dependency: ``probe`` raises when it is missing. Without an optional one the service is degraded, yet ready.
+
+    One probe runs at a time, in a thread of its own, however many ask: a dependency that hangs holds one thread up.
+    """
+
+    def __init__(self, probe: Callable[[], object], is_optional: bool = False) -> None:
+        self.is_optional = is_optional
+        self._probe = probe
+        self._lock = threading.Lock()
+        self._run: _Run | None = None
+
+    def begin(self) -> "_Run":
+        """The probe that is under way, or was over a moment ago, or a new one."""
+        with self._lock:
+            if self._run is None or self._run.is_old():
+                self._run = _Run(self._probe)
+            return self._run
+
+
+class _Run:
+    """One call of a probe."""
+
+    def __init__(self, probe: Callable[[], object]) -> None:
+        self._probe = probe
+        self._result = ""
+        self._is_done = threading.Event()
+        self._began = self._ended = time.monotonic()
+        threading.Thread(target=self._call, name="probe", daemon=True).start()
+
+    def is_old(self) -> bool:
+        return self._is_done.is_set() and time.monotonic() - self._ended > FRESH_SECONDS
+
+    def result(self) -> str:
+        """``ok`` or the error's type; ``TimeoutError`` for a probe that has taken too long already."""
+        is_done = self._is_done.wait(max(0.0, self._began + WAIT_SECONDS - time.monotonic()))
+        return self._result if is_done else TimeoutError.__name__
+
+    def _call(self) -> None:
+        try:
+            self._probe()
+            self._result = "ok"
+        except Exception as exc:  # noqa: BLE001 (a probe may fail in any way; the answer is its type)
+            self._result = type(exc).__name__
+        self._ended = time.monotonic()
+        self._is_done.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +102,8 @@ class Readiness:
 
 def readiness(checks: Mapping[str, Check]) -> Readiness:
     """Ask every dependency once."""
-    answers = {name: _ask(check) for name, check in checks.items()}
+    runs = {name: check.begin() for name, check in list(checks.items())}
+    answers = {name: run.result() for name, run in runs.items()}
     missing = [name for name, answer in answers.items() if answer != "ok"]
     if not missing:
         return Readiness("ok", answers)
@@ -72,63 +120,45 @@ def serve_health(
     """
     if port == 0:
         return
-    address, handler = (host, port), _handler(checks, is_alive)
+    routes = _routes(checks, is_alive)
     try:
-        server = ThreadingHTTPServer(address, handler)
-        keep_from_children(server)
-        serve = server.serve_forever
+        _serve(host, port, routes)
     except OSError:
         log.warning(Log.METRICS_PORT_TAKEN, port=port)
-        serve = partial(_serve_when_free, address, handler)
-    threading.Thread(target=serve, name="health", daemon=True).start()
+        threading.Thread(target=_serve_when_free, args=(host, port, routes), name="health", daemon=True).start()
 
 
-def _serve_when_free(address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+def _serve_when_free(host: str, port: int, routes: Routes) -> None:
     while True:
         time.sleep(RETRY_SECONDS)
-        with suppress(OSError), ThreadingHTTPServer(address, handler) as server:
-            keep_from_children(server)
-            server.serve_forever()
+        with suppress(OSError):
+            _serve(host, port, routes)
+            return
 
 
-def _ask(check: Check) -> str:
-    try:
-        check.probe()
-    except Exception as exc:  # noqa: BLE001 (a probe may fail in any way; the answer is its type)
-        return type(exc).__name__
-    return "ok"
+def _serve(host: str, port: int, routes: Routes) -> None:
+    listener = open_listener(host, port)
+    keep_from_children(listener)
+    serve_in_thread(listener, routes, _NOT_FOUND)
 
 
-def _metrics() -> tuple[int, bytes, str]:
+def _metrics() -> Answer:
     try:
         return 200, generate_latest(registry()), CONTENT_TYPE_LATEST
     except Exception as exc:  # noqa: BLE001 (the files of shared metrics may be gone, or be anything)
         return 503, json.dumps({"status": "no metrics", "reason": type(exc).__name__}).encode(), "application/json"
 
 
-def _handler(checks: Mapping[str, Check], is_alive: Callable[[], bool]) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
-            if path == "/metrics":
-                self._answer(*_metrics())
-            elif path == "/livez":
-                status = "ok" if is_alive() else "dead"
-                self._answer(200 if status == "ok" else 503, json.dumps({"status": status}).encode())
-            elif path == "/readyz":
-                answer = readiness(checks)
-                self._answer(answer.http_status, answer.body().encode())
-            else:
-                self._answer(404, b'{"status":"not found","paths":["/metrics","/livez","/readyz"]}')
+_NOT_FOUND: Answer = (404, b'{"status":"not found","paths":["/metrics","/livez","/readyz"]}', "application/json")
 
-        def log_message(self, *_: object) -> None:
-            """Scrapes are not worth a line each."""
 
-        def _answer(self, status: int, body: bytes, content_type: str = "application/json") -> None:
-            self.send_response(status)
-            self.send_header("Content-Type", content_type)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+def _routes(checks: Mapping[str, Check], is_alive: Callable[[], bool]) -> Routes:
+    def live() -> Answer:
+        status = "ok" if is_alive() else "dead"
+        return 200 if status == "ok" else 503, json.dumps({"status": status}).encode(), "application/json"
 
-    return Handler
+    def ready() -> Answer:
+        answer = readiness(checks)
+        return answer.http_status, answer.body().encode(), "application/json"
+
+    return {"/metrics": _metrics, "/livez": live, "/readyz": ready}

@@ -125,6 +125,8 @@ class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
     ingest_host: str = "127.0.0.1"
     ingest_port: int = Field(default=8080, ge=0, le=65535)
     ingest_threads: int = Field(default=16, ge=1, le=256)
+    ingest_request_seconds: float = Field(default=20.0, ge=1, le=600)
+    """A request has to arrive whole within this time of its first byte, and its head within ten seconds; otherwise 408."""
     max_event_bytes: int = Field(default=256 * 1024, ge=1024, le=16 * 1024 * 1024)
     """Body of one event; longer ones are answered with 413."""
     redis_timeout_seconds: float = Field(default=0.3, gt=0, le=5)

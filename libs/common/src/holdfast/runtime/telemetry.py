@@ -36,6 +36,8 @@ class Log:
     BACKGROUND_FAILED: Final = "background duty failed; it runs again at its next turn"
     DATABASE_UNAVAILABLE: Final = "database unavailable"
     REDIS_UNAVAILABLE: Final = "redis unavailable"
+    CONNECTION_LIMIT: Final = "too many connections; the one that waited longest is dropped for each new one"
+    ACCEPT_FAILED: Final = "connection not accepted; file descriptors or memory are short"
     METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics until it is free"
     # every process that announces what was committed
     NOT_ENQUEUED: Final = "doorbells not rung; polling and redispatch find the events"
@@ -45,6 +47,7 @@ class Log:
     # ingest
     REQUEST_FAILED: Final = "request failed"
     REQUEST_REJECTED: Final = "request rejected"
+    REQUEST_REFUSED: Final = "request refused before it was whole; others like it within ten seconds are only counted"
     BACKLOG_TOO_OLD: Final = "backlog too old; events are turned away"
     NOT_REVOKED_AT_ONCE: Final = "tokens revoked, but Redis did not take it; gateways learn of it when it is back"
     REVOCATIONS_NOT_COPIED: Final = "revocations not copied to redis; the next turn tries again"
@@ -119,6 +122,9 @@ class Metrics:
     # ingest
     received = Declared(
         (INGEST,), lambda: Counter("holdfast_events_received", "Answers to POST /v1/events", ["outcome"])
+    )
+    refused = Declared(
+        (INGEST,), lambda: Counter("holdfast_ingest_refused", "Requests that ended before they were whole", ["code"])
     )
     ingest_seconds = Declared(
         (INGEST,),

@@ -20,7 +20,7 @@ from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log
 from holdfast.storage.database import Database
-from holdfast.storage.schema import check_revision
+from holdfast.storage.readiness import check_work
 from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["REDIS_TIMEOUT_SECONDS", "Duties"]
@@ -146,4 +146,4 @@ class Duties:
 
     def _check_schema(self) -> None:
         with self._database.transaction() as session:
-            check_revision(session)
+            check_work(session)

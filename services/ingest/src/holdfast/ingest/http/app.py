@@ -21,13 +21,13 @@ from holdfast.messaging.live import open_publisher
 from holdfast.messaging.revocations import open_revocation_copy
 from holdfast.runtime import logging
 from holdfast.runtime.background import Batcher, Repeater
-from holdfast.runtime.health import Check, serve_health
+from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics, export_metrics
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
 from holdfast.storage.keys import note_use
-from holdfast.storage.schema import check_revision
+from holdfast.storage.readiness import check_work
 from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["create_app"]
@@ -58,7 +58,6 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     parts.published.start()
     for part in (parts.copying, parts.used_keys):
         part.start()
-    serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
     log.info(Log.STARTED)
     return app
 
@@ -119,7 +118,7 @@ def _oldest_due(database: Database) -> float:
 
 def _check_schema(database: Database) -> None:
     with database.transaction() as session:
-        check_revision(session)
+        check_work(session)
 
 
 def _begin() -> None:

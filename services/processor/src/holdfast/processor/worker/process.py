@@ -13,7 +13,7 @@ from holdfast.runtime import logging
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log
-from holdfast.storage.schema import check_revision
+from holdfast.storage.readiness import check_work
 
 __all__ = ["WorkerProcess"]
 
@@ -101,4 +101,4 @@ class WorkerProcess:
 
     def _check_schema(self) -> None:
         with self._parts.effects.transaction() as session:
-            check_revision(session)
+            check_work(session)
