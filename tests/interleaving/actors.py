@@ -259,7 +259,7 @@ class Poller(Worker):
     def rest(self, session: Session, place: Place, option: int) -> Place:
         claimed = claims.claim_due(
             session, owner=self.name, lease_seconds=LEASE_SECONDS, limit=1, is_suspect=bool(option)
-        )  # fmt: skip
+        )
         return self._claimed(claimed, place) if claimed else replace(place, step="give_up")
 
 

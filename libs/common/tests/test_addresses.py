@@ -131,7 +131,7 @@ def test_ipv6(make_database: MakeDatabase, own_postgres: Postgres) -> None:
         (lambda url, _: url + "?sslmode=require", "server does not support SSL"),
         (lambda url, _: url.replace("postgres:", "nobody:"), 'password authentication failed for user "nobody"'),
     ],
-)  # fmt: skip
+)
 def test_the_servers_own_reason_is_told_without_the_password(
     make_database: MakeDatabase, postgres: Postgres, change: Any, reason: str
 ) -> None:

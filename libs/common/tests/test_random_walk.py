@@ -197,7 +197,7 @@ class Walk(RuleBasedStateMachine):
         def run(session: Session) -> dict[UUID, Transition]:
             expired = self._oldest(
                 session, limit, margin, lambda row: row.lease_expires_at, lambda row: row.state is State.PROCESSING
-            )  # fmt: skip
+            )
             updates = leases.recover_expired(session, limit=limit, expired_for_seconds=margin)
             assert {update.event_id for update in updates} == set(expired)
             rows = {event_id: self.events[event_id].row for event_id in expired}

@@ -1,25 +1,22 @@
 """``python -m holdfast.local run|up|down|status``: the stack in this folder's ``.holdfast/``."""
 
 import argparse
-import asyncio
 import contextlib
-import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 from rich.console import Console
 
 from github_activity.webhooks import cloudevents
-from holdfast.local.demo import show
+from holdfast.local.demo import run_show
+from holdfast.local.owner import only_one, owner_of, stopping_on_signals
 from holdfast.local.process import StartFailed
 from holdfast.local.samples import samples
 from holdfast.local.stack import Ports, Stack
@@ -71,12 +68,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _run(file: Path | None) -> int:
     events = _read(file) if file else list(samples())
-    with _only_one(), _stopping_on_signals() as stop, _stack() as stack:
+    with only_one(FOLDER), stopping_on_signals() as stop, _stack() as stack:
         console.print(
             f"\nready after {time.monotonic() - STARTED_AT:.1f} s; sending {len(events)} events\n", style="bold"
         )
         try:
-            summary = asyncio.run(show(stack, events, console.print))
+            summary = run_show(stack, events, console.print)
         except KeyboardInterrupt:
             return 0
         console.print(f"\n{summary}", style="bold")
@@ -86,13 +83,13 @@ def _run(file: Path | None) -> int:
 
 
 def _serve() -> int:
-    with _only_one(), _stopping_on_signals() as stop, _stack(), contextlib.suppress(KeyboardInterrupt):
+    with only_one(FOLDER), stopping_on_signals() as stop, _stack(), contextlib.suppress(KeyboardInterrupt):
         stop.wait()
     return 0
 
 
 def _up() -> int:
-    if _owner() is not None:
+    if owner_of(FOLDER) is not None:
         console.print("it runs already; 'make status' says where, 'make down' stops it")
         return 0
     (FOLDER / "stack.json").unlink(missing_ok=True)
@@ -113,14 +110,14 @@ def _up() -> int:
 
 
 def _down() -> int:
-    owner = _owner()
+    owner = owner_of(FOLDER)
     if owner is None:
         console.print("nothing runs")
         return 0
     os.kill(owner, signal.SIGTERM)
     deadline = time.monotonic() + DOWN_SECONDS
     with console.status("stopping"):
-        while _owner() == owner:
+        while owner_of(FOLDER) == owner:
             if time.monotonic() > deadline:
                 console.print(f"process {owner} did not stop within {DOWN_SECONDS} s")
                 return 1
@@ -192,50 +189,6 @@ def _stack() -> Iterator[Stack]:
     finally:
         console.print("\nstopping", style="dim")
         stack.stop()
-
-
-@contextlib.contextmanager
-def _only_one() -> Iterator[None]:
-    """Hold the folder: two stacks on the same data would ruin it."""
-    with (FOLDER / "owner").open("a+") as owner:
-        try:
-            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StartFailed("a stack runs in this folder already: stop it with 'make down'") from None
-        owner.truncate(0)
-        owner.write(str(os.getpid()))
-        owner.flush()
-        yield
-
-
-def _owner() -> int | None:
-    """The process that holds the folder, or ``None``."""
-    try:
-        with (FOLDER / "owner").open() as owner:
-            try:
-                fcntl.flock(owner, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return int(owner.read() or 0) or None
-    except FileNotFoundError:
-        pass
-    return None
-
-
-@contextlib.contextmanager
-def _stopping_on_signals() -> Iterator[threading.Event]:
-    """SIGTERM and Ctrl-C end the block; once it is ending they are ignored, so that everything is stopped in order."""
-    stop = threading.Event()
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> NoReturn:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        stop.set()
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
-    with contextlib.suppress(KeyboardInterrupt):
-        yield stop
 
 
 STARTED_AT = time.monotonic()

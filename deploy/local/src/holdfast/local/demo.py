@@ -13,7 +13,7 @@ from holdfast.client import ApiProblem, Client, ClientError, Sent, Status, Subsc
 from holdfast.client.render import update_line
 from holdfast.local.stack import TENANT, Stack
 
-__all__ = ["Summary", "show"]
+__all__ = ["Summary", "run_show", "show"]
 
 PATIENCE_SECONDS = 60.0
 """Without any update for so long the demo stops waiting for the rest."""
@@ -43,6 +43,11 @@ class Summary:
         states = ", ".join(f"{self.states[state]} {state}" for state in SETTLED)
         line = f"{self.accepted} events accepted ({self.duplicates} of them duplicates), {self.rejected} rejected: {states}"
         return line + (f", {len(self.waiting)} still open" if self.waiting else "")
+
+
+def run_show(stack: Stack, events: Iterable[dict[str, Any]], say: Say) -> Summary:
+    """:func:`show` in an event loop of its own."""
+    return asyncio.run(show(stack, events, say))
 
 
 async def show(stack: Stack, events: Iterable[dict[str, Any]], say: Say) -> Summary:

@@ -19,7 +19,7 @@ from holdfast.local.servers import Postgres, Valkey
 if TYPE_CHECKING:
     from holdfast.local.stack import Stack
 
-__all__ = ["Eventually", "StartStack"]
+__all__ = ["Eventually", "StartStack", "clone_template"]
 
 Answer = TypeVar("Answer")
 

@@ -23,6 +23,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+__all__ = ["NOBODY", "main"]
+
 NOBODY = 65534
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36

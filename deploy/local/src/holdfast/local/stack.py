@@ -20,7 +20,7 @@ from holdfast.storage.database import Database
 from holdfast.storage.keys import SCOPES, create_key
 from holdfast.storage.migrate import upgrade
 
-__all__ = ["Ports", "Stack"]
+__all__ = ["Ports", "Stack", "TENANT"]
 
 READY_SECONDS = 60
 TENANT = "demo"

@@ -30,6 +30,7 @@ __all__ = [
     "UpdateV1",
     "encode_update",
     "schemas",
+    "Contract",
 ]
 
 FOLDER = Path(__file__).with_name("contracts")

@@ -5,7 +5,7 @@ import socket
 
 from holdfast.domain.errors import ConfigurationError
 
-__all__ = ["connection_limit", "open_listener"]
+__all__ = ["connection_limit", "open_listener", "BACKLOG"]
 
 BACKLOG = 2048
 """Connections that the kernel keeps while the process is busy. With fewer, a burst of hostile ones makes the kernel drop

@@ -18,7 +18,17 @@ from holdfast.storage.lanes import LANE_KEY
 from holdfast.storage.served import IS_ORDERED
 from holdfast.storage.statements import statement
 
-__all__ = ["EventView", "Recorded", "TimelineEntry", "event_view", "find", "record", "stored_event", "timeline"]
+__all__ = [
+    "EventView",
+    "Recorded",
+    "TimelineEntry",
+    "event_view",
+    "find",
+    "record",
+    "stored_event",
+    "timeline",
+    "EVENT_COLUMNS",
+]
 
 _RECORD = statement("""
 -- Parameters: events, JSON array of objects with the columns of "requested"; grace_seconds, the wait before maintenance

@@ -13,7 +13,16 @@ from sqlalchemy.orm import Session
 from holdfast.domain.event import Doorbell
 from holdfast.storage.statements import render, statement
 
-__all__ = ["ITS_TURN", "LANE_KEY", "WAIT_SECONDS", "assign", "promote", "promote_forgotten", "wait_for_turn"]
+__all__ = [
+    "ITS_TURN",
+    "LANE_KEY",
+    "WAIT_SECONDS",
+    "assign",
+    "promote",
+    "promote_forgotten",
+    "wait_for_turn",
+    "ordered_among",
+]
 
 WAIT_SECONDS = 3600.0
 """A waiting event is looked at again after this time, even if nobody calls it: by processors of the release before, say."""

@@ -10,16 +10,15 @@ import signal
 import sys
 
 import dramatiq
-from dramatiq import Middleware, Worker
-from dramatiq.broker import Broker
+from dramatiq import Broker, Middleware, Worker
 from periodiq import PeriodiqMiddleware, cron
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.maintenance import VERSION
-from holdfast.maintenance.duties import REDIS_TIMEOUT_SECONDS, Duties
+from holdfast.maintenance.duties import Duties
+from holdfast.maintenance.parts import REDIS_TIMEOUT_SECONDS, bell_on
 from holdfast.maintenance.timers import Timers
-from holdfast.messaging.broker import DoorbellBroker, redis_broker
-from holdfast.messaging.redis_bell import RedisBell
+from holdfast.messaging.broker import redis_broker
 from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.health import serve_health
@@ -57,7 +56,7 @@ class Process(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
         """Start."""
-        self.duties = duties = Duties(self.settings, RedisBell(_doorbell_broker(broker)))
+        self.duties = duties = Duties(self.settings, bell_on(broker))
         every = self.settings.sweep_seconds
         self._timers = timers = Timers(
             {
@@ -99,12 +98,6 @@ class Process(Middleware):
             self.settings.metrics_host, self.settings.metrics_port, duties.checks(),
             is_alive=lambda: timers.are_alive() and all(thread.is_alive() for thread in worker.workers),
         )  # fmt: skip
-
-
-def _doorbell_broker(broker: Broker) -> DoorbellBroker:
-    if not isinstance(broker, DoorbellBroker):
-        raise TypeError("maintenance runs on a DoorbellBroker")
-    return broker
 
 
 def _setup() -> Process:

@@ -5,29 +5,22 @@ from collections.abc import Callable, Mapping
 
 from holdfast.domain.errors import BrokerUnavailable, DatabaseUnavailable, LiveWindowUnavailable
 from holdfast.maintenance.gauges import measure
+from holdfast.maintenance.parts import parts
 from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay
 from holdfast.maintenance.replay import replay
 from holdfast.maintenance.revocations import copy_revocations, prune_revocations
 from holdfast.maintenance.summary import Summary
-from holdfast.messaging.announce import Announcer
 from holdfast.messaging.bell import Bell
-from holdfast.messaging.live import open_publisher
-from holdfast.messaging.revocations import open_revocation_copy
 from holdfast.runtime import logging
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log
-from holdfast.storage.database import Database
-from holdfast.storage.readiness import check_work
-from holdfast.storage.updates import UpdateKey, mark_published
 
-__all__ = ["REDIS_TIMEOUT_SECONDS", "Duties"]
+__all__ = ["Duties"]
 
 log = logging.get(__name__)
-
-REDIS_TIMEOUT_SECONDS = 2.0
 
 REPLAY_GRACE_SECONDS = 5.0
 """How long the doorbell of a new event that repeats another has before redispatch rings for it, as in ingest."""
@@ -44,29 +37,18 @@ class Duties:
 
     def __init__(self, settings: MaintenanceSettings, bell: Bell) -> None:
         self._settings = settings
-        self._bell = bell
-        self._database = Database(
-            settings.database_url.get_secret_value(), application_name="holdfast-maintenance", pool_size=5
-        )
-        self._publisher = open_publisher(
-            settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
-            window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
-        )  # fmt: skip
-        self._announcer = Announcer(self._publisher, bell, note_published=self._mark)
-        self._revocations = open_revocation_copy(
-            settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS
-        )  # fmt: skip
+        self._parts = parts(settings, bell)
         self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
         self._relayed = Summary(Log.RELAYED, time.monotonic)
         self._outages: set[tuple[str, str]] = set()
 
     def recover(self) -> int:
         """See ``maintenance.recover``. Returns how many."""
-        return self._turn("recover", lambda limit: recover(self._database, self._announcer, limit=limit))
+        return self._turn("recover", lambda limit: recover(self._parts.database, self._parts.announcer, limit=limit))
 
     def redispatch(self) -> int:
         """See ``maintenance.redispatch``. Returns how many."""
-        count = self._turn("redispatch", lambda limit: redispatch(self._database, self._bell, limit=limit))
+        count = self._turn("redispatch", lambda limit: redispatch(self._parts.database, self._parts.bell, limit=limit))
         self._redispatched.add(count)
         return count
 
@@ -74,7 +56,8 @@ class Duties:
         """See ``maintenance.relay``. Returns how many."""
         age = self._settings.relay_after_seconds
         count = self._turn(
-            "relay", lambda limit: relay(self._database, self._publisher, older_than_seconds=age, limit=limit)
+            "relay",
+            lambda limit: relay(self._parts.database, self._parts.publisher, older_than_seconds=age, limit=limit),
         )
         self._relayed.add(count)
         return count
@@ -84,38 +67,32 @@ class Duties:
         # Two turns' worth: one that comes a little late loses nothing of the rate.
         burst = 2 * max(1.0, self._settings.sweep_seconds)
         return self._turn("replay", lambda limit: replay(
-            self._database, self._announcer, limit=limit, burst_seconds=burst, grace_seconds=REPLAY_GRACE_SECONDS,
+            self._parts.database, self._parts.announcer, limit=limit, burst_seconds=burst, grace_seconds=REPLAY_GRACE_SECONDS,
         ))  # fmt: skip
 
     def copy_revocations(self) -> int:
         """See ``maintenance.revocations``. Returns how many."""
-        copy = self._revocations
+        copy = self._parts.revocations
         return self._turn(
-            "copy_revocations", lambda limit: copy_revocations(self._database, copy, limit=limit), rounds=1
+            "copy_revocations", lambda limit: copy_revocations(self._parts.database, copy, limit=limit), rounds=1
         )
 
     def prune_revocations(self) -> int:
         """See ``maintenance.revocations``. Returns how many."""
-        copy = self._revocations
-        return self._turn("prune_revocations", lambda limit: prune_revocations(self._database, copy, limit=limit))
+        copy = self._parts.revocations
+        return self._turn("prune_revocations", lambda limit: prune_revocations(self._parts.database, copy, limit=limit))
 
     def measure(self) -> int:
         """See ``maintenance.gauges``. Returns how many events are open."""
-        return self._turn("measure", lambda _: measure(self._database), rounds=1)
+        return self._turn("measure", lambda _: measure(self._parts.database), rounds=1)
 
     def checks(self) -> Mapping[str, Check]:
-        """What readiness asks. Without Redis recovery goes on, so it is optional."""
-        return {
-            "database": Check(self._check_schema),
-            "live": Check(self._publisher.ping, is_optional=True),
-            "broker": Check(self._bell.ping, is_optional=True),
-        }
+        """What readiness asks."""
+        return self._parts.checks()
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._database.close()
-        self._publisher.close()
-        self._revocations.close()
+        self._parts.close()
 
     def _turn(self, duty: str, run: Callable[[int], int], *, rounds: int = MAX_ROUNDS) -> int:
         """Repeat ``run`` while it finds full batches; returns the sum."""
@@ -139,11 +116,3 @@ class Duties:
         write = log.debug if (duty, event) in self._outages else log.warning
         self._outages.add((duty, event))
         write(event, duty=duty, reason=reason)
-
-    def _mark(self, keys: list[UpdateKey]) -> None:
-        with self._database.transaction() as session:
-            mark_published(session, keys)
-
-    def _check_schema(self) -> None:
-        with self._database.transaction() as session:
-            check_work(session)

@@ -17,6 +17,6 @@ from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import Reject, Retry
 from holdfast.processor.handlers.registry import Handler, Handlers
 
-__all__ = ["Backoff", "Context", "Handler", "Handlers", "Reject", "Retry"]
+__all__ = ["Backoff", "Context", "Handler", "Handlers", "Reject", "Retry", "VERSION"]
 
 VERSION = version("holdfast-processor")

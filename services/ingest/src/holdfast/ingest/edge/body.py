@@ -7,7 +7,7 @@ from typing import Any
 from holdfast.ingest.edge.connection import Connection
 from holdfast.ingest.edge.refusal import Refusal
 
-__all__ = ["Disconnected", "check_framing", "read_body"]
+__all__ = ["Disconnected", "check_framing", "read_body", "Reading"]
 
 DISCARD_SECONDS = 2.0
 DISCARD_BYTES = 64 * 1024 * 1024

@@ -5,7 +5,7 @@ from typing import Generic, Protocol, TypeVar
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["Crowd"]
+__all__ = ["Crowd", "Guest"]
 
 log = logging.get(__name__)
 

@@ -21,7 +21,7 @@ from holdfast.runtime.listening import BACKLOG, connection_limit, open_listener
 from holdfast.runtime.settings import IngestSettings
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["serve"]
+__all__ = ["serve", "Edge"]
 
 log = logging.get(__name__)
 

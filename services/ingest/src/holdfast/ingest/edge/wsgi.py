@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["Answer", "environ_of", "run"]
+__all__ = ["Answer", "environ_of", "run", "path_of"]
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers, body."""

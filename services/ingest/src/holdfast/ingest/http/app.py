@@ -1,4 +1,4 @@
-"""The Flask application and what it is made of."""
+"""The Flask application."""
 
 import re
 from uuid import uuid4
@@ -8,27 +8,12 @@ from flask import Flask, Response, g, request
 
 from holdfast.ingest import VERSION
 from holdfast.ingest.http import problems
-from holdfast.ingest.http.auth import Authenticator
-from holdfast.ingest.http.parts import EXTENSION, Parts
+from holdfast.ingest.http.parts import EXTENSION
 from holdfast.ingest.http.routes import events, health, lists, operate, replays, tokens
-from holdfast.ingest.intake.backpressure import Backpressure
-from holdfast.ingest.intake.record import Recorder
-from holdfast.ingest.operate.operator import Operator
-from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
-from holdfast.messaging.announce import Announcer
-from holdfast.messaging.brokers import open_bell
-from holdfast.messaging.live import open_publisher
-from holdfast.messaging.revocations import open_revocation_copy
+from holdfast.ingest.http.wiring import build
 from holdfast.runtime import logging
-from holdfast.runtime.background import Batcher, Repeater
-from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings, load
 from holdfast.runtime.telemetry import Log, Metrics, export_metrics
-from holdfast.storage.backlog import oldest_due_age_seconds
-from holdfast.storage.database import Database
-from holdfast.storage.keys import note_use
-from holdfast.storage.readiness import check_work
-from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["create_app"]
 
@@ -48,77 +33,17 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     export_metrics("ingest")
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes + 1
-    parts = _parts(settings)
+    parts = build(settings)
     app.extensions[EXTENSION] = parts
     app.before_request(_begin)
     app.after_request(_finish)
     problems.install(app)
     for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
-    parts.published.start()
-    for part in (parts.copying, parts.used_keys):
+    for part in (parts.published, parts.copying, parts.used_keys):
         part.start()
     log.info(Log.STARTED)
     return app
-
-
-def _parts(settings: IngestSettings) -> Parts:
-    timeout = settings.redis_timeout_seconds
-    database = Database(
-        settings.database_url.get_secret_value(), application_name="holdfast-ingest",
-        pool_size=settings.database_pool_size, connect_timeout_seconds=3, statement_timeout_seconds=10,
-    )  # fmt: skip
-    publisher = open_publisher(
-        settings.redis_url.get_secret_value(), timeout_seconds=timeout, window_seconds=settings.live_window_seconds,
-        window_updates=settings.live_window_updates,
-    )  # fmt: skip
-    bell = open_bell(settings.broker_url.get_secret_value(), timeout_seconds=timeout, is_consumer=False)
-    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(database, keys))
-    copy = open_revocation_copy(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
-    revoker = Revoker(database, copy)
-    announcer = Announcer(publisher, bell, note_published=published.add_all)
-    used_keys: Batcher[str] = Batcher("note-key-use", lambda key_ids: _note_use(database, key_ids), interval_seconds=1)
-    grace = settings.redispatch_grace_seconds
-    return Parts(
-        settings=settings,
-        database=database,
-        recorder=Recorder(database, announcer, grace_seconds=grace),
-        operator=Operator(database, announcer, grace_seconds=grace),
-        revoker=revoker,
-        copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
-        backpressure=Backpressure(lambda: _oldest_due(database), limit_seconds=settings.backlog_limit_seconds),
-        authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds, note_use=used_keys.add),
-        published=published,
-        used_keys=used_keys,
-        checks={
-            "database": Check(lambda: _check_schema(database)),
-            "live": Check(publisher.ping, is_optional=True),
-            "broker": Check(bell.ping, is_optional=True),
-        },
-        publisher=publisher,
-        revocations=copy,
-        bell=bell,
-    )
-
-
-def _mark(database: Database, keys: list[UpdateKey]) -> None:
-    with database.transaction() as session:
-        mark_published(session, keys)
-
-
-def _note_use(database: Database, key_ids: list[str]) -> None:
-    with database.transaction() as session:
-        note_use(session, key_ids)
-
-
-def _oldest_due(database: Database) -> float:
-    with database.transaction() as session:
-        return oldest_due_age_seconds(session, with_suspects=False)
-
-
-def _check_schema(database: Database) -> None:
-    with database.transaction() as session:
-        check_work(session)
 
 
 def _begin() -> None:

@@ -13,7 +13,7 @@ from holdfast.processor.worker.slots import Slots
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 
-__all__ = ["Poller"]
+__all__ = ["Poller", "Runs"]
 
 log = logging.get(__name__)
 

@@ -1,19 +1,16 @@
 """What a client says after its ``hello``, and what comes of it."""
 
-import asyncio
 import contextlib
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Protocol
 
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.position import Position
 from holdfast.domain.topics import check_topic
 from holdfast.gateway.clients.connection import Connection
-from holdfast.gateway.clients.resume import join
+from holdfast.gateway.clients.joins import Joins
 from holdfast.gateway.clients.session import Session, Sessions
-from holdfast.gateway.clients.timers import Allowance, TokenClock
+from holdfast.gateway.clients.timers import LifeSign, TokenClock
 from holdfast.gateway.clients.tokens import TokenVerifier, is_allowed
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
@@ -26,7 +23,6 @@ from holdfast.gateway.protocol.frames import (
     RequestId,
     ServerPong,
     Subscribe,
-    Subscribed,
     Token,
     TopicSince,
     Unsubscribe,
@@ -36,27 +32,9 @@ from holdfast.gateway.topics.topic import Subscription
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["Conversation", "LifeSign"]
+__all__ = ["Conversation"]
 
 log = logging.get(__name__)
-
-JOINS_PER_TOPIC = 4
-"""Joins that may wait, for each topic that a connection may have: a client that asks faster than Redis answers."""
-
-Join = tuple[Subscription, Position | None, RequestId | None]
-
-
-class LifeSign(Protocol):
-    """Keeps the connection from looking dead: ``timers.Heart``, ``timers.Pulse``."""
-
-    def start(self) -> None:
-        """Begin."""
-
-    def pong(self) -> None:
-        """The client answered."""
-
-    def stop(self) -> None:
-        """No more signs."""
 
 
 class Conversation:
@@ -84,17 +62,13 @@ class Conversation:
         self._limits = limits
         self._heart = heart
         self._token_clock = TokenClock(connection, limits)
-        self._joins_left = Allowance(limits.joins_per_s, burst=4 * limits.joins_per_s)
+        self._joins = Joins(connection, hub, limits)
         self._subscriptions: dict[str, Subscription] = {}
-        self._joins: deque[Join] = deque()
-        self._has_joins = asyncio.Event()
-        self._joining: Subscription | None = None
-        self._joiner: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def running(self, topics: Sequence[str], positions: Mapping[str, str]) -> AsyncIterator[None]:
         """Ping, watch the token and join topics meanwhile; begin with these and those of the session."""
-        self._begin_joins()
+        self._joins.start()
         began = time.monotonic()
         log.info(Log.CONNECTED, tenant=self._claims.tenant, session=self._session.id)
         try:
@@ -141,31 +115,12 @@ class Conversation:
 
     def _end(self) -> None:
         """Leave every topic and stop every clock."""
-        self._stop_joins()
+        self._joins.stop()
         self._heart.stop()
         self._token_clock.stop()
         for subscription in self._subscriptions.values():
             self._hub.unsubscribe(subscription)
         self._subscriptions.clear()
-
-    def _begin_joins(self) -> None:
-        self._joiner = asyncio.create_task(self._run_joins(), name="live joins")
-        self._joiner.add_done_callback(lambda task: _close_on_failure(task, self._connection))
-
-    def _stop_joins(self) -> None:
-        self._joining = None
-        if self._joiner is not None:
-            self._joiner.cancel()
-
-    async def _run_joins(self) -> None:
-        """Join topics in the order they were asked for, until cancelled."""
-        while True:
-            while self._joins:
-                self._joining, since, request_id = self._joins.popleft()
-                await self._join(self._joining, since, request_id)
-                self._joining = None
-            self._has_joins.clear()
-            await self._has_joins.wait()
 
     def _subscribe(self, requests: Iterable[TopicSince], request_id: RequestId | None) -> None:
         for request in requests:
@@ -174,7 +129,7 @@ class Conversation:
                 self._connection.send(error)
                 continue
             since = None if request.since is None else Position.parse(request.since)
-            self._queue_join(check_topic(request.topic), since, request_id)
+            self._join(check_topic(request.topic), since, request_id)
 
     def _refusal(self, name: str, request_id: RequestId | None) -> Error | None:
         try:
@@ -192,35 +147,15 @@ class Conversation:
             return Error(id=request_id, code="too_many_topics", message=message, temporary=False)
         return None
 
-    def _queue_join(self, name: str, since: Position | None, request_id: RequestId | None) -> None:
-        if not self._joins_left.take() or len(self._joins) >= JOINS_PER_TOPIC * self._limits.topics:
-            raise Closing(CloseCode.RATE, "subscribing faster than topics can be joined; wait for subscribed")
+    def _join(self, name: str, since: Position | None, request_id: RequestId | None) -> None:
+        self._joins.check_rate()
         subscription = self._subscriptions.get(name)
         if subscription is None or since is not None:
-            # Asked for a replay of a topic it has: it gets one, and everything after it, once.
+            # It was asked for a replay of a topic it has: it gets one, and everything after it, once.
             self._unsubscribe(name)
             subscription = self._hub.subscribe(self._claims.tenant, name, self._connection)
             self._subscriptions[name] = subscription
-        self._joins.append((subscription, since, request_id))
-        self._has_joins.set()
-
-    async def _join(self, subscription: Subscription, since: Position | None, request_id: RequestId | None) -> None:
-        if subscription.is_ended:
-            return
-        if subscription.position is not None:
-            # Subscribed before, and by now live: say so again rather than start over, which could skip updates.
-            here = str(subscription.position)
-            name = subscription.topic.name
-            self._connection.send(Subscribed(id=request_id, topic=name, pos=here, recovered=None))
-            return
-        await join(
-            subscription,
-            since=since,
-            request_id=request_id,
-            hub=self._hub,
-            outbox=self._connection,
-            limits=self._limits,
-        )
+        self._joins.add(subscription, since, request_id)
 
     def _unsubscribe(self, name: str) -> None:
         try:
@@ -230,10 +165,7 @@ class Conversation:
         if subscription is None:
             return
         self._hub.unsubscribe(subscription)
-        if subscription is self._joining:
-            # A topic that nobody wants is not read any more: the join would wait for ever, and the next ones behind it.
-            self._stop_joins()
-            self._begin_joins()
+        self._joins.drop(subscription)
 
     def _refresh(self, token: str, request_id: RequestId) -> None:
         claims = self._verifier.verify(token)
@@ -245,11 +177,3 @@ class Conversation:
             self._unsubscribe(name)
             message = f"the new token does not grant {name}; its updates end here"
             self._connection.send(Error(id=request_id, code="forbidden", message=message, temporary=False))
-
-
-def _close_on_failure(task: asyncio.Task[None], connection: Connection) -> None:
-    """A bug in joining must not leave a client waiting for a ``subscribed`` that never comes."""
-    if task.cancelled():
-        return
-    log.error(Log.CLIENT_FAILED, exc_info=task.exception())
-    connection.close(CloseCode.INTERNAL, "internal error; connect again")

@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 from holdfast.gateway.clients.clients import Clients
 from holdfast.gateway.clients.connection import Connection
-from holdfast.gateway.clients.conversation import Conversation, LifeSign
+from holdfast.gateway.clients.conversation import Conversation
 from holdfast.gateway.clients.origins import Origins
 from holdfast.gateway.clients.session import Session, Sessions
+from holdfast.gateway.clients.timers import LifeSign
 from holdfast.gateway.clients.tokens import TokenVerifier
 from holdfast.gateway.protocol.frames import Limits, Welcome, WelcomeLimits
 from holdfast.gateway.topics.hub import Hub

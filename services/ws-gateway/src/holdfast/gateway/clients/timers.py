@@ -3,15 +3,29 @@
 import asyncio
 import random
 import time
+from typing import Protocol
 
 from holdfast.gateway.clients.connection import Connection
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Frame
 from holdfast.gateway.protocol.frames import Error, Limits, Ping
 
-__all__ = ["Allowance", "Heart", "Pulse", "TokenClock"]
+__all__ = ["Allowance", "Heart", "LifeSign", "Pulse", "TokenClock"]
 
 _PING = Frame.of(Ping())
+
+
+class LifeSign(Protocol):
+    """Keeps the connection from looking dead: :class:`Heart`, :class:`Pulse`."""
+
+    def start(self) -> None:
+        """Begin."""
+
+    def pong(self) -> None:
+        """The client answered."""
+
+    def stop(self) -> None:
+        """No more signs."""
 
 
 class Heart:

@@ -24,7 +24,7 @@ from holdfast.messaging.live import REVOCATIONS_CHANNEL, TopicKeys, TopicReading
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["Listener", "Notified", "Source"]
+__all__ = ["Listener", "Notified", "Source", "CONNECT_SECONDS"]
 
 log = logging.get(__name__)
 

@@ -17,7 +17,7 @@ from holdfast.messaging.live import UNPUBLISHED_SECONDS, TopicReading, parse_mes
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["Hub", "State"]
+__all__ = ["Hub", "State", "LINGER_SECONDS"]
 
 log = logging.get(__name__)
 

@@ -10,7 +10,8 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from holdfast.gateway.clients.clients import Clients
-from holdfast.gateway.transports.wire import HttpProtocol, LiveProtocol
+from holdfast.gateway.transports.http_protocol import HttpProtocol
+from holdfast.gateway.transports.live_protocol import LiveProtocol
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 

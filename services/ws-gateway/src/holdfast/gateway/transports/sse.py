@@ -1,16 +1,10 @@
 """``/v1/live/sse`` and ``/v1/live/tickets``: the same updates as Server-Sent Events, for whoever has no WebSocket."""
 
-import random
-from http import HTTPStatus
-
 from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from holdfast.domain.errors import InvalidPosition, InvalidTopic
-from holdfast.domain.position import Position
-from holdfast.domain.topics import check_topic
 from holdfast.gateway.clients.connection import Connection
 from holdfast.gateway.clients.gate import Gate
 from holdfast.gateway.clients.session import Session
@@ -18,27 +12,14 @@ from holdfast.gateway.clients.timers import Pulse
 from holdfast.gateway.clients.tokens import allowed_topics
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
-from holdfast.gateway.transports.event_stream import NO_POSITION, EventStream
+from holdfast.gateway.transports.event_stream import EventStream
+from holdfast.gateway.transports.stream_request import bearer, positions_of, problem, spelled
 from holdfast.gateway.transports.stream_topics import named_topics
 from holdfast.gateway.transports.ticket import TICKET_SECONDS, Tickets
 from holdfast.gateway.transports.wire import EXTENSION
 from holdfast.messaging.contracts import LiveTokenV1
-from holdfast.runtime import logging
-from holdfast.runtime.telemetry import Log
 
 __all__ = ["SseEndpoint"]
-
-log = logging.get(__name__)
-
-_STATUS = {
-    CloseCode.BAD_TOKEN: 401,
-    CloseCode.TOKEN_EXPIRED: 401,
-    CloseCode.FORBIDDEN: 403,
-    CloseCode.REVOKED: 403,
-    CloseCode.TOO_MANY_CONNECTIONS: 429,
-    CloseCode.UNAVAILABLE: 503,
-    CloseCode.PROTOCOL: 400,
-}
 
 
 class SseEndpoint:
@@ -52,9 +33,9 @@ class SseEndpoint:
         """``POST /v1/live/tickets``: a ticket for the token in the ``Authorization`` header."""
         try:
             self._admit(request)
-            ticket = await self._tickets.issue(self.gate.verifier.verify(_bearer(request)))
+            ticket = await self._tickets.issue(self.gate.verifier.verify(bearer(request)))
         except (Closing, RedisError) as exc:
-            return _problem(exc)
+            return problem(exc)
         body = {"ticket": ticket, "expires_in_seconds": TICKET_SECONDS}
         return JSONResponse(body, status_code=201, headers={"Cache-Control": "no-store"})
 
@@ -63,10 +44,10 @@ class SseEndpoint:
         try:
             self._admit(request)
             topics = self._topics(request)
-            positions = _positions(request, topics)
+            positions = positions_of(request, topics)
             claims = await self._claims(request)
         except (Closing, RedisError) as exc:
-            return _problem(exc)
+            return problem(exc)
         if request.method == "HEAD":  # which Starlette lets in beside GET: it has no body, so no stream would ever end
             return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
         return _Stream(self.gate, claims, topics, positions)
@@ -80,7 +61,7 @@ class SseEndpoint:
             raise Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")
 
     def _topics(self, request: Request) -> list[str]:
-        topics = list(dict.fromkeys(_spelled(name) for name in named_topics(request.scope["query_string"])))
+        topics = list(dict.fromkeys(spelled(name) for name in named_topics(request.scope["query_string"])))
         if not 0 < len(topics) <= self.gate.limits.sse_topics:
             raise Closing(
                 CloseCode.PROTOCOL,
@@ -91,7 +72,7 @@ class SseEndpoint:
     async def _claims(self, request: Request) -> LiveTokenV1:
         ticket = request.query_params.get("ticket")
         if ticket is None:
-            return self.gate.verifier.verify(_bearer(request))
+            return self.gate.verifier.verify(bearer(request))
         claims = await self._tickets.redeem(ticket)
         if claims is None:
             raise Closing(
@@ -117,7 +98,7 @@ class _Stream(Response):
         try:
             session = await self._gate.sessions.open(self._claims, connection, asked=None, topics=names)
         except (Closing, RedisError) as exc:
-            await _problem(exc)(scope, receive, send)
+            await problem(exc)(scope, receive, send)
             return
         try:
             await outlet.start()
@@ -132,51 +113,3 @@ class _Stream(Response):
         async with conversation.running(self._topics, self._positions):
             while (await receive())["type"] != "http.disconnect":
                 pass
-
-
-def _bearer(request: Request) -> str:
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise Closing(CloseCode.BAD_TOKEN, "send a live token as 'Authorization: Bearer …'; POST /v1/tokens has them")
-    return token.strip()
-
-
-def _spelled(name: str) -> str:
-    try:
-        return check_topic(name)
-    except InvalidTopic:
-        return name  # the stream says what is wrong with it, as a WebSocket would
-
-
-def _positions(request: Request, topics: list[str]) -> dict[str, str]:
-    """Where the client stands: the header that a browser sends by itself, else what a page put into the address."""
-    text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
-    if not text:
-        return {}
-    parts = text.split(",")
-    positions = {topic: part for topic, part in zip(topics, parts, strict=False) if part != NO_POSITION}
-    try:
-        for part in positions.values():
-            Position.parse(part)
-    except InvalidPosition as exc:
-        raise Closing(CloseCode.PROTOCOL, f"Last-Event-ID: {exc}") from None
-    if len(parts) != len(topics):
-        raise Closing(CloseCode.PROTOCOL, "Last-Event-ID has a position for each of the topics, in their order")
-    return positions
-
-
-def _problem(exc: Closing | RedisError) -> Response:
-    """RFC 9457, as the ingest API answers."""
-    if isinstance(exc, RedisError):
-        exc = Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")
-    status = _STATUS[exc.code]
-    log.info(Log.REQUEST_REJECTED, status=status, code=exc.code.name.lower())
-    headers = {"Cache-Control": "no-store"}
-    if status in (429, 503):
-        headers["Retry-After"] = str(random.randint(1, 5))  # noqa: S311 (jitter)
-    if status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    reconnect = "Retry-After" in headers or not exc.code.is_terminal
-    about = {"status": status, "code": exc.code.name.lower(), "detail": exc.reason, "reconnect": reconnect}
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase} | about
-    return JSONResponse(body, status_code=status, headers=headers, media_type="application/problem+json")

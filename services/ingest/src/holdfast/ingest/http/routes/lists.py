@@ -20,7 +20,7 @@ from holdfast.storage.events import EventView, TimelineEntry
 from holdfast.storage.keys import KeyHolder
 from holdfast.storage.listing import Attempt
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "Found", "ListRequest"]
 
 blueprint = Blueprint("lists", __name__)
 

@@ -21,7 +21,7 @@ from holdfast.storage.filters import EventFilter
 from holdfast.storage.keys import KeyHolder
 from holdfast.storage.replays import MAX_ITEMS, MAX_RATE_PER_S, MIN_RATE_PER_S, JobState, NotStarted, Replay
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "ReplayFilter", "ReplayRequest"]
 
 blueprint = Blueprint("replays", __name__)
 

@@ -19,7 +19,7 @@ from holdfast.messaging.contracts import LIVE_AUDIENCE, MAX_TOKEN_BYTES, LiveTok
 from holdfast.runtime.settings import IngestSettings
 from holdfast.storage.audit import Actor
 
-__all__ = ["blueprint"]
+__all__ = ["blueprint", "RevocationRequest", "TokenRequest"]
 
 blueprint = Blueprint("tokens", __name__)
 
@@ -81,7 +81,7 @@ def revoke() -> Response:
     kind = RevocationKind.SUBJECT if wanted.jti is None else RevocationKind.TOKEN
     revocation, is_immediate = parts().revoker.revoke(
         Actor(holder.tenant, holder.key_id), kind, wanted.jti or wanted.sub or ""
-    )  # fmt: skip
+    )
     body = wanted.model_dump(exclude_none=True) | {"revoked_at": revocation.second, "immediate": is_immediate}
     return Response(json.dumps(body), 200, content_type="application/json")
 

@@ -1,0 +1,82 @@
+"""What the duties work with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from dramatiq import Broker
+
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.bell import Bell
+from holdfast.messaging.broker import DoorbellBroker
+from holdfast.messaging.live import Publisher, open_publisher
+from holdfast.messaging.redis_bell import RedisBell
+from holdfast.messaging.revocations import RevocationCopy, open_revocation_copy
+from holdfast.runtime.health import Check
+from holdfast.runtime.settings import MaintenanceSettings
+from holdfast.storage.database import Database
+from holdfast.storage.readiness import check_work
+from holdfast.storage.updates import UpdateKey, mark_published
+
+__all__ = ["REDIS_TIMEOUT_SECONDS", "Parts", "bell_on", "parts"]
+
+REDIS_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Connections, and the announcer on them."""
+
+    database: Database
+    publisher: Publisher
+    bell: Bell
+    revocations: RevocationCopy
+    announcer: Announcer
+
+    def checks(self) -> Mapping[str, Check]:
+        """What readiness asks. Without Redis recovery goes on, so it is optional."""
+        return {
+            "database": Check(self._check_database),
+            "live": Check(self.publisher.ping, is_optional=True),
+            "broker": Check(self.bell.ping, is_optional=True),
+        }
+
+    def close(self) -> None:
+        """Let go of the connections; the bell's broker is Dramatiq's, which closes it."""
+        for connection in (self.database, self.publisher, self.revocations):
+            connection.close()
+
+    def _check_database(self) -> None:
+        with self.database.transaction() as session:
+            check_work(session)
+
+
+def bell_on(broker: Broker) -> Bell:
+    """The bell on the broker whose worker the ticks reach, so that both share its connections.
+
+    Raises:
+        TypeError: another broker than this module's set-up made.
+    """
+    if not isinstance(broker, DoorbellBroker):
+        raise TypeError("maintenance runs on a DoorbellBroker")
+    return RedisBell(broker)
+
+
+def parts(settings: MaintenanceSettings, bell: Bell) -> Parts:
+    """Put them together; nothing connects yet."""
+    database = Database(
+        settings.database_url.get_secret_value(), application_name="holdfast-maintenance", pool_size=5
+    )  # fmt: skip
+    redis_url = settings.redis_url.get_secret_value()
+    publisher = open_publisher(
+        redis_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, window_seconds=settings.live_window_seconds,
+        window_updates=settings.live_window_updates,
+    )  # fmt: skip
+
+    def mark(keys: list[UpdateKey]) -> None:
+        with database.transaction() as session:
+            mark_published(session, keys)
+
+    return Parts(
+        database, publisher, bell, open_revocation_copy(redis_url, timeout_seconds=REDIS_TIMEOUT_SECONDS),
+        Announcer(publisher, bell, note_published=mark),
+    )  # fmt: skip
