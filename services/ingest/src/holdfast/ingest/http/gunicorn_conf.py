@@ -29,7 +29,8 @@ class Logger:
 
     def __init__(self, _: Any) -> None:
         logging.configure(
-            service="ingest", version=VERSION, log_format=_settings.log_format, level=_settings.log_level
+            service="ingest", version=VERSION, log_format=_settings.log_format, level=_settings.log_level,
+            with_error_texts=_settings.log_error_texts,
         )  # fmt: skip
         self.error_log = self._log = logging.get("gunicorn")
 

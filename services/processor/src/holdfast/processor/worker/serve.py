@@ -40,7 +40,13 @@ replaced, because until then nobody does its work.
 def serve(settings: ProcessorSettings, role: Role) -> None:
     """Be a worker process. One that can not start, whatever the reason, exits with ``CANNOT_START``."""
     ending = _Ending()
-    logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    logging.configure(
+        service="processor",
+        version=VERSION,
+        log_format=settings.log_format,
+        level=settings.log_level,
+        with_error_texts=settings.log_error_texts,
+    )
     process = _started(settings, role)
     while not (ending.is_asked or ending.is_orphan() or _is_broken(process, role)):
         time.sleep(LOOK_SECONDS)
