@@ -9,6 +9,7 @@
     ├── DatabaseUnavailable     PostgreSQL did not answer; nothing was decided, try again
     ├── StatementTooSlow        PostgreSQL cancelled a statement at its time limit; nothing was decided
     ├── SchemaOutdated          the database lacks a migration that this release needs
+    ├── EffectsLost             the transaction of a handler's effects is over before it was settled
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
     └── AlreadyProcessed        the processed-event log has the event; effects must be rolled back
 
@@ -23,6 +24,7 @@ __all__ = [
     "DatabaseUnavailable",
     "StatementTooSlow",
     "SchemaOutdated",
+    "EffectsLost",
     "LeaseLost",
     "AlreadyProcessed",
 ]
@@ -54,6 +56,10 @@ class StatementTooSlow(HoldfastError):
 
 class SchemaOutdated(HoldfastError):
     """The database is behind the release. Remedy: run the migrations."""
+
+
+class EffectsLost(HoldfastError):
+    """A handler ended the transaction that its effects belong to. They may be committed or gone."""
 
 
 class LeaseLost(HoldfastError):

@@ -1,6 +1,6 @@
 """Engines and sessions for PostgreSQL."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,8 +11,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable, StatementTooSlow
+from holdfast.storage import lending
 
-__all__ = ["Database", "cut_off", "normalise_url"]
+__all__ = ["Database", "normalise_url"]
 
 _KEEPALIVES = {
     "keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000,
@@ -92,6 +93,7 @@ class Database:
             },
         )
         event.listen(self.engine, "handle_error", _hide_values)
+        lending.install(self.engine, on_renewed=self._set_up_again)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -128,16 +130,15 @@ class Database:
         with self.transaction() as session:
             session.execute(text("SELECT 1"))
 
+    def _set_up_again(self, connection: Any) -> None:
+        """Called with each psycopg2 connection whose session was discarded.
+
+        What libpq sent as ``options`` is the session's default and is in force again by itself.
+        """
+
     def close(self) -> None:
         """Give all connections back to the server."""
         self.engine.dispose()
-
-
-def cut_off(session: Session) -> Callable[[], bool]:
-    """A question about the connection that the session has now: is it gone? After an error it tells an outage of this
-    database from everything else that can look like one."""
-    connection: Any = session.connection().connection.dbapi_connection
-    return lambda: bool(connection.closed)
 
 
 def _hide_values(context: ExceptionContext) -> None:

@@ -22,7 +22,8 @@ WITH dead AS (
     FROM dead GROUP BY handler, error_type, fingerprint
     ORDER BY events DESC, last_at DESC LIMIT :limit
 )
-SELECT g.*, e.type AS sample_type, s.last_error->>'message' AS sample_message
+SELECT g.*, e.type AS sample_type, s.last_error->>'message' AS sample_message,
+       s.last_error->>'reason' AS sample_reason
 FROM grouped g JOIN event e ON e.id = g.sample_id JOIN processing_state s ON s.event_id = g.sample_id
 ORDER BY g.events DESC, g.last_at DESC
 """)
@@ -30,7 +31,10 @@ ORDER BY g.events DESC, g.last_at DESC
 
 @dataclass(frozen=True, slots=True)
 class DeadGroup:
-    """Dead letters with one cause. ``handler`` and ``fingerprint`` are ``None`` where no handler ran."""
+    """Dead letters with one cause. ``handler`` and ``fingerprint`` are ``None`` where no handler ran.
+
+    ``sample_message`` is for operators, ``sample_reason`` for everybody; see ``transitions.AttemptError``.
+    """
 
     handler: str | None
     error_type: str | None
@@ -41,6 +45,7 @@ class DeadGroup:
     sample_id: UUID
     sample_type: str
     sample_message: str | None
+    sample_reason: str | None
 
 
 def dead_groups(session: Session, *, tenant: str, limit: int) -> list[DeadGroup]:

@@ -57,7 +57,8 @@ WITH wanted AS (
     SELECT * FROM jsonb_to_recordset(CAST(:transitions AS jsonb)) AS w(
         event_id uuid, from_states text[], to_state text, version int, held_token uuid, needs_due bool,
         needs_expiry bool, versions int, delay_seconds float8, attempts int, crashes int, is_reset bool, lease_token uuid,
-        lease_owner text, lease_seconds float8, detail jsonb, error jsonb, handler text, result jsonb, duration_ms int)
+        lease_owner text, lease_seconds float8, detail jsonb, error jsonb, handler text, result jsonb, duration_ms int,
+        expected_transaction text)
 ), moved AS (
     UPDATE processing_state s SET
         state = w.to_state,
@@ -79,6 +80,7 @@ WITH wanted AS (
       AND s.state = ANY (w.from_states)
       AND (w.version IS NULL OR s.version = w.version)
       AND (w.held_token IS NULL OR s.lease_token = w.held_token)
+      AND (w.expected_transaction IS NULL OR CAST(pg_current_xact_id_if_assigned() AS text) = w.expected_transaction)
       AND (NOT w.needs_due OR s.available_at <= statement_timestamp())
       AND (NOT w.needs_expiry OR s.lease_expires_at <= statement_timestamp())
       AND {turn}
@@ -136,6 +138,7 @@ ORDER BY s.lane_at, s.event_id LIMIT 1
 _HOLD = text("""
 -- Locks the row until the settling transaction ends: the lock keeps the sweep away however long the handler takes.
 SELECT EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed,
+       CAST(pg_current_xact_id() AS text) AS transaction_id,
        set_config('statement_timeout', coalesce(:timeout_ms, current_setting('statement_timeout')), true),
        set_config('idle_in_transaction_session_timeout',
                   coalesce(:idle_ms, current_setting('idle_in_transaction_session_timeout')), true)
@@ -242,8 +245,11 @@ def next_in_lane(session: Session, lane: int, *, ordered: str) -> Doorbell | Non
     return Doorbell(row.event_id, row.version, row.is_suspect) if row is not None and row.is_due else None
 
 
-def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None) -> None:
-    """Lock the leased event's row for the rest of the transaction. Comes before the handler's first effect.
+def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None) -> str:
+    """Lock the leased event's row for the rest of the transaction; returns the transaction's id, for ``settle``.
+
+    Comes before the handler's first effect. PostgreSQL never uses an id again, so a settle that is in another transaction
+    than this one is refused, however the handler has ended this one.
 
     ``timeout_seconds`` is from now on the longest that a statement of this transaction may take, and, with
     ``IDLE_MARGIN_SECONDS`` more, the longest that the transaction may do nothing: its lock keeps recovery away, so a worker
@@ -262,6 +268,7 @@ def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None
         raise LeaseLost("the lease expired and the event was given to another worker")
     if row.is_processed:
         raise AlreadyProcessed("the processed-event log has this event")
+    return str(row.transaction_id)
 
 
 def extend(session: Session, leases: Iterable[Lease]) -> set[UUID]:
@@ -342,6 +349,7 @@ def _columns(transition: Transition) -> dict[str, Any]:
         "held_token": _text(transition.lease_token),
         "needs_due": transition.needs_due,
         "needs_expiry": transition.needs_expiry,
+        "expected_transaction": transition.expected_transaction,
         "versions": transition.versions,
         "delay_seconds": transition.delay_seconds,
         "attempts": transition.attempts,
@@ -372,6 +380,7 @@ def _error(error: AttemptError | None) -> dict[str, Any] | None:
     return {
         "type": error.type,
         "message": error.message,
+        "reason": error.reason,
         "handler": error.handler,
         "traceback": error.traceback,
         "fingerprint": error.fingerprint,

@@ -69,6 +69,7 @@ class WorkerProcess:
             lease_seconds=settings.lease_seconds,
             wake=self._wake,
             on_stuck=self._give_up,
+            is_logging_texts=settings.log_error_texts,
         )
         self._ringing = Breaker()
         self._slots = Slots(role.threads)
