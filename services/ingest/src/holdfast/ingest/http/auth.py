@@ -12,7 +12,7 @@ from holdfast.storage import keys
 from holdfast.storage.database import Database
 from holdfast.storage.keys import KeyHolder
 
-__all__ = ["Authenticator", "require"]
+__all__ = ["Authenticator", "is_operator", "require"]
 
 _MAX_CACHED = 10_000
 """Key ids remembered, unknown ones included: bounds what a guesser can make this process keep."""
@@ -75,3 +75,8 @@ def require(scope: str) -> KeyHolder:
     if not holder.scopes & {scope, "admin"}:
         raise Problem(403, "forbidden", f"this key lacks the scope {scope}; create one that has it")
     return holder
+
+
+def is_operator(holder: KeyHolder) -> bool:
+    """Whether the holder may see the texts of errors, which may quote payloads."""
+    return bool(holder.scopes & {"operate", "admin"})
