@@ -12,7 +12,8 @@ export interface LiveEvent {
   at: string;
   detail: {
     result?: unknown;
-    error?: { type: string; message: string };
+    /** The message is null where none was written for clients: an exception's own text is for operators. */
+    error?: { type: string; message: string | null };
     retry_in_seconds?: number;
     progress?: { fraction: number; message?: string | null };
     reason?: string;

@@ -90,6 +90,15 @@ def test_a_line_says_what_happened_and_can_not_move_the_cursor() -> None:
     assert line.endswith("ValueError: two lines  [2J (again in 2.0 s)")
 
 
+def test_an_error_whose_text_is_not_for_this_key_is_told_by_its_type() -> None:
+    event = {
+        "id": "01a20ce1-a999-7253-85bb-3c3e269307a2", "type": "t", "state": "dead", "version": 3, "attempt": 1,
+        "at": "2026-11-24T09:30:00.123456Z", "detail": {"error": {"type": "ValueError", "message": None}},
+    }  # fmt: skip
+
+    assert update_line(event).plain.endswith("  ValueError")
+
+
 def frames_of(watching: _Watch, token: str) -> list[str]:
     return [watching.hello(token), *watching.subscribes(token)]
 

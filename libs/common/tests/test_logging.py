@@ -19,7 +19,9 @@ SOURCES = sorted(path for folder in ("libs", "services") for path in (ROOT / fol
 PROGRAM = """
 import logging, structlog
 from holdfast.runtime import logging as ours
-ours.configure(service="test", version="1.2", log_format={log_format!r}, level={level!r})
+ours.configure(
+    service="test", version="1.2", log_format={log_format!r}, level={level!r}, with_error_texts={with_error_texts!r}
+)
 log = ours.get("a.module")
 {body}
 """
@@ -29,8 +31,9 @@ log = ours.get("a.module")
 def logged(run_python: RunPython) -> Callable[..., list[dict[str, Any]]]:
     """The lines of a process that logs and does ``body``."""
 
-    def run(body: str, *, level: str = "info") -> list[dict[str, Any]]:
-        done = run_python("-c", PROGRAM.format(body=body, log_format="json", level=level))
+    def run(body: str, *, level: str = "info", with_error_texts: bool = False) -> list[dict[str, Any]]:
+        program = PROGRAM.format(body=body, log_format="json", level=level, with_error_texts=with_error_texts)
+        done = run_python("-c", program)
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
         return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -86,11 +89,70 @@ def test_anything_that_json_does_not_know_is_still_a_line(logged: Callable[..., 
     assert line["message"] == "one"
 
 
-def test_a_person_gets_readable_lines(run_python: RunPython) -> None:
-    done = run_python("-c", PROGRAM.format(body='log.info("started", a=1)', log_format="console", level="info"))
+RAISING = """
+def charge(card):
+    raise ValueError(f"invalid card {card}")
+try:
+    charge("4111-s3cret")
+except ValueError:
+    log.exception("one")
+    logging.getLogger("some.library").exception("two")
+"""
+
+
+def test_an_exception_is_logged_by_its_frames_and_without_its_text(
+    logged: Callable[..., list[dict[str, Any]]]
+) -> None:  # fmt: skip
+    lines = logged(RAISING)
+
+    assert [line["error.type"] for line in lines] == ["ValueError", "ValueError"]
+    assert all("in charge" in line["error.stack"] for line in lines)
+    assert "s3cret" not in str(lines)
+
+
+def test_an_operator_may_have_the_texts_of_exceptions_logged(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    assert all("4111-s3cret" in line["error.stack"] for line in logged(RAISING, with_error_texts=True))
+
+
+OWN = """
+from holdfast.domain.errors import ConfigurationError
+try:
+    raise ConfigurationError("set X to 1")
+except ConfigurationError:
+    log.exception("one")
+"""
+
+LONG = """
+try:
+    raise ValueError("x" * 5_000_000)
+except ValueError:
+    log.exception("one")
+"""
+
+
+def test_what_holdfast_says_itself_is_always_logged(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    [line] = logged(OWN)
+
+    assert "ConfigurationError: set X to 1" in line["error.stack"]
+
+
+def test_an_exception_of_any_size_is_a_line_of_a_bounded_length(logged: Callable[..., list[dict[str, Any]]]) -> None:
+    [line] = logged(LONG, with_error_texts=True)
+
+    assert len(str(line)) < 25_000
+
+
+@pytest.mark.parametrize("with_error_texts", [False, True])
+def test_a_person_gets_readable_lines(run_python: RunPython, with_error_texts: bool) -> None:
+    body = 'log.info("started", a=1)' + RAISING
+    program = PROGRAM.format(body=body, log_format="console", level="info", with_error_texts=with_error_texts)
+
+    done = run_python("-c", program)
 
     assert "started" in done.stdout
     assert "{" not in done.stdout
+    assert "in charge\n" in done.stdout
+    assert ("4111-s3cret" in done.stdout) == with_error_texts
 
 
 def log_calls() -> Iterator[tuple[str, ast.expr]]:

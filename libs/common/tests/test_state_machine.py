@@ -181,7 +181,9 @@ def test_a_completion_and_an_error_are_recorded_with_the_move_and_only_then(sess
         "test",
     )
     [last_error] = session.scalars(text("SELECT last_error FROM processing_state WHERE last_error IS NOT NULL"))
-    assert last_error == {"type": "ValueError", "message": "no", "handler": "h", "fingerprint": "f", "duration_ms": 1}
+    assert last_error == {
+        "type": "ValueError", "message": "no", "reason": None, "handler": "h", "fingerprint": "f", "duration_ms": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("state", [State.DEAD, State.DISCARDED])

@@ -230,13 +230,17 @@ def api(ingest: Any, operator_key: str) -> Iterator[Callable[..., httpx.Response
 def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
     """Record an event and bring it into a state; returns its id."""
 
-    def make(state: str = "queued", *, error: str = "KeyError", **attributes: Any) -> str:
+    def make(
+        state: str = "queued", *, error: str = "KeyError", reason: str | None = None, **attributes: Any
+    ) -> str:  # fmt: skip
         event_id: str = post(make_event(**attributes)).json()["event_id"]
         if state == "queued":
             return event_id
         with ingest.database.transaction() as session:
             [(lease, _)] = claims.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
-            died = AttemptError(error, "no such key", handler="h", traceback="Traceback …", fingerprint="f")
+            died = AttemptError(
+                error, "no such key", handler="h", traceback="Traceback â¦", fingerprint="f", reason=reason
+            )  # fmt: skip
             ends = {
                 "dead": [bury(lease.event.id, lease.token, died)],
                 "processed": [settle(lease.event.id, lease.token, Completion("h", None, 7))],

@@ -126,12 +126,60 @@ def test_attempts_come_alone_or_with_the_event(api: Api, put: Put) -> None:
     assert (view["attempts"], len(view["timeline"]), view["event"]["data"]) == ([attempt], 3, {"n": 1})
 
 
-def test_a_traceback_is_for_operators(ingest: Any, api: Api, put: Put) -> None:
-    event_id = put("dead")
+READERS = [("events:read",), ("events:read", "events:write")]
+OPERATORS = [("events:read", "operate"), ("admin",)]
 
-    [attempt] = api("GET", f"/v1/events/{event_id}/attempts", key=ingest.key("events:read")).json()["items"]
 
-    assert (attempt["error"]["traceback"], attempt["error"]["type"]) == (None, "KeyError")
+def messages_for(ingest: Any, api: Api, event_id: str, scopes: tuple[str, ...], *, error: str) -> list[str | None]:
+    """The error's text at each place that has one: event, list, attempts twice, group."""
+    key = ingest.key(*scopes)
+    view = api("GET", f"/v1/events/{event_id}?include=attempts", key=key).json()
+    [item] = api("GET", "/v1/events", params={"error_type": error}, key=key).json()["items"]
+    [attempt] = api("GET", f"/v1/events/{event_id}/attempts", key=key).json()["items"]
+    groups = api("GET", "/v1/dead-letters", params={"limit": 200}, key=key).json()["items"]
+    [sample] = [group["sample"] for group in groups if group["error_type"] == error]
+    assert view["attempts"] == [attempt]
+    assert (view["last_error"]["type"], attempt["error"]["type"]) == (error, error)
+    assert (attempt["error"]["traceback"] is not None) == (scopes in OPERATORS)
+    return [
+        view["last_error"]["message"],
+        item["last_error"]["message"],
+        attempt["error"]["message"],
+        sample["message"],
+    ]
+
+
+@pytest.mark.parametrize("scopes", READERS)
+def test_an_exceptions_own_text_is_not_for_readers(
+    ingest: Any, api: Api, put: Put, scopes: tuple[str, ...]
+) -> None:  # fmt: skip
+    error = f"E{uuid4().hex}"
+    event_id = put("dead", error=error)
+
+    assert messages_for(ingest, api, event_id, scopes, error=error) == [None] * 4
+    whole = api("GET", f"/v1/events/{event_id}?include=attempts,timeline", key=ingest.key(*scopes)).text
+    assert "no such key" not in whole
+    assert "Traceback" not in whole
+
+
+@pytest.mark.parametrize("scopes", OPERATORS)
+def test_operators_see_what_an_exception_says(ingest: Any, api: Api, put: Put, scopes: tuple[str, ...]) -> None:
+    error = f"E{uuid4().hex}"
+    event_id = put("dead", error=error)
+
+    assert messages_for(ingest, api, event_id, scopes, error=error) == ["no such key"] * 4
+
+
+@pytest.mark.parametrize("scopes", [*READERS, *OPERATORS])
+def test_everybody_sees_the_reason_that_an_author_wrote_for_them(
+    ingest: Any, api: Api, put: Put, scopes: tuple[str, ...]
+) -> None:
+    error = f"E{uuid4().hex}"
+    event_id = put("dead", error=error, reason="no such key")
+
+    assert messages_for(ingest, api, event_id, scopes, error=error) == ["no such key"] * 4
+    view = api("GET", f"/v1/events/{event_id}?include=timeline", key=ingest.key(*scopes)).json()
+    assert view["timeline"][-1]["detail"] == {"error": {"type": error, "message": "no such key"}}
 
 
 def test_a_replayed_dead_event_is_queued_told_rung_and_noted(

@@ -8,7 +8,7 @@ from rich.text import Text
 from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
 from holdfast.client.cli_output import Output, out, print_json
 from holdfast.client.connection import find_address
-from holdfast.client.render import event_line, group_line, one_line, update_line
+from holdfast.client.render import error_words, event_line, group_line, one_line, update_line
 
 __all__ = ["dead", "events"]
 
@@ -181,8 +181,8 @@ def _print_view(view: dict[str, Any]) -> None:
 
 def _print_attempt(attempt: dict[str, Any]) -> None:
     error = attempt["error"]
-    what = f"{error['type']}: {error['message']}" if error else "processed"
-    out.print(Text(f"attempt {attempt['attempt']} by {attempt['handler']}: {one_line(what)}", "bold"))
+    what = error_words(error["type"], error.get("message")) if error else "processed"
+    out.print(Text(f"attempt {attempt['attempt']} by {attempt['handler']}: {what}", "bold"))
     # Line by line: a traceback has lines, and nothing else that may move the cursor.
     for line in ((error or {}).get("traceback") or "").splitlines():
         out.print(Text(f"    {one_line(line)}", "dim"))

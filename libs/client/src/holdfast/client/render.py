@@ -40,7 +40,7 @@ def event_line(view: dict[str, Any]) -> Text:
     line.append(f"{state:<11}", STYLES.get(state, ""))
     line.append(f"{view['event_id']}  {one_line(view['event']['type'])}")
     if error:
-        line.append(f"  {one_line(str(error['type']))}: {one_line(str(error['message']))}", "red")
+        line.append(f"  {error_words(error['type'], error.get('message'))}", "red")
     return line
 
 
@@ -49,10 +49,10 @@ def group_line(group: dict[str, Any]) -> Text:
     sample = group["sample"]
     line = Text()
     line.append(f"{group['count']:>7}  ", "bold")
-    line.append(f"{one_line(str(group['error_type']))}", "bold red")
+    line.append(one_line(str(group["error_type"])), "bold red")
     line.append(f"  in {one_line(group['handler'])}" if group["handler"] else "  before any handler")
     line.append(f"  last {group['last_at'][:19]}", "dim")
-    line.append(f"  {sample['event_id']}: {one_line(str(sample['message']))}")
+    line.append(f"  {error_words(sample['event_id'], sample.get('message'))}")
     options = " ".join(
         f"--{name.replace('_', '-')} {shlex.quote(one_line(str(value)))}"
         for name, value in group["filter"].items()
@@ -60,6 +60,11 @@ def group_line(group: dict[str, Any]) -> Text:
     )
     line.append(f"  holdfast replay {options}", "dim")
     return line
+
+
+def error_words(type_: object, message: object) -> str:
+    """``type: message``; the type alone where the key may not see the message."""
+    return one_line(f"{type_}: {message}" if message else str(type_))
 
 
 def one_line(text: str) -> str:
@@ -72,7 +77,9 @@ def _note(detail: dict[str, Any]) -> str:
         return f"{progress['fraction']:.0%} {progress.get('message') or ''}".strip()
     if error := detail.get("error"):
         retry = detail.get("retry_in_seconds")
-        return f"{error['type']}: {error['message']}" + (f" (again in {retry:.1f} s)" if retry is not None else "")
+        return error_words(error["type"], error.get("message")) + (
+            f" (again in {retry:.1f} s)" if retry is not None else ""
+        )
     if detail.get("result") is not None:
         return json.dumps(detail["result"], ensure_ascii=False)[:120]
     return str(detail.get("reason", ""))

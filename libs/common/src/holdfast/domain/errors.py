@@ -14,6 +14,7 @@
     ├── BrokerUnavailable       the broker did not take or hand out doorbells; events are found by other means
     ├── LiveWindowUnavailable   Redis did not take or hand out updates; PostgreSQL has them all
     ├── SchemaOutdated          the database lacks a migration that this release needs
+    ├── EffectsLost             the transaction of a handler's effects is over before it was settled
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
     ├── LaneTaken               another worker took an event of the same subject at this moment; roll back, claim again
     └── AlreadyProcessed        the processed-event log has the event; effects must be rolled back
@@ -34,6 +35,7 @@ __all__ = [
     "BrokerUnavailable",
     "LiveWindowUnavailable",
     "SchemaOutdated",
+    "EffectsLost",
     "LeaseLost",
     "LaneTaken",
     "AlreadyProcessed",
@@ -89,6 +91,10 @@ class LiveWindowUnavailable(HoldfastError):
 
 class SchemaOutdated(HoldfastError):
     """The database is behind the release. Remedy: run the migrations."""
+
+
+class EffectsLost(HoldfastError):
+    """A handler ended the transaction that its effects belong to. They may be committed or gone."""
 
 
 class LeaseLost(HoldfastError):

@@ -80,7 +80,11 @@ class Completion:
 
 @dataclass(frozen=True, slots=True)
 class AttemptError:
-    """Why an attempt failed. ``fingerprint`` is equal for failures with one cause; ``traceback`` never leaves storage."""
+    """Why an attempt failed. ``fingerprint`` is equal for failures with one cause.
+
+    ``message`` and ``traceback`` are for operators: an exception's own text may quote a payload. ``reason`` is text that was
+    written for clients, by the handler's author (``Reject``, ``Retry``) or by Holdfast, or ``None``.
+    """
 
     type: str
     message: str
@@ -88,10 +92,11 @@ class AttemptError:
     traceback: str | None = None
     fingerprint: str | None = None
     duration_ms: int | None = None
+    reason: str | None = None
 
-    def summary(self) -> dict[str, str]:
-        """What clients see of it: ``{"type", "message"}``."""
-        return {"type": self.type, "message": self.message}
+    def summary(self) -> dict[str, str | None]:
+        """What clients see of it: ``{"type", "message"}``, the message ``None`` where none was written for them."""
+        return {"type": self.type, "message": self.reason}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +104,8 @@ class Transition:
     """One event's move along one legal edge, with its guards.
 
     Guards: the event is in ``from_states``, its version is ``expected_version``, its lease token is ``expected_token``, it
-    is due (``needs_due``), and its lease has expired (``needs_expiry``). A guard that is ``None`` or false is not checked.
+    is due (``needs_due``), its lease has expired (``needs_expiry``), and the database transaction is still
+    ``expected_transaction``. A guard that is ``None`` or false is not checked.
     """
 
     event_id: UUID
@@ -109,6 +115,8 @@ class Transition:
     expected_token: UUID | None = None
     needs_due: bool = False
     needs_expiry: bool = False
+    expected_transaction: str | None = None
+    """See ``storage.lifecycle.hold``. Not in the model: it says nothing about the row."""
     version_delta: int = 1
     """Added to ``version``."""
     delay_seconds: float | None = None
@@ -150,11 +158,12 @@ def claim(event_id: UUID, version: int, grant: Grant) -> Transition:
     )  # fmt: skip
 
 
-def settle(event_id: UUID, lease_token: UUID, completion: Completion) -> Transition:
-    """The handler has finished; its effects are in the same transaction."""
+def settle(event_id: UUID, lease_token: UUID, completion: Completion, *, transaction: str | None = None) -> Transition:
+    """The handler has finished; its effects are in the same transaction, which is ``transaction`` if they must be."""
     return Transition(
         event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.PROCESSED,
-        expected_token=lease_token, completion=completion, detail={"result": completion.result},
+        expected_token=lease_token, expected_transaction=transaction, completion=completion,
+        detail={"result": completion.result},
     )  # fmt: skip
 
 
@@ -204,7 +213,8 @@ def await_handler(event_id: UUID, version: int, *, delay_seconds: float) -> Tran
 def recover(event_id: UUID, lease_token: UUID, *, crashes: int) -> Transition:
     """Take an expired lease away from a worker that is gone; ``crashes`` is the count so far, this one not included."""
     if crashes + 1 >= MAX_CRASHES:
-        error = AttemptError(type="crash_loop", message=f"the worker was lost {crashes + 1} times with this event")
+        reason = f"the worker was lost {crashes + 1} times with this event"
+        error = AttemptError(type="crash_loop", message=reason, reason=reason)
         return Transition(
             event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DEAD, expected_token=lease_token,
             needs_expiry=True, crash_delta=1, error=error, detail={"error": error.summary()},

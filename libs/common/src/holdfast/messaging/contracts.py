@@ -75,7 +75,7 @@ class UpdateV1(Contract):
     attempt: int = Field(ge=0)
     at: AwareDatetime
     detail: dict[str, Any] = Field(default_factory=dict)
-    """``result``, ``error`` (type, message), ``progress`` (fraction, message), ``retry_in_seconds``, ``reason``; and
+    """``result``, ``error`` (type; message or null), ``progress`` (fraction, message), ``retry_in_seconds``, ``reason``; and
     ``truncated``, the names of those that were left out because the update would have been too long."""
 
 

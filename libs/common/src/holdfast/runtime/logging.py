@@ -1,7 +1,8 @@
 """Structured logs: JSON lines on stdout, readable lines on a terminal.
 
 Field names: ``timestamp, level, message, logger, service.name, …``. Event names are static texts from
-``runtime.telemetry``; whatever varies is a field. Payloads, keys and tokens are never passed to a logger.
+``runtime.telemetry``; whatever varies is a field. Payloads, keys and tokens are never passed to a logger. An exception is
+logged by its type and frames: its message may quote a payload, so it is left out unless the operator wants it.
 """
 
 import logging
@@ -13,6 +14,8 @@ from typing import Any
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from holdfast.runtime.tracebacks import error_type, format_error
+
 __all__ = ["Logger", "RareLines", "Rarely", "configure", "get"]
 
 Logger = structlog.stdlib.BoundLogger
@@ -20,8 +23,13 @@ Logger = structlog.stdlib.BoundLogger
 _NOISY = ("httpx", "httpcore", "sqlalchemy.engine", "alembic")
 
 
-def configure(*, service: str, version: str, log_format: str = "auto", level: str = "info") -> None:
-    """Send this process's logs, the libraries' included, to stdout in one format."""
+def configure(
+    *, service: str, version: str, log_format: str = "auto", level: str = "info", with_error_texts: bool = False
+) -> None:
+    """Send this process's logs, the libraries' included, to stdout in one format.
+
+    ``with_error_texts``: log the messages of all exceptions. Without it only those of Holdfast's own are logged.
+    """
     is_console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -32,13 +40,19 @@ def configure(*, service: str, version: str, log_format: str = "auto", level: st
         _service_fields(service, version),
     ]
     render: list[Processor] = (
-        [structlog.dev.ConsoleRenderer()] if is_console else [_error_fields, structlog.processors.JSONRenderer()]
+        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        if is_console
+        else [_json_names, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                _error_fields(with_error_texts),
+                *render,
+            ],
         )
     )
     logging.raiseExceptions = False  # a line that cannot be written must not fail what it tells of
@@ -111,16 +125,30 @@ def _service_fields(service: str, version: str) -> Processor:
     return add
 
 
-def _error_fields(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+def _error_fields(with_texts: bool) -> Processor:
+    """Writes exceptions out here, for people and machines alike: structlog's own ways have no bound."""
+
+    def add(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        exc = _error(event.pop("exc_info", None))
+        if exc is not None:
+            event["error.type"] = error_type(exc)
+            event["exception"] = format_error(exc, with_texts=with_texts)
+        return event
+
+    return add
+
+
+def _error(info: Any) -> BaseException | None:
+    """What a logger was given as ``exc_info``: an exception, the triple of one, or ``True`` for the current one."""
+    if isinstance(info, tuple):
+        info = info[1]
+    elif info is True:
+        info = sys.exc_info()[1]
+    return info if isinstance(info, BaseException) else None
+
+
+def _json_names(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
     event["message"] = event.pop("event", "")
-    info: Any = event.get("exc_info")
-    if info is True:
-        info = sys.exc_info()
-    if isinstance(info, BaseException):
-        info = (type(info), info, info.__traceback__)
-    if info and info[0] is not None:
-        event["error.type"] = info[0].__qualname__
-    event = structlog.processors.format_exc_info(logger, method, event)
     if "exception" in event:
         event["error.stack"] = event.pop("exception")
     return event

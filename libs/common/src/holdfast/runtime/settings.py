@@ -87,6 +87,8 @@ class ProcessSettings(BaseSettings):
     log_format: Literal["auto", "json", "console"] = "auto"
     """``auto``: readable on a terminal, JSON lines otherwise."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_error_texts: bool = False
+    """Log the messages of exceptions as well. They may quote payloads, so only types and frames are logged without it."""
     metrics_host: str = "127.0.0.1"
     metrics_port: int = Field(default=0, ge=0, le=65535)
     """Serves /metrics, /livez and /readyz; 0: not at all."""

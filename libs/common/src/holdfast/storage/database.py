@@ -1,6 +1,6 @@
 """Engines and sessions for PostgreSQL."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,10 +12,11 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
 from holdfast.runtime.descriptors import keep_from_children
+from holdfast.storage import lending
 from holdfast.storage.address import parse_address
 from holdfast.storage.connection import DIALECT, beginning, connector
 
-__all__ = ["Database", "cut_off"]
+__all__ = ["Database"]
 
 QUERY_CANCELED = "57014"
 """SQLSTATE of a statement that reached ``statement_timeout``."""
@@ -76,6 +77,7 @@ class Database:
         )  # fmt: skip
         event.listen(self.engine, "handle_error", _hide_values)
         event.listen(self.engine, "connect", lambda connection, _: keep_from_children(connection))
+        lending.install(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -126,13 +128,6 @@ class Database:
     def close(self) -> None:
         """Give all connections back to the server."""
         self.engine.dispose()
-
-
-def cut_off(session: Session) -> Callable[[], bool]:
-    """A question about the connection that the session has now: is it gone? After an error it tells an outage of this
-    database from everything else that can look like one."""
-    connection: Any = session.connection().connection.dbapi_connection
-    return lambda: bool(connection.closed)
 
 
 def _hide_values(context: ExceptionContext) -> None:

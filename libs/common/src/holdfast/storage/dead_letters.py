@@ -25,7 +25,8 @@ WITH dead AS (
     FROM dead GROUP BY handler, error_type, fingerprint, event_type
     ORDER BY events DESC, last_at DESC LIMIT :limit
 )
-SELECT g.*, e.type AS sample_type, s.last_error->>'message' AS sample_message
+SELECT g.*, e.type AS sample_type, s.last_error->>'message' AS sample_message,
+       s.last_error->>'reason' AS sample_reason
 FROM grouped g JOIN event e ON e.id = g.sample_id JOIN processing_state s ON s.event_id = g.sample_id
 ORDER BY g.events DESC, g.last_at DESC
 """)
@@ -33,7 +34,10 @@ ORDER BY g.events DESC, g.last_at DESC
 
 @dataclass(frozen=True, slots=True)
 class DeadGroup:
-    """Dead letters with one cause. Where no handler ran there is an ``event_type``, and no ``handler`` or ``fingerprint``."""
+    """Dead letters with one cause. Where no handler ran there is an ``event_type``, and no ``handler`` or ``fingerprint``.
+
+    ``sample_message`` is for operators, ``sample_reason`` for everybody; see ``transitions.AttemptError``.
+    """
 
     handler: str | None
     error_type: str | None
@@ -45,6 +49,7 @@ class DeadGroup:
     sample_id: UUID
     sample_type: str
     sample_message: str | None
+    sample_reason: str | None
 
 
 def dead_groups(session: Session, *, tenant: str, limit: int) -> list[DeadGroup]:

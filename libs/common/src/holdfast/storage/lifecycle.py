@@ -41,7 +41,7 @@ WITH requested AS (
         event_id uuid, from_states text[], to_state text, expected_version int, expected_token uuid, needs_due bool,
         needs_expiry bool, version_delta int, delay_seconds float8, attempt_delta int, crash_delta int, is_reset bool,
         keeps_waiting bool, lease_token uuid, lease_owner text, lease_seconds float8, detail jsonb, error jsonb,
-        handler text, result jsonb, duration_ms int)
+        handler text, result jsonb, duration_ms int, expected_transaction text)
 ), moved AS (
     UPDATE processing_state s SET
         state = r.to_state,
@@ -66,6 +66,7 @@ WITH requested AS (
       AND s.state = ANY (r.from_states)
       AND (r.expected_version IS NULL OR s.version = r.expected_version)
       AND (r.expected_token IS NULL OR s.lease_token = r.expected_token)
+      AND (r.expected_transaction IS NULL OR CAST(pg_current_xact_id_if_assigned() AS text) = r.expected_transaction)
       AND (NOT r.needs_due OR coalesce(s.waiting_since, s.available_at) <= statement_timestamp())
       AND (NOT r.needs_expiry OR s.lease_expires_at <= statement_timestamp())
       AND {turn}
@@ -98,6 +99,7 @@ _HOLD = statement("""
 -- Locks the row until the settling transaction ends: the lock keeps the sweep away however long the handler takes.
 -- Parameters: event_id; expected_token; timeout_ms and idle_ms, as text, or NULL to leave the settings as they are.
 SELECT EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed,
+       CAST(pg_current_xact_id() AS text) AS transaction_id,
        set_config('statement_timeout', coalesce(:timeout_ms, current_setting('statement_timeout')), true),
        set_config('idle_in_transaction_session_timeout',
                   coalesce(:idle_ms, current_setting('idle_in_transaction_session_timeout')), true)
@@ -119,8 +121,11 @@ def apply(session: Session, transitions: Sequence[Transition], *, worker: str | 
     return [update_of(row) for row in rows]
 
 
-def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None) -> None:
-    """Lock the leased event's row for the rest of the transaction. Comes before the handler's first effect.
+def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None) -> str:
+    """Lock the leased event's row for the rest of the transaction; returns the transaction's id, for ``settle``.
+
+    Comes before the handler's first effect. PostgreSQL never uses an id again, so a settle that is in another transaction
+    than this one is refused, however the handler has ended this one.
 
     ``timeout_seconds`` is from now on the longest that a statement of this transaction may take, and, with
     ``IDLE_MARGIN_SECONDS`` more, the longest that the transaction may do nothing: its lock keeps recovery away, so a worker
@@ -139,6 +144,7 @@ def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None
         raise LeaseLost("the lease expired and the event was given to another worker")
     if row.is_processed:
         raise AlreadyProcessed("the processed-event log has this event")
+    return str(row.transaction_id)
 
 
 def execute(
@@ -178,6 +184,7 @@ def _columns(transition: Transition) -> dict[str, Any]:
         "needs_due": transition.needs_due,
         "needs_expiry": transition.needs_expiry,
         "version_delta": transition.version_delta,
+        "expected_transaction": transition.expected_transaction,
         "delay_seconds": transition.delay_seconds,
         "attempt_delta": transition.attempt_delta,
         "crash_delta": transition.crash_delta,
@@ -208,6 +215,7 @@ def _error(error: AttemptError | None) -> dict[str, Any] | None:
     return {
         "type": error.type,
         "message": error.message,
+        "reason": error.reason,
         "handler": error.handler,
         "traceback": error.traceback,
         "fingerprint": error.fingerprint,

@@ -30,10 +30,13 @@ _COLUMNS: tuple[Any, ...] = (
 )
 
 _ATTEMPTS = text("""
-SELECT attempt, handler, error_type, message, traceback, fingerprint, worker, duration_ms, at
-FROM attempt_error WHERE event_id = :event_id
+-- What everybody may see of an error is in the update that one statement wrote together with it.
+SELECT a.attempt, a.handler, a.error_type, a.message, u.detail->'error'->>'message' AS reason, a.traceback, a.fingerprint,
+       a.worker, a.duration_ms, a.at
+FROM attempt_error a LEFT JOIN event_update u ON u.event_id = a.event_id AND u.at = a.at AND u.attempt = a.attempt
+WHERE a.event_id = :event_id
 UNION ALL
-SELECT attempt, handler, NULL, NULL, NULL, NULL, NULL, duration_ms, processed_at
+SELECT attempt, handler, NULL, NULL, NULL, NULL, NULL, NULL, duration_ms, processed_at
 FROM processed_event_log WHERE event_id = :event_id
 ORDER BY at, attempt
 """)
@@ -51,6 +54,8 @@ class Page:
 class Attempt:
     """One attempt that has ended. ``error_type`` and what belongs to it are ``None`` for the one that succeeded.
 
+    ``message`` and ``traceback`` are for operators, ``reason`` is for everybody; see ``transitions.AttemptError``.
+
     Numbers start over when an event is replayed, so they may repeat; ``at`` tells the order.
     """
 
@@ -58,6 +63,7 @@ class Attempt:
     handler: str | None
     error_type: str | None
     message: str | None
+    reason: str | None
     traceback: str | None
     fingerprint: str | None
     worker: str | None

@@ -106,7 +106,8 @@ def _setup() -> Process:
     except ConfigurationError as exc:
         sys.exit(str(exc))
     logging.configure(
-        service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level
+        service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level,
+        with_error_texts=settings.log_error_texts,
     )  # fmt: skip
     export_metrics("maintenance")
     process = Process(settings)

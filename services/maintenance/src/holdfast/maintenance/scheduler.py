@@ -20,7 +20,8 @@ def run(settings: MaintenanceSettings) -> None:
     """
     # periodiq writes its first lines before it imports the module that sets logging up.
     logging.configure(
-        service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level
+        service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level,
+        with_error_texts=settings.log_error_texts,
     )  # fmt: skip
     # Without a handler the first process of a container ignores SIGTERM.
     signal.signal(signal.SIGTERM, _exit)

@@ -16,7 +16,11 @@ def main() -> int:
     try:
         settings = load(ProcessorSettings)
         logging.configure(
-            service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level
+            service="processor",
+            version=VERSION,
+            log_format=settings.log_format,
+            level=settings.log_level,
+            with_error_texts=settings.log_error_texts,
         )
         workers = roles(settings)
         with shared_metrics(worker.name for worker in workers) if settings.metrics_port else nullcontext():

@@ -37,6 +37,7 @@ def _serve(settings: GatewaySettings) -> int:
         version=version("holdfast-ws-gateway"),
         log_format=settings.log_format,
         level=settings.log_level,
+        with_error_texts=settings.log_error_texts,
     )
     # uvicorn takes these over while it serves, and raises what it got again when it is done: then that means success.
     signal.signal(signal.SIGTERM, _exit)

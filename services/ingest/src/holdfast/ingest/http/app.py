@@ -29,7 +29,13 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
         ConfigurationError: a setting is missing or wrong.
     """
     settings = settings or load(IngestSettings)
-    logging.configure(service="ingest", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    logging.configure(
+        service="ingest",
+        version=VERSION,
+        log_format=settings.log_format,
+        level=settings.log_level,
+        with_error_texts=settings.log_error_texts,
+    )
     export_metrics("ingest")
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes + 1

@@ -15,7 +15,7 @@ from holdfast.storage import keys
 from holdfast.storage.database import Database
 from holdfast.storage.keys import KeyHolder
 
-__all__ = ["Authenticator", "require"]
+__all__ = ["Authenticator", "is_operator", "require"]
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="holdfast"'}
 
@@ -116,3 +116,8 @@ def require(scope: str) -> KeyHolder:
     if not holder.scopes & {scope, "admin"}:
         raise Problem(403, "forbidden", f"this key lacks the scope {scope}; create one that has it")
     return holder
+
+
+def is_operator(holder: KeyHolder) -> bool:
+    """Whether the holder may see the texts of errors, which may quote payloads."""
+    return bool(holder.scopes & {"operate", "admin"})

@@ -54,8 +54,8 @@ def missing(what: str = EVENT) -> Problem:
     return Problem(404, "not_found", f"there is no such {what}")
 
 
-def event_view(view: EventView, *, with_data: bool = False) -> dict[str, Any]:
-    """An event and where it stands."""
+def event_view(view: EventView, *, with_data: bool = False, is_operator: bool) -> dict[str, Any]:
+    """An event and where it stands. An operator also sees what an error's own text says."""
     return {
         "event_id": str(view.event.id),
         "event": _envelope(view.event, with_data=with_data),
@@ -65,10 +65,15 @@ def event_view(view: EventView, *, with_data: bool = False) -> dict[str, Any]:
         "received_at": rfc3339(view.event.received_at),
         "available_at": rfc3339(view.available_at),
         "finished_at": rfc3339(view.finished_at),
-        "last_error": view.last_error and {name: view.last_error.get(name) for name in ("type", "message", "handler")},
+        "last_error": view.last_error and _last_error(view.last_error, is_operator),
         "replay_of": str(view.replay_of) if view.replay_of else None,
         "links": links(view.event.id),
     }
+
+
+def _last_error(error: dict[str, Any], is_operator: bool) -> dict[str, Any]:
+    message = error.get("message" if is_operator else "reason")
+    return {"type": error.get("type"), "message": message, "handler": error.get("handler")}
 
 
 def timeline_view(entry: TimelineEntry) -> dict[str, Any]:
@@ -82,13 +87,13 @@ def timeline_view(entry: TimelineEntry) -> dict[str, Any]:
     }
 
 
-def attempt_view(attempt: Attempt, *, trace_id: str | None, with_traceback: bool) -> dict[str, Any]:
-    """One attempt. A traceback may quote what the handler worked with: it is for operators."""
+def attempt_view(attempt: Attempt, *, trace_id: str | None, is_operator: bool) -> dict[str, Any]:
+    """One attempt. An error's own text and its traceback may quote what the handler worked with: they are for operators."""
     error = {
         "type": attempt.error_type,
-        "message": attempt.message,
+        "message": attempt.message if is_operator else attempt.reason,
         "fingerprint": attempt.fingerprint,
-        "traceback": attempt.traceback if with_traceback else None,
+        "traceback": attempt.traceback if is_operator else None,
     }
     return {
         "attempt": attempt.attempt,

@@ -1,42 +1,74 @@
-"""Keeping the settling transaction in Holdfast's hands while a handler writes in it."""
+"""A handler's effects: the transaction that they belong to, from the handler's first statement to the settle."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NoReturn
+from dataclasses import replace
 
+from holdfast.domain.errors import EffectsLost
+from holdfast.domain.event import Lease
+from holdfast.domain.transitions import Completion, settle
+from holdfast.domain.update import Update
+from holdfast.processor.handlers.outcomes import TransactionAborted, TransactionEnded
+from holdfast.processor.handlers.reports import Report
+from holdfast.runtime.tracebacks import error_text, error_type
 from holdfast.storage import Session
+from holdfast.storage.held import kept_open, settle_held
+from holdfast.storage.lending import Lent
 
-__all__ = ["guarded"]
+__all__ = ["aborted", "ended_before", "guarded", "settle_effects"]
 
-_REFUSED = {
-    "commit": "a handler does not commit: return, and Holdfast commits its effects together with 'processed'",
-    "rollback": "a handler does not roll back: raise an exception, or use ctx.session.begin_nested()",
-    "close": "a handler does not close its session: Holdfast does, after the commit",
-}
+ENDED = (
+    "the handler ended the transaction that its effects belong to (COMMIT, ROLLBACK or the driver's own methods), so some of"
+    " them may be in the database already: look before you replay the event. Use ctx.session.begin_nested() for work that"
+    " may fail in part, and transactional=False with a connection of your own for work that has to commit by itself"
+)
+
+ABORTED = (
+    "a statement failed and the handler went on, so nothing of its transaction can be committed; put a statement that may"
+    " fail in 'with ctx.session.begin_nested():', or let its error out"
+)
 
 
 @contextmanager
 def guarded(session: Session) -> Iterator[None]:
-    """Within the block the session can not end its transaction; what is pending in it is written when the block ends.
+    """Within the block the session cannot end its transaction; what is pending in it is written when the block ends.
 
     A handler that commits by itself would keep its effects when it fails afterwards, and apply them again in the next
     attempt. ``begin_nested()`` (a savepoint) stays, for work that may fail in part.
-
-    The methods are shadowed on this one session. A second session on its connection would, when a flush fails, roll the
-    transaction back behind the first one's back.
     """
-    methods = vars(session)
-    methods.update({name: _refusing(message) for name, message in _REFUSED.items()})
-    try:
+    with kept_open(session):
         yield
         session.flush()
-    finally:
-        for name in _REFUSED:
-            del methods[name]
 
 
-def _refusing(message: str) -> Callable[[], NoReturn]:
-    def refuse() -> NoReturn:
-        raise RuntimeError(message)
+def aborted(exc: BaseException, lent: Lent | None) -> BaseException:
+    """The error to report instead of one that only says that there was an error before: with that first one as its cause."""
+    cause = lent.hidden_by(exc) if lent is not None else None
+    if cause is None:
+        return exc
+    return TransactionAborted(f"{ABORTED} ({error_type(cause)}: {error_text(cause)})", cause)
 
-    return refuse
+
+def settle_effects(session: Session, lease: Lease, completion: Completion, lent: Lent) -> list[Update]:
+    """Settle the event in the transaction of its effects; the answer is empty where the lease was lost.
+
+    Raises:
+        TransactionAborted, TransactionEnded: what the handler did to the transaction.
+        AlreadyProcessed: the event was settled before.
+    """
+    try:
+        transition = settle(lease.event.id, lease.token, completion, transaction=lent.transaction)
+        return settle_held(session, transition, lent)
+    except EffectsLost as exc:
+        raise TransactionEnded(ENDED) from exc.__cause__
+    except Exception as exc:
+        error = aborted(exc, lent)
+        if error is exc:
+            raise
+        raise error  # noqa: B904 (its cause is set)
+
+
+def ended_before(report: Report) -> Report:
+    """The report of an error that a handler raised after it had ended its transaction."""
+    message = f"{ENDED}. Then it raised {report.type}: {report.message}"
+    return replace(report, type=TransactionEnded.code, message=message, reason=ENDED)

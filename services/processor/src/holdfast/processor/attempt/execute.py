@@ -13,20 +13,24 @@ from uuid import UUID
 from holdfast.domain.errors import AlreadyProcessed, DatabaseUnavailable, LeaseLost, StatementTooSlow
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.state import State
-from holdfast.domain.transitions import Completion, Transition, release, resettle, settle
+from holdfast.domain.transitions import Transition, release, resettle, settle
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.claiming import Claimer
+from holdfast.processor.attempt.effects import ended_before, settle_effects
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.run import HandlerFailed, Runner
-from holdfast.processor.handlers.outcomes import HandlerTimeout, NoHandler, failure, quotes_values
+from holdfast.processor.handlers.outcomes import HandlerTimeout, NoHandler, TransactionEnded, failure
 from holdfast.processor.handlers.registry import Handler, Handlers
+from holdfast.processor.handlers.reports import Report, report_of
 from holdfast.runtime import logging
 from holdfast.runtime.logging import Logger
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import Session, leases, lifecycle
+from holdfast.storage import leases, lifecycle
 from holdfast.storage.database import Database
+from holdfast.storage.held import has_committed
+from holdfast.storage.lending import lend
 
 __all__ = ["Executor"]
 
@@ -54,6 +58,7 @@ class Executor:
         no_handler_seconds: how long an event waits for a processor that serves its type.
         wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
         is_spoiled: whether a handler has closed connections of this process, which is then about to end.
+        is_logging_texts: log the texts of handlers' exceptions, which may quote payloads, beside their types and frames.
     """
 
     def __init__(
@@ -69,7 +74,9 @@ class Executor:
         draw: Callable[[], float] = random.random,
         wake: Callable[[Doorbell], None] = lambda _: None,
         is_spoiled: Callable[[], bool] = lambda: False,
+        is_logging_texts: bool = False,
     ) -> None:
+        self._is_logging_texts = is_logging_texts
         self._handlers = handlers
         self._claims = claims
         self._effects = effects
@@ -203,7 +210,8 @@ class Executor:
         except UNDECIDED:
             raise
         except HandlerFailed as failed:
-            self._fail(failed.error, lease, handler, log, started=started)
+            error, report = self._checked(failed)
+            self._fail(error, lease, handler, log, started=started, report=report)
         except Exception as exc:  # noqa: BLE001 (a constraint checked at the commit, say: the attempt has failed)
             self._fail(exc, lease, handler, log, started=started)
         else:
@@ -229,17 +237,34 @@ class Executor:
 
     def _run_and_settle(self, lease: Lease, handler: Handler | None, log: Logger) -> list[Update]:
         if handler is not None and handler.is_transactional:
-            with self._effects.transaction() as session:
-                lifecycle.hold(session, lease, timeout_seconds=handler.timeout_seconds)
-                completion = self._runner.run(handler, lease, log, session=session)
-                return _settle(session, lease, completion)
+            return self._run_in_transaction(lease, handler, log)
         with self._effects.transaction() as session:
             lifecycle.hold(session, lease)
         if handler is None:
             raise NoHandler(f"no handler for {lease.event.type}; deploy one and replay the event")
-        completion = self._runner.run(handler, lease, log, session=None)
+        completion = self._runner.run(handler, lease, log)
         with self._effects.transaction() as session:
-            return _settle(session, lease, completion)
+            return _unless_lost(lifecycle.apply(session, [settle(lease.event.id, lease.token, completion)]))
+
+    def _run_in_transaction(self, lease: Lease, handler: Handler, log: Logger) -> list[Update]:
+        transaction = ""
+        try:
+            with self._effects.transaction() as session:
+                transaction = lifecycle.hold(session, lease, timeout_seconds=handler.timeout_seconds)
+                lent = lend(session, transaction)
+                completion = self._runner.run(handler, lease, log, session=session, lent=lent)
+                return _unless_lost(settle_effects(session, lease, completion, lent))
+        except TransactionEnded:
+            has_committed(self._effects, transaction)  # or prepared, which must not stay
+            raise
+
+    def _checked(self, failed: HandlerFailed) -> tuple[BaseException, Report]:
+        """What to record of a handler that raised: worse than its error is that it may have committed before."""
+        if failed.transaction is None:
+            return failed.error, failed.report
+        if not has_committed(self._effects, failed.transaction):
+            return failed.error, failed.report
+        return TransactionEnded(), ended_before(failed.report)
 
     def _settled(self, updates: list[Update], lease: Lease, log: Logger, *, handler_name: str, started: float) -> None:
         seconds = time.monotonic() - started
@@ -250,15 +275,19 @@ class Executor:
         log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
         self._call_next(lease)
 
-    def _fail(self, exc: BaseException, lease: Lease, handler: Handler | None, log: Logger, *, started: float) -> None:
+    def _fail(
+        self, exc: BaseException, lease: Lease, handler: Handler | None, log: Logger, *, started: float,
+        report: Report | None = None,
+    ) -> None:  # fmt: skip
         duration_ms = int((time.monotonic() - started) * 1000)
-        transition = failure(exc, lease, handler, draw=self._draw(), duration_ms=duration_ms)
+        report = report or report_of(exc, package=handler.package if handler else None)
+        transition = failure(exc, lease, handler, draw=self._draw(), duration_ms=duration_ms, report=report)
         updates = self._apply(transition)
         if not updates:
             self._lost(log)
             return
         Metrics.handler_seconds.labels(handler.name if handler else "", "failed").observe(duration_ms / 1000)
-        _tell_failure(exc, transition, handler, log)
+        _tell_failure(report, transition, handler, log, self._is_logging_texts)
         self._announcer.publish(updates)
         if transition.to_state is State.DEAD:
             self._call_next(lease)
@@ -316,8 +345,7 @@ class Executor:
             return lifecycle.apply(session, [transition], worker=self._owner)
 
 
-def _settle(session: Session, lease: Lease, completion: Completion) -> list[Update]:
-    updates = lifecycle.apply(session, [settle(lease.event.id, lease.token, completion)])
+def _unless_lost(updates: list[Update]) -> list[Update]:
     if not updates:
         raise LeaseLost("the lease was taken away while the handler ran")
     return updates
@@ -329,16 +357,19 @@ def _tell_abandoned(running: Running, outcome: Transition) -> None:
     if outcome.error is None:
         log.warning(Log.RELEASED)
     else:
-        _tell_failure(HandlerTimeout(outcome.error.message), outcome, handler, log)
+        _tell_failure(
+            report_of(HandlerTimeout(outcome.error.message), package=handler.package), outcome, handler, log, False
+        )
 
 
-def _tell_failure(exc: BaseException, transition: Transition, handler: Handler | None, log: Logger) -> None:
-    reason = transition.error.type if transition.error else ""
-    # That nobody handles a type happened nowhere in a handler's code.
-    shown = None if isinstance(exc, NoHandler) or quotes_values(exc) else exc
+def _tell_failure(
+    report: Report, transition: Transition, handler: Handler | None, log: Logger, with_texts: bool
+) -> None:
+    stack = report.traceback if with_texts else report.frames
+    fields = {"exception": stack, "error.type": report.type} if stack else {}
     if transition.to_state is State.DEAD:
-        Metrics.dead_letters.labels(reason).inc()
-        log.error(Log.DEAD_LETTER, reason=reason, exc_info=shown)
+        Metrics.dead_letters.labels(report.type).inc()
+        log.error(Log.DEAD_LETTER, reason=report.type, **fields)
     else:
         Metrics.retries.labels(handler.name if handler else "").inc()
-        log.warning(Log.ATTEMPT_FAILED, reason=reason, retry_in_seconds=transition.delay_seconds, exc_info=shown)
+        log.warning(Log.ATTEMPT_FAILED, reason=report.type, retry_in_seconds=transition.delay_seconds, **fields)

@@ -1,4 +1,8 @@
-"""Running one handler once: payload in, result out, and what it raises told apart from what happens to us."""
+"""Running one handler once: payload in, result out, and what it raises told apart from what happens to us.
+
+Everything that is a stranger's code runs here, where it can be interrupted and its time is watched: the payload's
+validators, the handler, the flush, making JSON of its result, and the text of its errors.
+"""
 
 import time
 from collections.abc import Iterator
@@ -11,7 +15,7 @@ from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.effects import guarded
+from holdfast.processor.attempt.effects import aborted, guarded
 from holdfast.processor.attempt.forked import call_in_this_process
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions, TimedOut
@@ -20,19 +24,25 @@ from holdfast.processor.attempt.results import checked_result
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import HandlerTimeout, InvalidData
 from holdfast.processor.handlers.registry import Handler
+from holdfast.processor.handlers.reports import Report, report_of
 from holdfast.runtime.logging import Logger
 from holdfast.storage import Session
-from holdfast.storage.database import cut_off
+from holdfast.storage.lending import Lent
 
 __all__ = ["HandlerFailed", "Runner"]
 
 
 class HandlerFailed(Exception):
-    """Carries what a handler raised past the transaction, which would take a database error for an outage of ours."""
+    """Wraps a handler's exception so that ``transaction()`` does not mistake its database error for an outage.
 
-    def __init__(self, error: BaseException) -> None:
+    ``transaction`` is the id of the one that its effects belong to, or ``None``.
+    """
+
+    def __init__(self, error: BaseException, report: Report, lent: Lent | None) -> None:
         super().__init__()
         self.error = error
+        self.report = report
+        self.transaction = lent.transaction if lent is not None else None
 
 
 class Runner:
@@ -43,46 +53,69 @@ class Runner:
         self._interruptions = interruptions
         self._heartbeat = heartbeat
 
-    def run(self, handler: Handler, lease: Lease, log: Logger, *, session: Session | None) -> Completion:
-        """One attempt. ``session`` is that of the settling transaction, or ``None``.
+    def run(
+        self, handler: Handler, lease: Lease, log: Logger, *, session: Session | None = None, lent: Lent | None = None
+    ) -> Completion:
+        """One attempt. ``session`` is that of the settling transaction and ``lent`` its connection; or both are ``None``.
 
         Raises:
-            HandlerFailed: the handler raised, or took too long.
-            holdfast.processor.handlers.outcomes.InvalidData: it was not called.
-            holdfast.processor.handlers.outcomes.InvalidResult: what it returned cannot be stored.
+            HandlerFailed: the data did not fit, the handler raised or took too long, or its result cannot be stored.
             Interrupted: the process has no time left.
             DatabaseUnavailable: the transaction's connection went away under it.
         """
-        payload = _payload(handler, lease)
         started = time.monotonic()
         with self._heartbeat.watched(lease, handler, session=session) as running:
-            result = self._call(handler, payload, running, session, log)
-        return Completion(handler.name, checked_result(result), int((time.monotonic() - started) * 1000))
+            context = Context(
+                event=lease.event, handler=handler.name, attempt=lease.attempt, session=session, log=log,
+                report=LiveProgress(self._announcer, lease, log), is_cancelled=running.cancelled.is_set,
+            )  # fmt: skip
+            result = self._call(running, context, session, lent)
+        return Completion(handler.name, result, int((time.monotonic() - started) * 1000))
 
-    def _call(self, handler: Handler, payload: Any, running: Running, session: Session | None, log: Logger) -> Any:
-        lease = running.lease
-        context = Context(
-            event=lease.event, handler=handler.name, attempt=lease.attempt, session=session, log=log,
-            report=LiveProgress(self._announcer, lease, log), is_cancelled=running.cancelled.is_set,
-        )  # fmt: skip
-        is_cut_off = cut_off(session) if session is not None else lambda: False
+    def _call(self, running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
         try:
-            with self._interruptions.allowed(), _effects(session):
-                return call_in_this_process(handler.function, payload, context)
+            with self._interruptions.allowed():
+                return _called(running, context, session, lent)
         except Interrupted:
             raise
-        except BaseException as exc:  # a handler that calls sys.exit() has failed, nothing more
+        except BaseException as exc:
             if self._interruptions.is_over:  # whatever it raises now comes of that: a statement was cancelled, say
                 raise Interrupted from exc
-            if is_cut_off():
-                raise DatabaseUnavailable("the connection was lost while the handler ran") from exc
-            raise HandlerFailed(_judged(exc, running)) from None
+            failed = exc if isinstance(exc, HandlerFailed) else _failed(exc, running, lent)
+            if lent is not None and lent.is_cut_off():
+                raise DatabaseUnavailable("the connection was lost while the handler ran") from failed.error
+            raise failed from None
 
 
-def _judged(exc: BaseException, running: Running) -> BaseException:
+def _called(running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
+    handler = running.handler
+    try:
+        payload = _payload(handler, running.lease)
+        with _effects(session):
+            result = call_in_this_process(handler.function, payload, context)
+        return checked_result(result)
+    except Interrupted:
+        raise
+    except BaseException as exc:  # noqa: BLE001 (a handler that calls sys.exit() has failed, nothing more)
+        raise _failed(exc, running, lent) from None
+
+
+def _failed(exc: BaseException, running: Running, lent: Lent | None) -> HandlerFailed:
+    package, error = running.handler.package, aborted(exc, lent)
+    if not _is_over_time(error, running):
+        report = report_of(error, package=package)
+        if not _is_over_time(error, running):  # a __str__ takes as long as it likes
+            return HandlerFailed(error, report, lent)
+    timeout = _timeout(error, running)
+    return HandlerFailed(timeout, report_of(timeout, package=package, with_texts=False), lent)
+
+
+def _is_over_time(exc: BaseException, running: Running) -> bool:
     """Past its time, whatever a handler raises comes of that: a statement that was cancelled, say."""
-    if not isinstance(exc, TimedOut) and not running.is_over_time(time.monotonic()):
-        return exc
+    return isinstance(exc, TimedOut) or running.is_over_time(time.monotonic())
+
+
+def _timeout(exc: BaseException, running: Running) -> HandlerTimeout:
     error = HandlerTimeout(f"the handler took longer than its timeout of {running.handler.timeout_seconds:g} s")
     error.__cause__ = None if isinstance(exc, TimedOut) else exc
     return error.with_traceback(exc.__traceback__)

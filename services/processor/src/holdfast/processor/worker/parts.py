@@ -89,6 +89,7 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
     executor = Executor(
         handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
         lease_seconds=settings.lease_seconds, no_handler_seconds=settings.no_handler_seconds, is_spoiled=canary.is_dead,
+        is_logging_texts=settings.log_error_texts,
         # Without a broker whose turn it is has to be looked for.
         wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
     )  # fmt: skip

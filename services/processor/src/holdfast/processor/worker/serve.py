@@ -36,10 +36,13 @@ replaced, because until then nobody does its work.
 
 
 def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: int) -> int:
-    """Be a worker process; returns its exit status. One that can not start, whatever the reason: ``CANNOT_START``."""
+    """Be a worker process; returns its exit status. One that cannot start, whatever the reason: ``CANNOT_START``."""
     ending = Ending(parent_pid)
     offspring.prepare_forks()
-    logging.configure(service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level)
+    logging.configure(
+        service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level,
+        with_error_texts=settings.log_error_texts,
+    )  # fmt: skip
     export_metrics("processor")
     canary = Canary()
     process = _started(settings, role, board, canary)

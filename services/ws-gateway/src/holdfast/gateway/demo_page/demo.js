@@ -65,7 +65,7 @@ function cell(text) {
 
 function noteOf({ progress, error, result, reason }) {
   if (progress) return `${Math.round(progress.fraction * 100)} % ${progress.message ?? ""}`;
-  if (error) return `${error.type}: ${error.message}`;
+  if (error) return error.message ? `${error.type}: ${error.message}` : error.type;
   return result == null ? (reason ?? "") : JSON.stringify(result).slice(0, 120);
 }
 

@@ -8,7 +8,7 @@ from flask import Blueprint, Response, json, request
 
 from holdfast.domain.state import State
 from holdfast.ingest.connection import reconnecting
-from holdfast.ingest.http.auth import require
+from holdfast.ingest.http.auth import is_operator, require
 from holdfast.ingest.http.bodies import FilterFields, Page, event_filter, read_arguments
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
@@ -50,7 +50,8 @@ def list_() -> Response:
     wanted = read_arguments(ListRequest)
     page = reconnecting(lambda: _list(wanted, holder.tenant))
     next_cursor = str(page.next_id) if page.next_id else None
-    return _json({"items": [event_view(view) for view in page.items], "next_cursor": next_cursor})
+    items = [event_view(view, is_operator=is_operator(holder)) for view in page.items]
+    return _json({"items": items, "next_cursor": next_cursor})
 
 
 @blueprint.get("/v1/events/<event_id>")
@@ -59,7 +60,7 @@ def show(event_id: str) -> Response:
     holder = require("events:read")
     wanted = _includes()
     found = _find(event_id, holder, wanted)
-    body = event_view(found.view, with_data="data" in wanted)
+    body = event_view(found.view, with_data="data" in wanted, is_operator=is_operator(holder))
     if found.attempts is not None:
         body["attempts"] = _attempts(found, holder)
     if found.timeline is not None:
@@ -80,7 +81,7 @@ def dead_letters() -> Response:
     holder = require("events:read")
     wanted = read_arguments(Page)
     groups = reconnecting(lambda: _groups(wanted.limit, holder.tenant))
-    return _json({"items": [_group(group) for group in groups]})
+    return _json({"items": [_group(group, is_operator=is_operator(holder)) for group in groups]})
 
 
 def _list(wanted: ListRequest, tenant: str) -> listing.Page:
@@ -132,11 +133,12 @@ def _includes() -> set[str]:
 def _attempts(found: Found, holder: KeyHolder) -> list[dict[str, Any]]:
     traceparent = found.view.event.traceparent
     trace_id = traceparent.split("-")[1] if traceparent else None
-    is_operator = bool(holder.scopes & {"operate", "admin"})
-    return [attempt_view(each, trace_id=trace_id, with_traceback=is_operator) for each in found.attempts or ()]
+    return [
+        attempt_view(each, trace_id=trace_id, is_operator=is_operator(holder)) for each in found.attempts or ()
+    ]  # fmt: skip
 
 
-def _group(group: DeadGroup) -> dict[str, Any]:
+def _group(group: DeadGroup, *, is_operator: bool) -> dict[str, Any]:
     cause = {
         "handler": group.handler,
         "error_type": group.error_type,
@@ -151,7 +153,7 @@ def _group(group: DeadGroup) -> dict[str, Any]:
         "sample": {
             "event_id": str(group.sample_id),
             "type": group.sample_type,
-            "message": group.sample_message,
+            "message": group.sample_message if is_operator else group.sample_reason,
         },
         # As POST /v1/replays takes it: what was fixed can be sent round again without writing a filter.
         "filter": {"state": State.DEAD, **{name: value for name, value in cause.items() if value is not None}},

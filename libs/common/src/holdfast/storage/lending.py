@@ -1,0 +1,95 @@
+"""Connections that a handler has used: what became of them, and how they come back as new.
+
+A handler may leave anything in a database session: settings, temporary tables, a role, advisory locks, prepared statements.
+The next one is another tenant's, so the session is discarded when the connection comes back.
+"""
+
+from typing import Any
+
+from sqlalchemy import Engine, event
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, InvalidRequestError
+from sqlalchemy.orm import Session
+
+__all__ = ["Lent", "install", "lend"]
+
+TRANSACTION_ABORTED = "25P02"
+"""SQLSTATE of every statement that follows a failed one in the same transaction."""
+
+_LENT = "holdfast.lent"
+
+_ATTRIBUTES = ("autocommit", "isolation_level", "readonly", "deferrable", "encoding", "cursor_factory")
+"""What psycopg2 keeps of a connection beside the server's session."""
+
+
+class Lent:
+    """A connection from the moment at which a handler gets it. Ask it in the transaction's own thread."""
+
+    def __init__(self, connection: Any, transaction: str) -> None:
+        self.transaction = transaction
+        """Its id; see ``lifecycle.hold``."""
+        self._connection = connection
+        self._attributes = _attributes(connection)
+        self.last_error: DBAPIError | None = None
+        """The last error of a statement, other than the one that only says that there was an error before."""
+
+    def is_cut_off(self) -> bool:
+        """Whether the connection is gone. After an error this tells an outage of the database from all that resembles one."""
+        return bool(self._connection.closed)
+
+    def hidden_by(self, exc: BaseException) -> DBAPIError | None:
+        """The error that aborted the transaction, where ``exc`` only says that it was aborted before."""
+        is_aborted = isinstance(exc, DBAPIError) and getattr(exc.orig, "pgcode", None) == TRANSACTION_ABORTED
+        # SQLAlchemy rolls a session back whose flush failed, and then refuses to use it.
+        return self.last_error if is_aborted or isinstance(exc, InvalidRequestError) else None
+
+    def is_changed(self) -> bool:
+        """Whether the handler has changed how psycopg2 uses the connection."""
+        return _attributes(self._connection) != self._attributes
+
+
+def lend(session: Session, transaction: str) -> Lent:
+    """Note that a handler gets the session's connection, in the transaction with this id."""
+    connection = session.connection()
+    lent = Lent(connection.connection.dbapi_connection, transaction)
+    connection.info[_LENT] = lent
+    return lent
+
+
+def install(engine: Engine) -> None:
+    """Let the engine's connections come back as new. Nothing has to be set up again: each transaction brings its settings."""
+
+    def renew(connection: Any, record: Any, state: Any) -> None:
+        lent = record.info.pop(_LENT, None)
+        if lent is None or state.terminate_only:
+            return
+        try:
+            _discard(connection, lent)
+        except Exception as exc:  # noqa: BLE001 (a connection in an unknown state is closed, whatever the reason)
+            record.invalidate(exc)
+
+    event.listen(engine, "reset", renew)
+    event.listen(engine, "handle_error", _note_error)
+
+
+def _discard(connection: Any, lent: Lent) -> None:
+    connection.rollback()
+    if lent.is_changed():
+        raise RuntimeError("the handler changed how psycopg2 uses the connection")
+    with connection.cursor() as cursor:
+        cursor.execute("DISCARD ALL")
+    del connection.notices[:], connection.notifies[:]
+
+
+def _note_error(context: ExceptionContext) -> None:
+    error = context.sqlalchemy_exception
+    if not isinstance(error, DBAPIError) or context.is_disconnect or context.connection is None:
+        return
+    lent = None if context.connection.closed else context.connection.info.get(_LENT)
+    if lent is not None and getattr(error.orig, "pgcode", None) != TRANSACTION_ABORTED:
+        lent.last_error = error
+
+
+def _attributes(connection: Any) -> tuple[Any, ...]:
+    types = (dict(connection.string_types), dict(connection.binary_types))
+    return (*(getattr(connection, name) for name in _ATTRIBUTES), *types)
