@@ -15,7 +15,6 @@ from holdfast.local.servers import Postgres, free_port
 from holdfast.messaging.live import Publisher
 from holdfast.processor import Context, Handlers
 from holdfast.processor.attempt.execute import Executor
-from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import claims, leases
 from holdfast.storage.database import Database
@@ -62,7 +61,7 @@ def test_a_worker_whose_event_was_given_away_leaves_nothing(stored: Any, executo
     assert lease is not None
     stored.take_away(event_id)
 
-    made._attempt(lease, logging.get("test"))
+    made.run(lease)
 
     assert stored.state(event_id) == "processing"
     assert stored.row(event_id).lease_owner == "other"

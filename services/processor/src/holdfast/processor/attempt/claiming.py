@@ -11,7 +11,7 @@ from holdfast.domain.update import Update
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
-from holdfast.storage import Session, claims, lanes, lifecycle, served
+from holdfast.storage import Session, claims, lanes, leases, lifecycle, served
 from holdfast.storage.claims import Candidate
 from holdfast.storage.database import Database
 
@@ -100,6 +100,15 @@ class Claimer:
             return None
         self._call(waiting.values())
         return self._first(claimed)
+
+    def extend(self, held: list[Lease]) -> set[UUID]:
+        """Keep leases; returns the ids of those events that are still held.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: not known.
+        """
+        with self._database.transaction() as session:
+            return leases.extend(session, held)
 
     def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
         """Up to ``limit`` events that have been due for a while, and events that waited for a handler that is here.

@@ -30,12 +30,15 @@ ABORTED = (
 
 
 @contextmanager
-def guarded(session: Session) -> Iterator[None]:
-    """Within the block the session cannot end its transaction; what is pending in it is written when the block ends.
+def guarded(session: Session | None) -> Iterator[None]:
+    """Within the block the session, if there is one, cannot end its transaction; what is pending in it is written when the block ends.
 
     A handler that commits by itself would keep its effects when it fails afterwards, and apply them again in the next
     attempt. ``begin_nested()`` (a savepoint) stays, for work that may fail in part.
     """
+    if session is None:
+        yield
+        return
     with kept_open(session):
         yield
         session.flush()

@@ -5,44 +5,27 @@ validators, the handler, the flush, making JSON of its result, and the text of i
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-
-from pydantic import ValidationError
 
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.effects import aborted, guarded
+from holdfast.processor.attempt.effects import guarded
+from holdfast.processor.attempt.failures import HandlerFailed, failed
 from holdfast.processor.attempt.forked import call_in_this_process
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
-from holdfast.processor.attempt.interruption import Interrupted, Interruptions, TimedOut
+from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.progress import LiveProgress
 from holdfast.processor.attempt.results import checked_result
 from holdfast.processor.handlers.context import Context
-from holdfast.processor.handlers.outcomes import HandlerTimeout, InvalidData
+from holdfast.processor.handlers.payloads import valid_payload
 from holdfast.processor.handlers.registry import Handler
-from holdfast.processor.handlers.reports import Report, report_of
 from holdfast.runtime.logging import Logger
 from holdfast.storage import Session
 from holdfast.storage.lending import Lent
 
-__all__ = ["HandlerFailed", "Runner"]
-
-
-class HandlerFailed(Exception):
-    """Wraps a handler's exception so that ``transaction()`` does not mistake its database error for an outage.
-
-    ``transaction`` is the id of the one that its effects belong to, or ``None``.
-    """
-
-    def __init__(self, error: BaseException, report: Report, lent: Lent | None) -> None:
-        super().__init__()
-        self.error = error
-        self.report = report
-        self.transaction = lent.transaction if lent is not None else None
+__all__ = ["Runner"]
 
 
 class Runner:
@@ -81,57 +64,20 @@ class Runner:
         except BaseException as exc:
             if self._interruptions.is_over:  # whatever it raises now comes of that: a statement was cancelled, say
                 raise Interrupted from exc
-            failed = exc if isinstance(exc, HandlerFailed) else _failed(exc, running, lent)
+            failure = exc if isinstance(exc, HandlerFailed) else failed(exc, running, lent)
             if lent is not None and lent.is_cut_off():
-                raise DatabaseUnavailable("the connection was lost while the handler ran") from failed.error
-            raise failed from None
+                raise DatabaseUnavailable("the connection was lost while the handler ran") from failure.error
+            raise failure from None
 
 
 def _called(running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
     handler = running.handler
     try:
-        payload = _payload(handler, running.lease)
-        with _effects(session):
+        payload = valid_payload(handler.payload, running.lease.event.data)
+        with guarded(session):
             result = call_in_this_process(handler.function, payload, context)
         return checked_result(result)
     except Interrupted:
         raise
     except BaseException as exc:  # noqa: BLE001 (a handler that calls sys.exit() has failed, nothing more)
-        raise _failed(exc, running, lent) from None
-
-
-def _failed(exc: BaseException, running: Running, lent: Lent | None) -> HandlerFailed:
-    package, error = running.handler.package, aborted(exc, lent)
-    if not _is_over_time(error, running):
-        report = report_of(error, package=package)
-        if not _is_over_time(error, running):  # a __str__ takes as long as it likes
-            return HandlerFailed(error, report, lent)
-    timeout = _timeout(error, running)
-    return HandlerFailed(timeout, report_of(timeout, package=package, with_texts=False), lent)
-
-
-def _is_over_time(exc: BaseException, running: Running) -> bool:
-    """Past its time, whatever a handler raises comes of that: a statement that was cancelled, say."""
-    return isinstance(exc, TimedOut) or running.is_over_time(time.monotonic())
-
-
-def _timeout(exc: BaseException, running: Running) -> HandlerTimeout:
-    error = HandlerTimeout(f"the handler took longer than its timeout of {running.handler.timeout_seconds:g} s")
-    error.__cause__ = None if isinstance(exc, TimedOut) else exc
-    return error.with_traceback(exc.__traceback__)
-
-
-@contextmanager
-def _effects(session: Session | None) -> Iterator[None]:
-    if session is None:
-        yield
-        return
-    with guarded(session):
-        yield
-
-
-def _payload(handler: Handler, lease: Lease) -> Any:
-    try:
-        return handler.payload.validate_python(lease.event.data)
-    except ValidationError as exc:
-        raise InvalidData(exc) from None
+        raise failed(exc, running, lent) from None
