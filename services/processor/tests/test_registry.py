@@ -1,10 +1,13 @@
 """Declaring handlers, and finding the one that serves a type."""
 
+import re
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
+from hypothesis import example, given, strategies
 from pydantic import BaseModel, Field, ValidationError
 
 from holdfast.domain.errors import ConfigurationError
@@ -52,6 +55,34 @@ def test_a_pattern_may_have_its_star_anywhere() -> None:
 
     assert handlers.find("com.acme.order.v2") is not None
     assert handlers.find("com.acme.order.v3") is None
+
+
+SOME_TEXT = strategies.text("ab.\n", max_size=12)
+SOME_PATTERN = strategies.text("ab.*", min_size=1, max_size=8).filter(lambda pattern: "*" in pattern)
+
+
+@given(SOME_PATTERN, SOME_TEXT)
+@example("a*a", "a")
+@example("*.a*a.", "..aa.")
+def test_a_star_is_any_run_of_characters_as_in_a_regular_expression(pattern: str, event_type: str) -> None:
+    expression = ".*".join(map(re.escape, pattern.split("*")))
+
+    found = registered(one=(pattern,)).find(event_type)
+
+    assert (found is not None) == (re.fullmatch(expression, event_type, re.DOTALL) is not None)
+
+
+@pytest.mark.parametrize("pattern", ["*.*.*.created", "*.*.*.*.*.*.x", "*a*a*a*a*a*b"])
+@pytest.mark.parametrize("event_type", ["." * 1_000, "a" * 1_000, ".a" * 500])
+def test_a_pattern_of_many_stars_takes_no_time(pattern: str, event_type: str) -> None:
+    handlers = registered(one=(pattern,))
+    handlers.find(event_type)
+    begun = time.process_time()
+
+    for _ in range(100):
+        assert handlers.find(event_type) is None
+
+    assert time.process_time() - begun < 2, "a regular expression takes more than that for one of them"
 
 
 def test_one_pattern_for_two_handlers_names_both_places() -> None:
