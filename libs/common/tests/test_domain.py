@@ -287,6 +287,7 @@ def test_the_legal_edges_are_those_of_the_design() -> None:
     written = """
         queued failed        -> processing
         processing           -> processed failed dead queued
+        queued failed        -> queued
         dead discarded       -> queued
         queued failed dead   -> discarded
     """

@@ -120,7 +120,7 @@ def test_migrating_waits_until_the_database_answers(own_postgres: Postgres) -> N
 
 
 def test_migrating_gives_up_after_the_time_given(closed_database_url: str, run_python: RunPython) -> None:
-    with pytest.raises(DatabaseUnavailable, match="check DATABASE_URL"):
+    with pytest.raises(DatabaseUnavailable, match="check HOLDFAST_DATABASE_URL"):
         upgrade_when_up(closed_database_url, within_seconds=0.3, report=lambda _: None)
 
     done = run_python("-m", "holdfast.storage", "migrate", "--wait-seconds", "0.3", DATABASE_URL=closed_database_url)

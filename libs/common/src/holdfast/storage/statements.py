@@ -8,7 +8,7 @@ from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 
 __all__ = ["render", "state_list", "statement"]
 
-_ORDER = (*sorted(CLAIMABLE, key=list(State).index), State.PROCESSING, State.PROCESSED, State.DEAD, State.DISCARDED)
+_ORDER = (*sorted(CLAIMABLE, key=list(State).index), *(state for state in State if state not in CLAIMABLE))
 
 
 def state_list(states: Iterable[State]) -> str:
