@@ -244,7 +244,7 @@ def test_health_says_each_dependency(ingest: Any) -> None:
     ready = httpx.get(f"{ingest.url}/readyz")
 
     assert httpx.get(f"{ingest.url}/livez").json() == {"status": "ok"}
-    assert ready.json() == {"status": "ok", "checks": {"database": "ok", "live": "ok", "broker": "ok"}}
+    assert ready.json() == {"status": "ok", "checks": {"database": "ok", "live": "ok", "broker": "ok", "threads": "ok"}}
     assert ready.headers["X-Content-Type-Options"] == "nosniff"
 
 

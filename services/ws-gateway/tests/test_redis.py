@@ -13,6 +13,7 @@ import redis
 from pydantic import SecretStr
 from websockets.exceptions import InvalidStatus
 
+from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Valkey
 
 
@@ -234,7 +235,12 @@ def test_a_connection_outlives_a_dump_from_before_it_took_its_session_over(
 
 
 def test_l09_without_redis_clients_stay_and_new_ones_are_sent_away(
-    own_valkey: Valkey, own_tenant: Any, start_gateway: Callable[..., Any], join: Any, open_live: Any
+    own_valkey: Valkey,
+    own_tenant: Any,
+    start_gateway: Callable[..., Any],
+    join: Any,
+    open_live: Any,
+    eventually: Eventually,
 ) -> None:
     gateway = start_gateway(own_valkey.url())
     client = join(gateway, own_tenant.token(), own_tenant.topic)
@@ -242,7 +248,7 @@ def test_l09_without_redis_clients_stay_and_new_ones_are_sent_away(
 
     own_valkey.kill()
     client.take("status")
-    assert not gateway.is_ready()
+    eventually(lambda: not gateway.is_ready())
     with pytest.raises(InvalidStatus) as refused:
         open_live(gateway)
     assert refused.value.response.status_code == 503

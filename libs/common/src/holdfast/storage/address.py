@@ -3,6 +3,7 @@
 SQLAlchemy's own reading of an address knows one host and drops what it does not know, so libpq's is used instead.
 """
 
+import re
 from urllib.parse import quote
 
 import psycopg2
@@ -14,6 +15,7 @@ __all__ = ["Address", "parse_address"]
 
 SCHEMES = ("postgresql://", "postgres://", "postgresql+psycopg2://")
 
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]{0,30}):", re.IGNORECASE | re.ASCII)
 _SHAPE = "it must look like postgresql://user:password@host:5432/name"
 
 
@@ -50,7 +52,9 @@ def parse_address(url: str) -> Address:
     text = url.strip()
     scheme = next((each for each in SCHEMES if text.startswith(each)), None)
     if scheme is None:
-        raise ConfigurationError(f"HOLDFAST_DATABASE_URL is no postgresql:// address; {_SHAPE}")
+        named = _SCHEME.match(text)
+        received = f"names {named[1]!r}" if named else "names no scheme"
+        raise ConfigurationError(f"HOLDFAST_DATABASE_URL {received}, not postgresql://; {_SHAPE}")
     if any(character.isspace() or not character.isprintable() for character in text):
         raise ConfigurationError(
             f"HOLDFAST_DATABASE_URL has white space or a control character in it; percent-encode it, and {_SHAPE}"

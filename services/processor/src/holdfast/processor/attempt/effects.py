@@ -31,7 +31,7 @@ ABORTED = (
 
 @contextmanager
 def guarded(session: Session | None) -> Iterator[None]:
-    """Within the block the session, if there is one, cannot end its transaction; what is pending in it is written when the block ends.
+    """Within the block the session, if there is one, cannot end its transaction; what is pending is written at the end.
 
     A handler that commits by itself would keep its effects when it fails afterwards, and apply them again in the next
     attempt. ``begin_nested()`` (a savepoint) stays, for work that may fail in part.
