@@ -11,6 +11,8 @@ from sqlalchemy import text
 
 from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
 from holdfast.processor.attempt.execute import Executor
+from holdfast.processor.handlers.outcomes import HandlerTimeout
+from holdfast.processor.handlers.reports import report_of
 from holdfast.runtime.telemetry import Metrics
 from holdfast.runtime.tracebacks import MAX_MESSAGE, MAX_TRACEBACK, MAX_TYPE
 
@@ -284,3 +286,19 @@ def test_what_led_to_a_reject_is_not_for_clients(live: Any, handle: Handle) -> N
 
     assert live.published(event_id)[-1]["detail"]["error"] == {"type": "bad_card", "message": "not a card number"}
     assert CARD not in str(live.published(event_id))
+
+
+def test_an_interruption_that_comes_late_does_not_change_what_a_timeout_is_called() -> None:
+    class Late(HandlerTimeout):
+        asked = 0
+
+        @property
+        def code(self) -> str:  # type: ignore[override]
+            self.asked += 1
+            if self.asked == 1:
+                raise KeyboardInterrupt
+            return "timeout"
+
+    report = report_of(Late("took too long"), package=None, with_texts=False)
+
+    assert (report.type, report.message) == ("timeout", "took too long")

@@ -57,10 +57,13 @@ def report_of(exc: BaseException, *, package: str | None, with_texts: bool = Tru
     Calls the ``__str__`` of the error and, unless its traceback is made without texts, of those that led to it. That may
     take as long as they like.
     """
-    try:
-        return _report(exc, package, with_texts)
-    except BaseException:  # noqa: BLE001 (no memory, a stack at its end, or an interruption: there was an error all the same)
-        return Report(error_type(exc), "the error could not be described")
+    # Without texts all that runs is ours, and quick: only an interruption that comes late can end it, and one comes once.
+    for _ in range(1 if with_texts else 2):
+        try:
+            return _report(exc, package, with_texts)
+        except BaseException:  # noqa: BLE001, S112 (no memory, a full stack, an interruption: there was an error all the same)
+            continue
+    return Report(error_type(exc), "the error could not be described")
 
 
 def is_code(text: object) -> bool:
