@@ -1,7 +1,8 @@
 """``holdfast replay``, ``discard`` and ``replays``: act on events."""
 
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -10,7 +11,9 @@ from holdfast.client.cli_output import Output, explain, print_json, say
 from holdfast.client.cli_send import read_data
 from holdfast.client.connection import find_address
 from holdfast.client.errors import ApiProblem
+from holdfast.client.events import Accepted
 from holdfast.client.http import Client
+from holdfast.client.replays import ReplayProgress
 
 __all__ = ["discard", "replay", "replays"]
 
@@ -57,9 +60,9 @@ def replay(
         "state": state, "type": type_, "source": source, "error_type": error_type, "handler": handler,
         "fingerprint": fingerprint, "received_after": after, "received_before": before,
     }  # fmt: skip
-    given = {name: value for name, value in filters.items() if value is not None}
-    is_many = all_ or bool(given.keys() - {"state"})
-    if bool(event_ids) == is_many or (event_ids and given):
+    filter_ = {name: value for name, value in filters.items() if value is not None}
+    is_many = all_ or bool(filter_.keys() - {"state"})
+    if bool(event_ids) == is_many or (event_ids and filter_):
         raise typer.BadParameter("give either event ids or a filter (--error-type …, or --all for all in that state)")
     if data is not None and (is_many or len(event_ids or []) != 1):
         raise typer.BadParameter("--data goes with one event id")
@@ -69,8 +72,8 @@ def replay(
     with connect(find_address(url, api_key)) as client:
         if is_many:
             if all_ and not dry_run and not yes:
-                _confirm(client, given)
-            _replay_many(client, given, rate, dry_run, output)
+                _confirm(client, filter_)
+            _replay_many(client, filter_, rate, dry_run, output)
         else:
             _each(event_ids or [], lambda event_id: client.replay(event_id, edit=edit), output)
 
@@ -112,11 +115,11 @@ def cancel(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Fo
         _print_replay(client.cancel_replay(replay_id), output)
 
 
-def _replay_many(client: Client, given: dict[str, str], rate: float, dry_run: bool, output: Output) -> None:
+def _replay_many(client: Client, filter_: dict[str, str], rate: float, dry_run: bool, output: Output) -> None:
     if not dry_run:
-        _print_replay(client.start_replay(given, rate_per_s=rate), output)
+        _print_replay(client.start_replay(filter_, rate_per_s=rate), output)
         return
-    count = client.count_replay(given)
+    count = client.count_replay(filter_)
     if output is Output.json:
         print_json({"count": count})
     else:
@@ -133,12 +136,12 @@ def _confirm(client: Client, filter_: dict[str, str]) -> None:
     typer.confirm(question, abort=True, err=True)
 
 
-def _each(event_ids: list[str], act: Any, output: Output) -> None:
+def _each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) -> None:
     """Act on every event; one that is refused is explained on stderr and does not hold up the others."""
     refused = 0
     for event_id in event_ids:
         try:
-            done = act(event_id)
+            accepted = act(event_id)
         except ApiProblem as exc:
             if exc.is_temporary or exc.status in (401, 403):
                 raise
@@ -146,18 +149,16 @@ def _each(event_ids: list[str], act: Any, output: Output) -> None:
             say(f"{event_id}: {explain(exc)}")
             continue
         if output is Output.json:
-            print_json(done)
+            print_json(accepted.raw)
         else:
-            new = f"  (a new event for {event_id})" if done["event_id"] != event_id.lower() else ""
-            print(f"{done['event_id']}  {done['state']}{new}")
+            new = f"  (a new event for {event_id})" if accepted.event_id != event_id.lower() else ""
+            print(f"{accepted.event_id}  {accepted.state}{new}")
     raise typer.Exit(1 if refused else 0)
 
 
-def _print_replay(progress: dict[str, Any], output: Output) -> None:
+def _print_replay(progress: ReplayProgress, output: Output) -> None:
     if output is Output.json:
-        print_json(progress)
+        print_json(progress.raw)
         return
-    counts = ", ".join(f"{name} {progress[name]}" for name in ("replayed", "skipped", "remaining"))
-    print(
-        f"{progress['replay_id']}  {progress['state']}  {counts} of {progress['total']} at {progress['rate_per_s']:g}/s"
-    )
+    counts = f"replayed {progress.replayed}, skipped {progress.skipped}, remaining {progress.remaining}"
+    print(f"{progress.replay_id}  {progress.state}  {counts} of {progress.total} at {progress.rate_per_s:g}/s")

@@ -91,9 +91,9 @@ class Follower:
         kind, _, event_id = frame.topic.partition(":")
         if kind != "event":
             return False
-        view = await asyncio.to_thread(self._client.get, event_id, ["timeline"])
-        for entry in view["timeline"]:
-            event = {"id": view["event_id"], "type": view["event"]["type"], "step": 0, **entry}
+        stored = await asyncio.to_thread(self._client.get, event_id, ["timeline"])
+        for entry in stored.timeline or ():
+            event = {"id": stored.event_id, "type": stored.cloudevent["type"], "step": 0, **entry.raw}
             self._tell(UpdateReceived(frame.topic, frame.pos, event))
         return True
 

@@ -8,6 +8,7 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 from holdfast.client.callbacks import call, is_final
+from holdfast.client.events import StoredEvent
 from holdfast.client.frames import Frame, Gap, Subscribed, UpdateReceived
 from holdfast.client.live import TokenSource, spelled, watch
 from holdfast.client.retry import backoff_seconds
@@ -16,7 +17,8 @@ from holdfast.client.versions import Versions, id_of, told_by
 __all__ = ["follow"]
 
 Event = Mapping[str, Any]
-Fetch = Callable[[], Iterable[Event] | Awaitable[Iterable[Event]]]
+Fetched = Iterable[Event | StoredEvent]
+Fetch = Callable[[], Fetched | Awaitable[Fetched]]
 
 
 async def follow(
@@ -34,8 +36,8 @@ async def follow(
         topics: as for ``watch``.
         fetch: reads the current events of the topics, such as ``lambda: client.events(audience="user-42", limit=100)``;
             a plain function is called in a thread, an ``async`` one in the event loop. When it raises it is called again
-            after a pause, unless the API refused it for good. Its items are passed on as they are: each has ``event_id`` (or
-            ``id``) and ``version``.
+            after a pause, unless the API refused it for good. Its items are mappings with ``event_id`` (or ``id``) and
+            ``version``, and yielded unchanged; or :class:`~holdfast.client.StoredEvent`, yielded as their ``raw``.
 
     Raises:
         ClientError: as ``watch``; or ``fetch`` was refused for good.
@@ -120,15 +122,19 @@ class _Following:
 
     def _read(self) -> list[Event] | Awaitable[list[Event]]:
         """A plain function's items are read where it runs: an iterator asks for its pages one by one, and blocks."""
-        found = self._fetch()
-        return _listed(found) if inspect.isawaitable(found) else list(found)
+        fetched = self._fetch()
+        return _awaited(fetched) if inspect.isawaitable(fetched) else _listed(fetched)
 
     def _news(self, events: Iterable[Event]) -> list[Event]:
         return [event for event in events if self._versions.is_news(event)]
 
 
-async def _listed(coming: Awaitable[Iterable[Event]]) -> list[Event]:
-    return list(await coming)
+async def _awaited(fetching: Awaitable[Fetched]) -> list[Event]:
+    return _listed(await fetching)
+
+
+def _listed(fetched: Fetched) -> list[Event]:
+    return [item.raw if isinstance(item, StoredEvent) else item for item in fetched]
 
 
 def _keep(kept: dict[str, Event], event: Event) -> None:

@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus, InvalidURI
 
 from holdfast.client.errors import TEMPORARY, LiveClosed, Unreachable
-from holdfast.client.retry import LONGEST_ASKED_SECONDS, retry_after_seconds
+from holdfast.client.retry import MAX_RETRY_AFTER_SECONDS, retry_after_seconds
 
 __all__ = ["Link", "Lost"]
 
@@ -31,11 +31,11 @@ NOT_A_GATEWAY = "what answers there does not speak live.v1; is it the gateway's 
 
 
 class Lost(Exception):
-    """The connection is over, or there was none; another one may succeed, not before ``asked_seconds`` from now."""
+    """The connection is over, or there was none; another one may succeed, not before ``delay_seconds`` from now."""
 
-    def __init__(self, reason: str, *, asked_seconds: float = 0.0) -> None:
+    def __init__(self, reason: str, *, delay_seconds: float = 0.0) -> None:
         super().__init__(reason)
-        self.asked_seconds = min(asked_seconds, LONGEST_ASKED_SECONDS)
+        self.delay_seconds = min(delay_seconds, MAX_RETRY_AFTER_SECONDS)
 
 
 class Link:
@@ -47,7 +47,7 @@ class Link:
     def __init__(self, socket: ClientConnection) -> None:
         self._socket = socket
         self._silence_seconds = WELCOME_SECONDS
-        self._asked_seconds = 0.0
+        self._delay_seconds = 0.0
         self._frames: asyncio.Queue[dict[str, Any] | Exception] = asyncio.Queue(QUEUED_FRAMES)
         self._reader = asyncio.create_task(self._read(), name="live reader")
 
@@ -115,7 +115,7 @@ class Link:
             with contextlib.suppress(ConnectionClosed):  # what came before the close is still to be read
                 await self._socket.send('{"type":"pong"}')
         elif frame["type"] == "reconnect":
-            self._asked_seconds = frame["after_ms"] / 1000
+            self._delay_seconds = frame["after_ms"] / 1000
         else:
             if frame["type"] == "welcome":
                 self._silence_seconds = frame["ping_s"] + PONG_SECONDS
@@ -125,14 +125,14 @@ class Link:
         code, reason = (exc.rcvd.code, exc.rcvd.reason) if exc.rcvd else (1006, "connection lost")
         if code >= TERMINAL:
             return LiveClosed(code, reason)
-        return Lost(f"{reason} ({code})", asked_seconds=self._asked_seconds)
+        return Lost(f"{reason} ({code})", delay_seconds=self._delay_seconds)
 
 
 def _refused(live_url: str, exc: InvalidStatus) -> Lost | Unreachable:
     status = exc.response.status_code
     if status in TEMPORARY or status >= 500:
         reason = f"{live_url} answers with HTTP {status}"
-        return Lost(reason, asked_seconds=retry_after_seconds(exc.response.headers))
+        return Lost(reason, delay_seconds=retry_after_seconds(exc.response.headers))
     return Unreachable(f"{live_url} answers with HTTP {status}; is it the gateway's address, ws://…/v1/live?")
 
 

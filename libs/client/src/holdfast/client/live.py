@@ -76,7 +76,7 @@ async def watch(
         if not is_told and (link is None or failures > 1):
             is_told = True
             yield Status("disconnected", str(lost))
-        await asyncio.sleep(lost.asked_seconds + backoff_seconds(failures, random.random()))  # noqa: S311 (jitter)
+        await asyncio.sleep(lost.delay_seconds + backoff_seconds(failures, random.random()))  # noqa: S311 (jitter)
 
 
 def spelled(topic: str) -> str:
@@ -162,7 +162,7 @@ class _Watch:
             return self._read(frame)
         reason = f"{frame['code']}: {frame['message']}"
         if frame["temporary"]:
-            raise Lost(reason, asked_seconds=(frame.get("retry_ms") or 0) / 1000)
+            raise Lost(reason, delay_seconds=(frame.get("retry_ms") or 0) / 1000)
         raise LiveClosed(FORBIDDEN if frame["code"] == "forbidden" else PROTOCOL, reason)
 
     def _read(self, frame: dict[str, Any]) -> Frame | None:

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["ATTEMPTS", "LONGEST_ASKED_SECONDS", "backoff_seconds", "retry_after_seconds"]
+__all__ = ["ATTEMPTS", "MAX_RETRY_AFTER_SECONDS", "backoff_seconds", "retry_after_seconds"]
 
 ATTEMPTS = 5
 """Of one HTTP request. With the pauses between them they outlast the restart of a service."""
 
-LONGEST_ASKED_SECONDS = 30.0
+MAX_RETRY_AFTER_SECONDS = 30.0
 """Longest ``Retry-After`` that is waited for within a call; asked for more, the caller is told at once and decides."""
 
 FIRST_SECONDS = 0.2
