@@ -19,7 +19,7 @@ Answer = tuple[int, Any, dict[str, str]]
 
 
 class Script:
-    """A server that gives its answers in order, the last one again and again, and keeps what it was sent.
+    """A server that gives its answers in order, repeats the last one, and records the requests.
 
     An answer is a status, a body (bytes as they are, anything else as JSON) and headers.
     """
@@ -78,7 +78,7 @@ def environment(script: Script) -> dict[str, str]:
 
 @pytest.fixture
 def command() -> list[str]:
-    """What starts the command as a process, whether or not its script is on the path."""
+    """Arguments that start the command as a process, whether or not its script is on the path."""
     return [sys.executable, "-m", "holdfast.client.cli"]
 
 
@@ -102,7 +102,7 @@ def event_body() -> EventBody:
 
 @dataclass(frozen=True)
 class Done:
-    """What a command has said and with what it exited."""
+    """The output and exit status of a command."""
 
     returncode: int | str | None
     stdout: str

@@ -44,7 +44,7 @@ def subscribed(topic: str = TOPIC) -> dict[str, Any]:
 
 
 class Gateway:
-    """Sends these frames to whoever says hello, then waits."""
+    """Sends these frames to every client that says hello, then waits."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
@@ -134,7 +134,7 @@ def test_a_file_is_sent_line_by_line_and_each_rejection_explained(cli: Cli, scri
     assert [event["type"] for _, _, event in script.requests] == ["a", "", "c"]
     assert [json.loads(line)["is_duplicate"] for line in done.stdout.splitlines()] == [False, True]
     assert "line 3: 400 missing: the attribute type is required and not empty [red]\n  /type: name it\n" in done.stderr
-    assert all(f"line {number} is no event" in done.stderr for number in (4, 5, 6))
+    assert all(f"line {number} is not an event" in done.stderr for number in (4, 5, 6))
     assert done.stderr.endswith("accepted 2 (of which 1 duplicates), rejected 4\n")
 
 
@@ -162,7 +162,7 @@ def test_a_server_that_goes_away_within_a_file_says_how_to_go_on(cli: Cli, scrip
     done = cli("send", "--file", "-", stdin='{"type": "a"}\n' * 5)
 
     assert done.returncode == 1
-    assert "stopped at line 2 of -; send it again then" in done.stderr
+    assert "stopped at line 2 of -; send the file again later" in done.stderr
 
 
 def test_an_event_is_shown_with_its_timeline_and_data(cli: Cli, script: Any, event_body: EventBody) -> None:
@@ -301,7 +301,7 @@ def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(
     [
         (["send"], {}, "give either --type"),
         (["send", "--type", "t", "--file", "-"], {}, "give either --type"),
-        (["send", "--file", "-", "--data", "1"], {}, "of their own"),
+        (["send", "--file", "-", "--data", "1"], {}, "their own attributes and data"),
         (["send", "--file", "nothing.jsonl"], {}, "No such file"),
         (["send", "--type", "t", "--data", "{"], {}, "not JSON"),
         (["send", "--type", "t", "--data", "NaN"], {}, "not JSON"),
@@ -328,7 +328,7 @@ def test_mistakes_are_answered_in_a_line_that_says_what_to_do(
 def test_without_the_extra_the_commands_that_need_it_say_so(
     environment: dict[str, str], tmp_path: Path, arguments: list[str]
 ) -> None:
-    # None in sys.modules is how Python itself marks a module that can not be imported.
+    # None in sys.modules is how Python itself marks a module that cannot be imported.
     program = "import sys; sys.modules['holdfast.storage'] = None; from holdfast.client.cli import main; main()"
 
     done = subprocess.run(

@@ -18,7 +18,7 @@ Told = list[tuple[str, int, str]]
 
 
 class Gateway:
-    """A gateway that says what the test lets it say, and what has been told of it."""
+    """A gateway that the test scripts, and the events that were yielded so far."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -59,7 +59,7 @@ def stored(event_id: str, version: int) -> dict[str, Any]:
 
 
 def run(scenario: Callable[[Gateway, ServerConnection], Any], fetch: Callable[[], Any], *, count: int) -> Told:
-    """What is told of the first ``count`` events while the gateway plays the scenario."""
+    """The first ``count`` events yielded while the gateway plays the scenario."""
     gateway = Gateway()
 
     async def watch() -> None:

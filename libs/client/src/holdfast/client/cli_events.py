@@ -1,4 +1,4 @@
-"""``holdfast events`` and ``holdfast dead``: look at events."""
+"""``holdfast events`` and ``holdfast dead``: show events."""
 
 from typing import Annotated
 
@@ -13,16 +13,16 @@ from holdfast.client.render import error_words, event_line, group_line, one_line
 
 __all__ = ["dead", "events"]
 
-events = typer.Typer(no_args_is_help=True, help="Look at events.")
-dead = typer.Typer(no_args_is_help=True, help="Look at dead letters: events that need an operator.")
+events = typer.Typer(no_args_is_help=True, help="Show events.")
+dead = typer.Typer(no_args_is_help=True, help="Show dead letters: events that need an operator.")
 
-Source = Annotated[str | None, typer.Option(help="Who it came from.")]
+Source = Annotated[str | None, typer.Option(help="Where it came from.")]
 Type = Annotated[str | None, typer.Option("--type", "-t", help="Event type.")]
 ErrorType = Annotated[str | None, typer.Option(help="Type of the last error, such as KeyError.")]
 After = Annotated[
-    str | None, typer.Option("--after", metavar="TIME", help="Received at or after it: 2026-11-24T09:30:00Z.")
+    str | None, typer.Option("--after", metavar="TIME", help="Received at or after this time: 2026-11-24T09:30:00Z.")
 ]
-Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before.")]
+Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before this time.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")]
 EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", help="The event_id that 'holdfast send' prints.")]
 

@@ -17,7 +17,7 @@ from holdfast.client.replays import ReplayProgress
 
 __all__ = ["discard", "replay", "replays"]
 
-replays = typer.Typer(no_args_is_help=True, help="See how far a replay of many events is, or stop it.")
+replays = typer.Typer(no_args_is_help=True, help="Show how far a replay of many events is, or stop it.")
 
 EventIds = Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID", help="One event or several.")]
 ReplayId = Annotated[str, typer.Argument(metavar="REPLAY_ID", help="The id that 'holdfast replay' prints.")]
@@ -26,7 +26,8 @@ ReplayId = Annotated[str, typer.Argument(metavar="REPLAY_ID", help="The id that 
 def replay(
     event_ids: EventIds = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help="Of one processed event: other data (JSON, @file or -).")
+        str | None,
+        typer.Option("--data", "-d", help="Other data for the replay of one processed event: JSON, @file or -."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All events in that state, without a narrower filter.")] = False,
     state: Annotated[str | None, typer.Option("--state", "-s", help="dead (default), discarded or processed.")] = None,
@@ -44,9 +45,9 @@ def replay(
     api_key: Key = None,
     output: Format = Output.table,
 ) -> None:
-    """Send events round again: those named, or, at a bounded rate, all that a filter matches.
+    """Replay events: those named, or, at a bounded rate, all that a filter matches.
 
-    A dead or discarded event is queued again, with all its attempts. Of a processed event a new one is made.
+    A dead or discarded event is queued again and gets all its attempts. A processed event is recorded again as a new one.
 
     [bold]Examples[/]
 
@@ -79,7 +80,7 @@ def replay(
 
 
 def discard(event_ids: EventIds = None, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
-    """Give up events that are queued, failed or dead. A discarded event can still be replayed.
+    """Discard events that are queued, failed or dead. A discarded event can still be replayed.
 
     [bold]Example[/]
 
@@ -105,7 +106,7 @@ def show(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Form
 
 @replays.command(epilog=WHERE)
 def cancel(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
-    """Stop a replay. What it has replayed stays so.
+    """Stop a replay. Events that it has already replayed stay replayed.
 
     [bold]Example[/]
 
@@ -127,17 +128,17 @@ def _replay_many(client: Client, filter_: dict[str, str], rate: float, dry_run: 
 
 
 def _confirm(client: Client, filter_: dict[str, str]) -> None:
-    """Ask before everything in a state is replayed. Where nobody can answer, nothing is replayed."""
+    """Ask before all events in a state are replayed. If stdin is not a terminal, replay nothing."""
     count = client.count_replay(filter_)
     question = f"replay {count} events, all that are {filter_.get('state', 'dead')} and match?"
     if not sys.stdin.isatty():
-        say(f"{question} Nobody is there to answer, so nothing was replayed: say --yes")
+        say(f"{question} stdin is not a terminal, so nothing was replayed; add --yes")
         raise typer.Exit(1)
     typer.confirm(question, abort=True, err=True)
 
 
 def _each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) -> None:
-    """Act on every event; one that is refused is explained on stderr and does not hold up the others."""
+    """Act on every event. A refusal is explained on stderr, and the other events are still acted on."""
     refused = 0
     for event_id in event_ids:
         try:
