@@ -136,7 +136,7 @@ def test_a_page_that_follows_shows_the_truth_also_after_redis_has_forgotten(
     stack: Stack, client: Client, page: Page, audience: str, send: Send
 ) -> None:
     topic = f"audience:{audience}"
-    page.tab.page.expose_function("fetchEvents", lambda: list(client.events(audience=audience)))
+    page.tab.page.expose_function("fetchEvents", lambda: [event.raw for event in client.events(audience=audience)])
     before = [send(audience) for _ in range(3)]
     settle(client, before)
 
@@ -160,7 +160,7 @@ def test_a_page_that_follows_shows_the_truth_also_after_redis_has_forgotten(
     page.until(
         "window.told.gaps.length > 0 && Object.values(window.shown).filter(([, state]) => state === 'processed').length === 6"
     )
-    truth = {event["event_id"]: [event["version"], event["state"]] for event in client.events(audience=audience)}
+    truth = {event.event_id: [event.version, event.state] for event in client.events(audience=audience)}
     assert page.evaluate("() => window.shown") == truth
     assert page.told["updates"] == [], "a topic that is followed is told to its own function"
     page.evaluate("() => window.end()")

@@ -59,7 +59,7 @@ def test_the_module_s_example_shows_what_there_is_and_every_update(
     before = send("user-42")
     client.wait(before, timeout_seconds=60)
     tab.page.route("**/my-backend/live-token", lambda route: route.fulfill(body=client.token([TOPIC]).token))
-    stored = [{"id": event["event_id"], **event} for event in client.events(audience="user-42")]
+    stored = [{"id": event.event_id, **event.raw} for event in client.events(audience="user-42")]
     tab.page.route("**/my-backend/events", lambda route: route.fulfill(body=json.dumps(stored)))
 
     tab.page.add_script_tag(

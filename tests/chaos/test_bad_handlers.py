@@ -104,4 +104,4 @@ def send_round_again(stack: Stack, event_ids: list[str]) -> None:
 def told(stack: Stack, event_id: str) -> list[str]:
     """The states in an event's timeline, as a producer sees it."""
     with Client(stack.ingest_url, stack.api_key) as client:
-        return [entry["state"] for entry in client.get(event_id, include=["timeline"])["timeline"]]
+        return [entry.state for entry in client.get(event_id, include=["timeline"]).timeline or ()]

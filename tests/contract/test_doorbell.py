@@ -69,9 +69,9 @@ def test_the_processor_answers_the_doorbell_that_ingest_rings(
     assert answer["arguments"] == {"event_id": sent.event_id, "version": 1}
     assert DoorbellV1.model_validate(answer["arguments"]).version == sent.version
     assert (answer["queue"], answer["declared"]) == (QUEUE, ["process_event"])
-    assert client.get(sent.event_id)["last_error"]["type"] == "no_handler", (
-        "it was claimed, and nobody handles its type"
-    )
+    last_error = client.get(sent.event_id).last_error
+    assert last_error is not None
+    assert last_error.type == "no_handler", "it was claimed, and nobody handles its type"
 
 
 def test_the_processor_answers_the_golden_doorbell(edges: Any, golden: Golden) -> None:

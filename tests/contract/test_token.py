@@ -144,4 +144,4 @@ def test_an_audience_of_any_name_is_seen_live(edges: Any, client: Client, name: 
 
         update = json.loads(websocket.recv(timeout=10))
     assert (update["topic"], update["event"]["id"]) == (topic, sent.event_id)
-    assert [event["event_id"] for event in client.events(audience=name)] == [sent.event_id]
+    assert [event.event_id for event in client.events(audience=name)] == [sent.event_id]

@@ -75,8 +75,8 @@ def test_a_worker_killed_within_a_handler_leaves_one_set_of_effects(
         stack.services["processor"].send(signal.SIGKILL, pid=worker)
 
     view = client.wait(event_id, timeout_seconds=LEASE_SECONDS + 30)
-    assert view["state"] == "processed"
-    assert view["attempt"] == 2
+    assert view.state == "processed"
+    assert view.attempt == 2
     assert effects(stack, event_id) == 1
 
 
@@ -96,7 +96,7 @@ def test_redis_stopped_during_a_post_delays_the_event_and_its_updates_and_no_mor
     body = answer.json()
     assert (answer.status_code, body["enqueued"]) == (202, False)
     assert took_seconds < NOT_HELD_UP_SECONDS
-    assert client.wait(body["event_id"], timeout_seconds=30)["state"] == "processed"
+    assert client.wait(body["event_id"], timeout_seconds=30).state == "processed"
     assert effects(stack, body["event_id"]) == 1
     assert (
         asyncio.run(last_state(stack, token, topic, send=lambda: post("test.plain", audience=audience))) == "processed"
@@ -125,7 +125,7 @@ def test_a_hung_redis_holds_no_post_up(stack: Stack, post: Callable[..., httpx.R
 
     assert (answer.status_code, answer.json()["enqueued"]) == (202, False)
     assert took_seconds < NOT_HELD_UP_SECONDS
-    assert client.wait(answer.json()["event_id"], timeout_seconds=30)["state"] == "processed"
+    assert client.wait(answer.json()["event_id"], timeout_seconds=30).state == "processed"
 
 
 def test_postgres_down_is_said_and_over_when_it_is_back(
@@ -144,7 +144,7 @@ def test_postgres_down_is_said_and_over_when_it_is_back(
     assert int(answer.headers["Retry-After"]) >= 1
     assert (live, ready) == (200, 503)
     event_id = client.send({"type": "test.plain", "data": {}}).event_id
-    assert client.wait(event_id, timeout_seconds=30)["state"] == "processed"
+    assert client.wait(event_id, timeout_seconds=30).state == "processed"
 
 
 def test_another_tenant_sees_nothing_of_an_event(

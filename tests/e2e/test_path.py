@@ -77,8 +77,8 @@ def test_an_event_ends_processed_with_data_and_timeline(client: Client, push_eve
     client.wait(event_id, timeout_seconds=30)
 
     view = client.get(event_id, include=["data", "timeline"])
-    assert view["event"]["data"] == event["data"]
-    assert [entry["state"] for entry in view["timeline"]] == ["queued", "processing", "processed"]
+    assert view.cloudevent["data"] == event["data"]
+    assert [entry.state for entry in view.timeline or ()] == ["queued", "processing", "processed"]
 
 
 def test_the_same_event_again_is_a_duplicate_of_the_first(client: Client, push_event: MakeEvent) -> None:
@@ -97,8 +97,9 @@ def test_a_type_without_handler_is_a_dead_letter_that_says_so(client: Client, pu
 
     view = client.wait(event_id, timeout_seconds=30)
 
-    assert view["state"] == "dead"
-    assert view["last_error"]["type"] == "no_handler"
+    assert view.state == "dead"
+    assert view.last_error is not None
+    assert view.last_error.type == "no_handler"
 
 
 def test_data_that_does_not_fit_the_model_is_a_dead_letter_without_the_data(
@@ -108,6 +109,7 @@ def test_data_that_does_not_fit_the_model_is_a_dead_letter_without_the_data(
 
     view = client.wait(event_id, timeout_seconds=30)
 
-    assert view["state"] == "dead"
-    assert view["last_error"]["type"] == "invalid_data"
-    assert "s3cret" not in str(view["last_error"])
+    assert view.state == "dead"
+    assert view.last_error is not None
+    assert view.last_error.type == "invalid_data"
+    assert "s3cret" not in str(view.raw["last_error"])

@@ -51,7 +51,7 @@ def test_every_delivery_counts_once_however_often_it_is_sent(
     before = counted(shared_stack, names)
 
     first = [client.send(event) for event in deliveries]
-    states = Counter(client.wait(sent.event_id, timeout_seconds=60)["state"] for sent in first)
+    states = Counter(client.wait(sent.event_id, timeout_seconds=60).state for sent in first)
     again = [client.send(event) for event in deliveries]
 
     assert states == {"processed": len(deliveries)}

@@ -51,22 +51,22 @@ def test_what_died_is_counted_replayed_at_a_rate_and_tried_again(
 ) -> None:
     type_ = f"test.nobody.{uuid4().hex}"
     event_ids = [operator.send({"type": type_, "data": {"n": n}}).event_id for n in range(COUNT)]
-    assert {operator.wait(event_id, 60)["state"] for event_id in event_ids} == {"dead"}
-    listed = [event["event_id"] for event in operator.events(type=type_, state="dead")]
+    assert {operator.wait(event_id, 60).state for event_id in event_ids} == {"dead"}
+    listed = [event.event_id for event in operator.events(type=type_, state="dead")]
 
     counted = holdfast("replay", "--type", type_, "--dry-run", "-o", "json")
     begun = json.loads(holdfast("replay", "--type", type_, "--rate", "200", "-o", "json").stdout)
 
-    eventually(lambda: operator.replay_progress(begun["replay_id"])["state"] == "done", timeout_seconds=60)
+    eventually(lambda: operator.replay_progress(begun["replay_id"]).state == "done", timeout_seconds=60)
     over = operator.replay_progress(begun["replay_id"])
     assert listed == event_ids[::-1]
-    assert json.loads(counted.stdout)["count"] == begun["total"] == over["replayed"] == COUNT
+    assert json.loads(counted.stdout)["count"] == begun["total"] == over.replayed == COUNT
     for event_id in event_ids:
         eventually(partial(lambda each: attempts(operator, each) == 2, event_id), message="each is tried once more")
-    states = [entry["state"] for entry in operator.get(event_ids[0], ["timeline"])["timeline"]]
+    states = [entry.state for entry in operator.get(event_ids[0], ["timeline"]).timeline or ()]
     assert states == ["queued", "processing", "dead", "queued", "processing", "dead"]
-    [group] = [each for each in operator.dead_letters() if each["type"] == type_]
-    assert (group["error_type"], group["count"]) == ("no_handler", COUNT)
+    [group] = [each for each in operator.dead_letters() if each.type == type_]
+    assert (group.error_type, group.count) == ("no_handler", COUNT)
 
 
 def test_a_processed_event_is_replayed_as_a_new_one_and_a_dead_one_discarded(
@@ -82,6 +82,6 @@ def test_a_processed_event_is_replayed_as_a_new_one_and_a_dead_one_discarded(
     discarded = holdfast("discard", dead)
 
     copy = operator.wait(replayed["event_id"], 60)
-    assert (copy["state"], copy["replay_of"]) == ("processed", processed)
+    assert (copy.state, copy.replay_of) == ("processed", processed)
     assert discarded.stdout == f"{dead}  discarded\n"
     assert holdfast("discard", dead).returncode == 1

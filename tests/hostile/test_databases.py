@@ -68,7 +68,7 @@ def test_a_databases_own_defaults_change_nothing(odd_stack: Stack, eventually: E
     accepted = {answer.json()["event_id"] for answer in answers}
     assert len(accepted) == 80
     with Client(odd_stack.ingest_url, odd_stack.api_key) as client:
-        eventually(lambda: {client.get(each)["state"] for each in accepted} == {"processed"}, timeout_seconds=60)
+        eventually(lambda: {client.get(each).state for each in accepted} == {"processed"}, timeout_seconds=60)
 
 
 def test_what_is_accepted_waits_for_the_disk_whatever_the_databases_default_is(

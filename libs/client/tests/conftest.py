@@ -19,7 +19,7 @@ Answer = tuple[int, Any, dict[str, str]]
 
 
 class Script:
-    """A server that gives its answers in order, the last one again and again, and keeps what it was sent.
+    """A server that gives its answers in order, repeats the last one, and records the requests.
 
     An answer is a status, a body (bytes as they are, anything else as JSON) and headers.
     """
@@ -78,13 +78,31 @@ def environment(script: Script) -> dict[str, str]:
 
 @pytest.fixture
 def command() -> list[str]:
-    """What starts the command as a process, whether or not its script is on the path."""
+    """Arguments that start the command as a process, whether or not its script is on the path."""
     return [sys.executable, "-m", "holdfast.client.cli"]
+
+
+EventBody = Callable[..., dict[str, Any]]
+
+
+@pytest.fixture
+def event_body() -> EventBody:
+    """Makes an event as the API answers with it: a queued one, with any other fields that are named."""
+
+    def make(**changes: Any) -> dict[str, Any]:
+        body = {
+            "event_id": "01a20ce1-a999-7253-85bb-3c3e269307a2", "event": {"id": "1", "source": "/s", "type": "t"},
+            "state": "queued", "version": 1, "attempt": 0, "received_at": "2026-11-24T09:30:00.1Z",
+            "available_at": "2026-11-24T09:30:00.1Z", "finished_at": None, "last_error": None, "replay_of": None,
+        }  # fmt: skip
+        return body | changes
+
+    return make
 
 
 @dataclass(frozen=True)
 class Done:
-    """What a command has said and with what it exited."""
+    """The output and exit status of a command."""
 
     returncode: int | str | None
     stdout: str

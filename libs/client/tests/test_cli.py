@@ -14,6 +14,7 @@ import pytest
 from websockets.sync.server import ServerConnection, serve
 
 Cli = Callable[..., Any]
+EventBody = Callable[..., dict[str, Any]]
 
 EVENT_ID = "01a20ce1-a999-7253-85bb-3c3e269307a2"
 TOPIC = f"event:{EVENT_ID}"
@@ -43,7 +44,7 @@ def subscribed(topic: str = TOPIC) -> dict[str, Any]:
 
 
 class Gateway:
-    """Sends these frames to whoever says hello, then waits."""
+    """Sends these frames to every client that says hello, then waits."""
 
     def __init__(self) -> None:
         self.frames: list[dict[str, Any]] = []
@@ -133,7 +134,7 @@ def test_a_file_is_sent_line_by_line_and_each_rejection_explained(cli: Cli, scri
     assert [event["type"] for _, _, event in script.requests] == ["a", "", "c"]
     assert [json.loads(line)["is_duplicate"] for line in done.stdout.splitlines()] == [False, True]
     assert "line 3: 400 missing: the attribute type is required and not empty [red]\n  /type: name it\n" in done.stderr
-    assert all(f"line {number} is no event" in done.stderr for number in (4, 5, 6))
+    assert all(f"line {number} is not an event" in done.stderr for number in (4, 5, 6))
     assert done.stderr.endswith("accepted 2 (of which 1 duplicates), rejected 4\n")
 
 
@@ -161,13 +162,13 @@ def test_a_server_that_goes_away_within_a_file_says_how_to_go_on(cli: Cli, scrip
     done = cli("send", "--file", "-", stdin='{"type": "a"}\n' * 5)
 
     assert done.returncode == 1
-    assert "stopped at line 2 of -; send it again then" in done.stderr
+    assert "stopped at line 2 of -; send the file again later" in done.stderr
 
 
-def test_an_event_is_shown_with_its_timeline_and_data(cli: Cli, script: Any) -> None:
+def test_an_event_is_shown_with_its_timeline_and_data(cli: Cli, script: Any, event_body: EventBody) -> None:
     event = {"id": "1", "source": "/shop", "type": "com.[red]acme", "data": {"n": 1}}
     timeline = [moment("queued", 1), moment("dead", 2, error={"type": "KeyError", "message": "'n'"})]
-    view = {"event_id": EVENT_ID, "event": event, "state": "dead", "version": 2, "attempt": 1, "timeline": timeline}
+    view = event_body(event=event, state="dead", version=2, attempt=1, timeline=timeline, of_a_newer_server=[1])
     script.answers = [(200, view, {})]
 
     shown, for_programs = cli("events", "show", EVENT_ID), cli("events", "show", EVENT_ID, "-o", "json")
@@ -176,7 +177,7 @@ def test_an_event_is_shown_with_its_timeline_and_data(cli: Cli, script: Any) -> 
     assert "com.[red]acme" in shown.stdout
     assert "KeyError: 'n'" in shown.stdout
     assert '"n": 1' in shown.stdout
-    assert json.loads(for_programs.stdout) == view
+    assert for_programs.stdout == json.dumps(view, ensure_ascii=False) + "\n"
 
 
 def test_updates_are_told_as_json_lines_until_enough_are_settled(cli: Cli, gateway: Gateway) -> None:
@@ -197,11 +198,11 @@ def test_updates_are_told_as_json_lines_until_enough_are_settled(cli: Cli, gatew
     assert (told[0]["topic"], told[0]["pos"]) == (topic, "a:1")
 
 
-def test_an_event_that_is_settled_already_is_not_waited_for(cli: Cli, script: Any, gateway: Gateway) -> None:
+def test_an_event_that_is_settled_already_is_not_waited_for(
+    cli: Cli, script: Any, gateway: Gateway, event_body: EventBody
+) -> None:
     timeline = [moment("queued", 1), moment("processing", 2), moment("processed", 3)]
-    script.answers += [
-        (200, {"event_id": EVENT_ID, "event": {"type": "t"}, "state": "processed", "timeline": timeline}, {})
-    ]
+    script.answers += [(200, event_body(state="processed", timeline=timeline), {})]
     script.answers.insert(1, script.answers[0])  # a token for the address, and one for the connection
     gateway.frames = [subscribed()]
 
@@ -212,9 +213,11 @@ def test_an_event_that_is_settled_already_is_not_waited_for(cli: Cli, script: An
     assert gateway.hellos[0]["topics"] == [TOPIC]
 
 
-def test_what_the_timeline_has_told_is_not_told_again_live(cli: Cli, script: Any, gateway: Gateway) -> None:
+def test_what_the_timeline_has_told_is_not_told_again_live(
+    cli: Cli, script: Any, gateway: Gateway, event_body: EventBody
+) -> None:
     timeline = [moment("queued", 1), moment("processing", 2)]
-    view = {"event_id": EVENT_ID, "event": {"type": "t"}, "state": "processing", "timeline": timeline}
+    view = event_body(state="processing", timeline=timeline)
     script.answers = [script.answers[0], script.answers[0], (200, view, {})]
     gateway.frames = [subscribed(), update("processing", 2), update("processed", 3)]
 
@@ -298,7 +301,7 @@ def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(
     [
         (["send"], {}, "give either --type"),
         (["send", "--type", "t", "--file", "-"], {}, "give either --type"),
-        (["send", "--file", "-", "--data", "1"], {}, "of their own"),
+        (["send", "--file", "-", "--data", "1"], {}, "their own attributes and data"),
         (["send", "--file", "nothing.jsonl"], {}, "No such file"),
         (["send", "--type", "t", "--data", "{"], {}, "not JSON"),
         (["send", "--type", "t", "--data", "NaN"], {}, "not JSON"),
@@ -307,8 +310,8 @@ def test_a_reader_that_has_seen_enough_ends_a_watch_quietly(
         (["watch"], {}, "name at least one topic"),
         (["watch", "tenant:acme", "--until-settled", "0"], {}, "greater than or equal to 1"),
         (["events", "show", "x"], {"HOLDFAST_API_KEY": ""}, "give --api-key (HOLDFAST_API_KEY), or start"),
-        (["events", "show", "x"], {"HOLDFAST_API_KEY": "hf_…"}, "copy it again"),
-        (["events", "show", "x"], {"HOLDFAST_URL": "localhost"}, "no address"),
+        (["events", "show", "x"], {"HOLDFAST_API_KEY": "hf_…"}, "copy all of it again"),
+        (["events", "show", "x"], {"HOLDFAST_URL": "localhost"}, "not an address"),
         (["events", "show", "x"], {"HOLDFAST_URL": "http://127.0.0.1:1"}, "start a local stack with 'make up'"),
     ],
 )
@@ -325,7 +328,7 @@ def test_mistakes_are_answered_in_a_line_that_says_what_to_do(
 def test_without_the_extra_the_commands_that_need_it_say_so(
     environment: dict[str, str], tmp_path: Path, arguments: list[str]
 ) -> None:
-    # None in sys.modules is how Python itself marks a module that can not be imported.
+    # None in sys.modules is how Python itself marks a module that cannot be imported.
     program = "import sys; sys.modules['holdfast.storage'] = None; from holdfast.client.cli import main; main()"
 
     done = subprocess.run(

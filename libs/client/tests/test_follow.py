@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from holdfast.client import ApiProblem, Unreachable, follow
+from holdfast.client import ApiProblem, StoredEvent, Unreachable, follow
 
 TOPICS = ["audience:a", "audience:b"]
 
@@ -18,7 +18,7 @@ Told = list[tuple[str, int, str]]
 
 
 class Gateway:
-    """A gateway that says what the test lets it say, and what has been told of it."""
+    """A gateway that the test scripts, and the events that were yielded so far."""
 
     def __init__(self) -> None:
         self.url = ""
@@ -59,7 +59,7 @@ def stored(event_id: str, version: int) -> dict[str, Any]:
 
 
 def run(scenario: Callable[[Gateway, ServerConnection], Any], fetch: Callable[[], Any], *, count: int) -> Told:
-    """What is told of the first ``count`` events while the gateway plays the scenario."""
+    """The first ``count`` events yielded while the gateway plays the scenario."""
     gateway = Gateway()
 
     async def watch() -> None:
@@ -178,6 +178,23 @@ def test_a_snapshot_may_be_fetched_by_an_async_function() -> None:
 
     assert run(go_live, fetch, count=2) == [("e1", 1, "stored"), ("e2", 1, "stored")]
     assert run(go_live, lambda: fetch(), count=2) == [("e1", 1, "stored"), ("e2", 1, "stored")]
+
+
+def test_a_snapshot_may_have_mappings_and_the_client_s_events(event_body: Callable[..., dict[str, Any]]) -> None:
+    listed = StoredEvent.read(event_body(event_id="e2", version=3, state="stored"))
+
+    async def fetch() -> Any:
+        return [stored("e1", 1), listed]
+
+    async def scenario(gateway: Gateway, connection: ServerConnection) -> None:
+        await go_live(gateway, connection)
+        await gateway.until_told(2)
+        await move(connection, "e2", 3)  # the snapshot has it
+        await move(connection, "e2", 4)
+
+    expected = [("e1", 1, "stored"), ("e2", 3, "stored"), ("e2", 4, "live")]
+    assert run(scenario, fetch, count=3) == expected
+    assert run(scenario, lambda: iter([stored("e1", 1), listed]), count=3) == expected
 
 
 def test_a_snapshot_that_is_refused_ends_it() -> None:

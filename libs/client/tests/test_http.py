@@ -1,12 +1,15 @@
 """The HTTP client against a real server that answers from a script."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from holdfast.client import ApiProblem, Client, Unreachable, WaitTimedOut
+from holdfast.client import ApiProblem, Client, LastError, Unreachable, WaitTimedOut
+
+EventBody = Callable[..., dict[str, Any]]
 
 ACCEPTED: tuple[int, Any, dict[str, str]] = (
     202,
@@ -153,29 +156,83 @@ def test_an_address_that_is_none_is_refused_with_an_example(address: str) -> Non
 
 
 def test_a_key_copied_from_the_documents_is_refused_without_repeating_it() -> None:
-    with pytest.raises(Unreachable, match="copy it again") as caught:
+    with pytest.raises(Unreachable, match="copy all of it again") as caught:
         Client("http://127.0.0.1:1", "hf_abc…")
 
     assert "hf_abc" not in str(caught.value)
 
 
-def test_an_event_id_is_one_segment_of_the_path(script: Any, client: Client) -> None:
-    script.answers = [(200, {"state": "queued"}, {})]
+def test_an_event_id_is_one_segment_of_the_path(script: Any, client: Client, event_body: EventBody) -> None:
+    script.answers = [(200, event_body(), {})]
 
     client.get("../keys?a", include=["data", "timeline"])
 
     assert script.requests[0][0] == "/v1/events/..%2Fkeys%3Fa?include=data%2Ctimeline"
 
 
+def test_an_event_is_read_with_times_errors_timeline_and_attempts(
+    script: Any, client: Client, event_body: EventBody
+) -> None:
+    entry = {"version": 3, "state": "dead", "attempt": 1, "at": "2026-11-24T11:30:01+02:00", "detail": {"reason": "r"}}
+    error = {"type": "KeyError", "message": "no key", "fingerprint": "f", "traceback": "Traceback"}
+    attempt = {
+        "attempt": 1, "outcome": "failed", "handler": "h", "error": error, "worker": "w", "duration_ms": 12,
+        "at": "2026-11-24T09:30:01Z", "trace_id": None,
+    }  # fmt: skip
+    body = event_body(
+        state="dead", last_error={"type": "KeyError", "message": "no key", "handler": "h"}, timeline=[entry],
+        attempts=[attempt, attempt | {"outcome": "processed", "error": None}], replay_of="e0", of_a_newer_server=1,
+    )  # fmt: skip
+    script.answers = [(200, body, {})]
+
+    event = client.get("e1")
+
+    assert (event.received_at, event.finished_at) == (datetime(2026, 11, 24, 9, 30, 0, 100_000, UTC), None)
+    assert (event.last_error, event.replay_of) == (LastError("KeyError", "no key", "h"), "e0")
+    assert event.timeline is not None
+    assert [(each.at, each.detail) for each in event.timeline] == [
+        (datetime(2026, 11, 24, 9, 30, 1, tzinfo=UTC), {"reason": "r"})
+    ]
+    assert event.timeline[0].at.utcoffset() == timedelta(hours=2)
+    assert event.attempts is not None
+    assert [(each.duration_ms, each.error and each.error.traceback) for each in event.attempts] == [
+        (12, "Traceback"), (12, None),
+    ]  # fmt: skip
+    assert event.raw == body
+    assert len({event, client.get("e1")}) == 1
+
+
+def test_what_was_not_included_is_none_and_no_payload_is_in_a_repr(
+    script: Any, client: Client, event_body: EventBody
+) -> None:
+    error = {"type": "KeyError", "message": "s3cret", "handler": None}
+    script.answers = [(200, event_body(event={"type": "t", "data": "s3cret"}, last_error=error), {})]
+
+    event = client.get("e1")
+
+    assert (event.timeline, event.attempts) == (None, None)
+    assert "s3cret" not in repr(event)
+
+
+@pytest.mark.parametrize("received_at", ["2026-11-24T09:30:00", "soon", None, 7])
+def test_a_time_that_is_none_is_not_holdfast_s(
+    script: Any, client: Client, event_body: EventBody, received_at: object
+) -> None:
+    script.answers = [(200, event_body(received_at=received_at), {})]
+
+    with pytest.raises(ApiProblem, match="check the address"):
+        client.get("e1")
+
+
 @pytest.mark.parametrize("end", ["processed", "dead", "discarded"])
-def test_waiting_asks_until_the_event_is_settled(script: Any, client: Client, end: str) -> None:
-    script.answers = [(200, {"state": state}, {}) for state in ("queued", "processing", "failed", end)]
+def test_waiting_asks_until_the_event_is_settled(script: Any, client: Client, event_body: EventBody, end: str) -> None:
+    script.answers = [(200, event_body(state=state), {}) for state in ("queued", "processing", "failed", end)]
 
-    assert client.wait("e1", timeout_seconds=10)["state"] == end
+    assert client.wait("e1", timeout_seconds=10).state == end
 
 
-def test_waiting_has_an_end(script: Any, client: Client) -> None:
-    script.answers = [(200, {"state": "queued"}, {})]
+def test_waiting_has_an_end(script: Any, client: Client, event_body: EventBody) -> None:
+    script.answers = [(200, event_body(), {})]
 
     with pytest.raises(WaitTimedOut, match=r"still queued after 0\.2 s"):
         client.wait("e1", timeout_seconds=0.2)

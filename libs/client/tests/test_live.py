@@ -298,7 +298,7 @@ def test_a_gateway_that_falls_silent_is_left_for_another_connection() -> None:
 def test_a_gateway_that_goes_away_is_not_asked_again_before_it_said() -> None:
     async def leaving(connection: ServerConnection, _: dict[str, Any]) -> None:
         protocol = connection.protocol
-        protocol.send_text(b'{"type":"ping"}')  # which can not be answered: all three arrive in one piece
+        protocol.send_text(b'{"type":"ping"}')  # which cannot be answered: all three arrive in one piece
         protocol.send_text(b'{"type":"reconnect","after_ms":1000}')
         protocol.send_close(4001, "drain")
         connection.transport.write(b"".join(protocol.data_to_send()))
@@ -375,7 +375,7 @@ def test_an_address_that_is_no_gateway_s_ends_the_watch() -> None:
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1/v1/live", "nonsense"])
 def test_an_address_of_another_kind_ends_the_watch(address: str) -> None:
-    with pytest.raises(Unreachable, match="can not be used"):
+    with pytest.raises(Unreachable, match="cannot be used"):
         asyncio.run(collect(address, 1))
 
 

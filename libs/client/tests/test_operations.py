@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,8 +25,16 @@ def view(event_id: str = EVENT_ID, state: str = "dead") -> dict[str, Any]:
 
 
 def progress(state: str = "running", **changes: Any) -> dict[str, Any]:
-    counts = {"total": 5, "replayed": 2, "skipped": 1, "remaining": 2, "rate_per_s": 10.0}
-    return {"replay_id": OTHER_ID, "state": state, **counts, **changes}
+    counts = {"total": 5, "replayed": 2, "skipped": 1, "remaining": 2, "failures": 0, "rate_per_s": 10.0}
+    begun = {"created_by": "k", "created_at": "2026-11-24T09:30:00Z", "finished_at": None, "last_error": None}
+    return {"replay_id": OTHER_ID, "state": state, "filter": {"state": "dead"}, **counts, **begun, **changes}
+
+
+def dead_group(**changes: Any) -> dict[str, Any]:
+    cause = {"handler": "h", "error_type": "KeyError", "fingerprint": "f1"}
+    times = {"first_at": "2026-11-24T09:30:00Z", "last_at": "2026-11-24T09:31:00Z"}
+    sample = {"event_id": EVENT_ID, "type": "t", "message": "no key"}
+    return {**cause, "type": None, "count": 12, **times, "sample": sample, "filter": cause, **changes}
 
 
 def moved(event_id: str = EVENT_ID, state: str = "queued") -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -51,8 +60,8 @@ def test_pages_are_read_as_they_are_asked_for_and_to_their_end(script: Any, clie
 
     first = next(listed)
 
-    assert (first["event_id"], len(script.requests)) == (EVENT_ID, 1)
-    assert [each["event_id"] for each in listed] == [EVENT_ID, OTHER_ID]
+    assert (first.event_id, len(script.requests)) == (EVENT_ID, 1)
+    assert [each.event_id for each in listed] == [EVENT_ID, OTHER_ID]
     queries = [parse_qs(urlsplit(path).query) for path, _, _ in script.requests]
     assert queries == [{"state": ["dead"], "limit": ["200"]}, {"state": ["dead"], "limit": ["200"], "cursor": ["c1"]}]
 
@@ -68,12 +77,58 @@ def test_no_more_events_are_asked_for_than_wanted(script: Any, client: Client) -
 def test_an_action_that_is_repeated_has_one_key(script: Any, client: Client) -> None:
     script.answers = [(503, {}, {"Retry-After": "0"}), moved(OTHER_ID)]
 
-    assert client.replay(EVENT_ID, edit={"data": None})["event_id"] == OTHER_ID
+    assert client.replay(EVENT_ID, edit={"data": None}).event_id == OTHER_ID
 
     assert [(path, body) for path, _, body in script.requests] == [
         (f"/v1/events/{EVENT_ID}/replay", {"data": None})
     ] * 2
     assert len({headers["Idempotency-Key"] for _, headers, _ in script.requests}) == 1
+
+
+def test_groups_and_replays_are_read_with_their_times(script: Any, client: Client) -> None:
+    script.answers = [
+        (200, {"items": [dead_group(of_a_newer_server=1)]}, {}),
+        (200, progress("done", finished_at="2026-11-24T09:32:00Z"), {}), (200, progress("cancelled"), {}),
+    ]  # fmt: skip
+
+    [group] = client.dead_letters(limit=7)
+    done, cancelled = client.replay_progress(OTHER_ID), client.cancel_replay(OTHER_ID)
+
+    assert (group.count, group.sample.message, group.filter["fingerprint"]) == (12, "no key", "f1")
+    assert group.last_at == datetime(2026, 11, 24, 9, 31, tzinfo=UTC)
+    assert group.raw == dead_group(of_a_newer_server=1)
+    assert (done.state, done.remaining, done.failures) == ("done", 2, 0)
+    assert done.finished_at == datetime(2026, 11, 24, 9, 32, tzinfo=UTC)
+    assert (cancelled.state, cancelled.finished_at) == ("cancelled", None)
+
+
+def test_attempts_are_listed_in_the_order_of_the_answer(script: Any, client: Client) -> None:
+    attempt = {"attempt": 1, "outcome": "processed", "handler": "h", "error": None, "at": "2026-11-24T09:30:01Z"}
+    script.answers = [(200, {"items": [attempt, attempt | {"attempt": 2, "worker": "w"}]}, {})]
+
+    assert [(each.attempt, each.worker) for each in client.attempts(EVENT_ID)] == [(1, None), (2, "w")]
+
+
+@pytest.mark.parametrize(
+    ("body", "arguments"),
+    [
+        ({"items": [view() | {"of_a_newer_server": [1]}], "next_cursor": None}, ["events", "ls"]),
+        ({"items": [dead_group(of_a_newer_server="ü")]}, ["dead", "groups"]),
+        (moved()[1] | {"links": {"self": "/v1/events/x"}}, ["replay", EVENT_ID]),
+        (moved()[1] | {"of_a_newer_server": None}, ["discard", EVENT_ID]),
+        (progress(links={"self": "/v1/replays/x"}), ["replays", "show", OTHER_ID]),
+        (progress("cancelled", of_a_newer_server=1), ["replays", "cancel", OTHER_ID]),
+        (progress(rate_per_s=10), ["replay", "--error-type", "E"]),
+        (view(state="processed") | {"of_a_newer_server": 1}, ["events", "wait", EVENT_ID]),
+    ],
+)
+def test_programs_get_every_answer_as_the_api_sent_it(
+    cli: Cli, script: Any, body: dict[str, Any], arguments: list[str]
+) -> None:
+    script.answers = [(200, body, {})]
+
+    [item] = body.get("items", [body])
+    assert cli(*arguments, "-o", "json").stdout == json.dumps(item, ensure_ascii=False) + "\n"
 
 
 def test_events_are_listed_for_people_and_for_programs(cli: Cli, script: Any) -> None:
@@ -93,11 +148,8 @@ def test_events_are_listed_for_people_and_for_programs(cli: Cli, script: Any) ->
 
 
 def test_groups_say_what_kills_events_and_how_to_name_them(cli: Cli, script: Any) -> None:
-    sample = {"event_id": EVENT_ID, "type": "t", "message": "no key"}
-    group = {"handler": "h", "error_type": "KeyError", "fingerprint": "f1", "count": 12, "sample": sample}
-    group["filter"] = {"state": "dead", "handler": "h", "error_type": "KeyError", "fingerprint": "f1"}
-    group |= {"first_at": "2026-11-24T09:30:00Z", "last_at": "2026-11-24T09:31:00Z"}
-    script.answers = [(200, {"items": [group, group | {"handler": None, "fingerprint": None}]}, {})]
+    group = dead_group()
+    script.answers = [(200, {"items": [group, dead_group(handler=None, fingerprint=None, type="t")]}, {})]
 
     shown = cli("dead", "groups").stdout
 
@@ -109,7 +161,7 @@ def test_groups_say_what_kills_events_and_how_to_name_them(cli: Cli, script: Any
 
 def test_tracebacks_are_shown_on_request_and_move_no_cursor(cli: Cli, script: Any) -> None:
     error = {"type": "KeyError", "message": "no", "traceback": "Traceback:\n  File \x1b[2J"}
-    attempt = {"attempt": 1, "handler": "h", "error": error}
+    attempt = {"attempt": 1, "outcome": "failed", "handler": "h", "error": error, "at": "2026-11-24T09:30:01Z"}
     script.answers = [(200, view() | {"attempts": [attempt]}, {})]
 
     shown = cli("events", "show", EVENT_ID, "--attempts")

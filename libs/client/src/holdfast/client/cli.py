@@ -18,7 +18,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, epilog=WHERE, rich_markup_mode="rich",
-    help="Send events to Holdfast and watch what becomes of them.",
+    help="Send events to Holdfast and watch how they are processed.",
 )  # fmt: skip
 keys = typer.Typer(no_args_is_help=True, help="Create and revoke API keys; needs the database (HOLDFAST_DATABASE_URL).")
 
@@ -36,7 +36,7 @@ def send(
         str | None, typer.Option("--type", "-t", help="Event type, such as com.acme.order.placed.")
     ] = None,
     data: Annotated[str | None, typer.Option("--data", "-d", help="JSON, @file, or - for standard input.")] = None,
-    source: Annotated[str | None, typer.Option(help="Who it comes from; default /holdfast/cli.")] = None,
+    source: Annotated[str | None, typer.Option(help="Where it comes from; default /holdfast/cli.")] = None,
     subject: Annotated[str | None, typer.Option(help="What it is about.")] = None,
     audience: Annotated[
         str | None, typer.Option(help="Who should see it live; becomes the topic audience:<value>.")
@@ -46,7 +46,7 @@ def send(
     ] = None,
     file: Annotated[
         Path | None,
-        typer.Option("--file", "-f", help="CloudEvents, one JSON object a line; - for standard input."),
+        typer.Option("--file", "-f", help="CloudEvents, one JSON object per line; - for standard input."),
     ] = None,
     url: Url = None,
     api_key: Key = None,
@@ -54,7 +54,7 @@ def send(
 ) -> None:
     """Send one event, or a file of them.
 
-    Exit status 1: something was rejected; stderr says what and why.
+    Exit status 1: an event was rejected; stderr names it and the reason.
 
     [bold]Examples[/]
 
@@ -69,7 +69,9 @@ def send(
     if (file is None) == (type_ is None):
         raise typer.BadParameter("give either --type (one event) or --file (many)")
     if file is not None and (one or data is not None):
-        raise typer.BadParameter("the events in a --file have attributes and data of their own; give it alone")
+        raise typer.BadParameter(
+            "the events in a --file have their own attributes and data; use --file without --data and attributes"
+        )
     with connect(find_address(url, api_key)) as client:
         if file is not None:
             raise typer.Exit(1 if send_file(client, file, output).rejected else 0)
@@ -85,16 +87,17 @@ def watch_command(
     ] = None,
     event: Annotated[list[str] | None, typer.Option("--event", "-e", help="Event id; repeatable.")] = None,
     until_settled: Annotated[
-        int | None, typer.Option(min=1, metavar="COUNT", help="Stop after so many processed, dead or discarded events.")
+        int | None,
+        typer.Option(min=1, metavar="COUNT", help="Stop after this many processed, dead or discarded events."),
     ] = None,
     url: Url = None,
     api_key: Key = None,
     live_url: LiveUrl = None,
     output: Format = Output.table,
 ) -> None:
-    """Show updates as they happen, until Ctrl-C. Reconnects by itself and misses nothing.
+    """Show updates as they happen, until Ctrl-C. Reconnects by itself, and says so if updates were missed.
 
-    Of an event that is named, what has happened so far comes first.
+    For an --event, what has happened so far comes first.
 
     [bold]Examples[/]
 
@@ -104,19 +107,19 @@ def watch_command(
 
     holdfast watch --event 01a20ce1-a999-7253-85bb-3c3e269307a2 --until-settled 1
     """
-    wanted = topics_of(topics or [], event or [])
-    if not wanted:
+    names = topics_of(topics or [], event or [])
+    if not names:
         raise typer.BadParameter(
             "name at least one topic: audience:<value>, tenant:<your tenant>, or --event <event id>"
         )
     address = find_address(url, api_key, live_url)
     with connect(address) as client:
-        token = client.token(grants_for(wanted))
+        token = client.token(grants_for(names))
         where = address.live_url or token.live_url
         if where is None:
-            raise typer.BadParameter("nobody says where the gateway is: give --live-url ws://…/v1/live")
+            raise typer.BadParameter("the gateway's address is unknown: give --live-url ws://…/v1/live")
         follower = Follower(client, printer(output), until_settled=until_settled)
-        asyncio.run(follower.follow(where, lambda: client.token(grants_for(wanted)).token, wanted))
+        asyncio.run(follower.follow(where, lambda: client.token(grants_for(names)).token, names))
 
 
 app.command(epilog=WHERE)(cli_operate.replay)
@@ -130,8 +133,8 @@ app.add_typer(keys, name="keys")
 
 @keys.command()
 def create(
-    tenant: Annotated[str, typer.Option(help="Whose events the key is for.")],
-    name: Annotated[str, typer.Option(help="Whose key it is.")],
+    tenant: Annotated[str, typer.Option(help="Tenant whose events the key is for.")],
+    name: Annotated[str, typer.Option(help="A name for the key, such as that of its user.")],
     scope: Annotated[list[str] | None, typer.Option(help="Repeatable; default events:write and events:read.")] = None,
     expires: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 12h or 90d; default: never.")] = None,
 ) -> None:
@@ -177,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _admin(arguments: list[str]) -> None:
-    """Run a command of the storage package, which only the extra brings."""
+    """Run a command of the storage package, which only the extra ``admin`` installs."""
     try:
         from holdfast.storage.__main__ import main as storage_main
     except ModuleNotFoundError as exc:

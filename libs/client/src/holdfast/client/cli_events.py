@@ -1,6 +1,6 @@
-"""``holdfast events`` and ``holdfast dead``: look at events."""
+"""``holdfast events`` and ``holdfast dead``: show events."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.text import Text
@@ -8,20 +8,21 @@ from rich.text import Text
 from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
 from holdfast.client.cli_output import Output, out, print_json
 from holdfast.client.connection import find_address
+from holdfast.client.events import Attempt, StoredEvent
 from holdfast.client.render import error_words, event_line, group_line, one_line, update_line
 
 __all__ = ["dead", "events"]
 
-events = typer.Typer(no_args_is_help=True, help="Look at events.")
-dead = typer.Typer(no_args_is_help=True, help="Look at dead letters: events that need an operator.")
+events = typer.Typer(no_args_is_help=True, help="Show events.")
+dead = typer.Typer(no_args_is_help=True, help="Show dead letters: events that need an operator.")
 
-Source = Annotated[str | None, typer.Option(help="Who it came from.")]
+Source = Annotated[str | None, typer.Option(help="Where it came from.")]
 Type = Annotated[str | None, typer.Option("--type", "-t", help="Event type.")]
 ErrorType = Annotated[str | None, typer.Option(help="Type of the last error, such as KeyError.")]
 After = Annotated[
-    str | None, typer.Option("--after", metavar="TIME", help="Received at or after it: 2026-11-24T09:30:00Z.")
+    str | None, typer.Option("--after", metavar="TIME", help="Received at or after this time: 2026-11-24T09:30:00Z.")
 ]
-Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before.")]
+Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before this time.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")]
 EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", help="The event_id that 'holdfast send' prints.")]
 
@@ -74,11 +75,11 @@ def show(
     holdfast events show 01a20ce1-a999-7253-85bb-3c3e269307a2 --attempts
     """
     with connect(find_address(url, api_key)) as client:
-        view = client.get(event_id, include=["data", *(["attempts"] if attempts else []), "timeline"])
+        event = client.get(event_id, include=["data", *(["attempts"] if attempts else []), "timeline"])
     if output is Output.json:
-        print_json(view)
+        print_json(event.raw)
     else:
-        _print_view(view)
+        _print_event(event)
 
 
 @events.command(epilog=WHERE)
@@ -96,12 +97,12 @@ def wait(
     holdfast events wait "$(holdfast send -t com.acme.order.placed -o json | jq -r .event_id)"
     """
     with connect(find_address(url, api_key)) as client:
-        view = client.wait(event_id, timeout_seconds)
+        event = client.wait(event_id, timeout_seconds)
     if output is Output.json:
-        print_json(view)
+        print_json(event.raw)
     else:
-        out.print(event_line(view))
-    raise typer.Exit(0 if view["state"] == "processed" else 1)
+        out.print(event_line(event))
+    raise typer.Exit(0 if event.state == "processed" else 1)
 
 
 @dead.command("ls", epilog=WHERE)
@@ -143,10 +144,10 @@ def groups(
     holdfast dead groups
     """
     with connect(find_address(url, api_key)) as client:
-        found = client.dead_letters(limit=limit)
-    for group in found:
+        groups = client.dead_letters(limit=limit)
+    for group in groups:
         if output is Output.json:
-            print_json(group)
+            print_json(group.raw)
         else:
             out.print(group_line(group))
 
@@ -155,34 +156,34 @@ def _print_events(
     url: str | None, api_key: str | None, output: Output, limit: int, filters: dict[str, str | None]
 ) -> None:
     with connect(find_address(url, api_key)) as client:
-        for view in client.events(limit=limit, **filters):
+        for event in client.events(limit=limit, **filters):
             if output is Output.json:
-                print_json(view)
+                print_json(event.raw)
             else:
-                out.print(event_line(view))
+                out.print(event_line(event))
 
 
-def _print_view(view: dict[str, Any]) -> None:
-    event = view["event"]
-    out.print(Text.assemble((one_line(event["type"]), "bold"), f"  {view['event_id']}"))
+def _print_event(event: StoredEvent) -> None:
+    attributes = event.cloudevent
+    out.print(Text.assemble((one_line(attributes["type"]), "bold"), f"  {event.event_id}"))
     for name in ("source", "id", "subject", "audience", "time"):
-        if name in event:
-            out.print(Text(f"{name:<10}{one_line(event[name])}"))
-    if view.get("replay_of"):
-        out.print(Text(f"replay of {view['replay_of']}"))
-    out.print(Text(f"{'state':<10}{view['state']} (version {view['version']}, attempt {view['attempt']})"))
-    for entry in view["timeline"]:
-        out.print(update_line({"type": event["type"], "id": view["event_id"], **entry}))
-    for attempt in view.get("attempts", []):
+        if name in attributes:
+            out.print(Text(f"{name:<10}{one_line(attributes[name])}"))
+    if event.replay_of:
+        out.print(Text(f"replay of {event.replay_of}"))
+    out.print(Text(f"{'state':<10}{event.state} (version {event.version}, attempt {event.attempt})"))
+    for entry in event.timeline or ():
+        out.print(update_line({"type": attributes["type"], "id": event.event_id, **entry.raw}))
+    for attempt in event.attempts or ():
         _print_attempt(attempt)
-    if "data" in event:
-        out.print_json(data=event["data"])
+    if "data" in attributes:
+        out.print_json(data=attributes["data"])
 
 
-def _print_attempt(attempt: dict[str, Any]) -> None:
-    error = attempt["error"]
-    what = error_words(error["type"], error.get("message")) if error else "processed"
-    out.print(Text(f"attempt {attempt['attempt']} by {attempt['handler']}: {what}", "bold"))
-    # Line by line: a traceback has lines, and nothing else that may move the cursor.
-    for line in ((error or {}).get("traceback") or "").splitlines():
+def _print_attempt(attempt: Attempt) -> None:
+    error = attempt.error
+    what = error_words(error.type, error.message) if error else "processed"
+    out.print(Text(f"attempt {attempt.attempt} by {attempt.handler}: {what}", "bold"))
+    # Line by line: a traceback has line breaks, and nothing else in it may move the cursor.
+    for line in ((error and error.traceback) or "").splitlines():
         out.print(Text(f"    {one_line(line)}", "dim"))

@@ -1,7 +1,8 @@
 """``holdfast replay``, ``discard`` and ``replays``: act on events."""
 
 import sys
-from typing import Annotated, Any
+from collections.abc import Callable
+from typing import Annotated
 
 import typer
 
@@ -10,11 +11,13 @@ from holdfast.client.cli_output import Output, explain, print_json, say
 from holdfast.client.cli_send import read_data
 from holdfast.client.connection import find_address
 from holdfast.client.errors import ApiProblem
+from holdfast.client.events import Accepted
 from holdfast.client.http import Client
+from holdfast.client.replays import ReplayProgress
 
 __all__ = ["discard", "replay", "replays"]
 
-replays = typer.Typer(no_args_is_help=True, help="See how far a replay of many events is, or stop it.")
+replays = typer.Typer(no_args_is_help=True, help="Show how far a replay of many events is, or stop it.")
 
 EventIds = Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID", help="One event or several.")]
 ReplayId = Annotated[str, typer.Argument(metavar="REPLAY_ID", help="The id that 'holdfast replay' prints.")]
@@ -23,7 +26,8 @@ ReplayId = Annotated[str, typer.Argument(metavar="REPLAY_ID", help="The id that 
 def replay(
     event_ids: EventIds = None,
     data: Annotated[
-        str | None, typer.Option("--data", "-d", help="Of one processed event: other data (JSON, @file or -).")
+        str | None,
+        typer.Option("--data", "-d", help="Other data for the replay of one processed event: JSON, @file or -."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All events in that state, without a narrower filter.")] = False,
     state: Annotated[str | None, typer.Option("--state", "-s", help="dead (default), discarded or processed.")] = None,
@@ -41,9 +45,9 @@ def replay(
     api_key: Key = None,
     output: Format = Output.table,
 ) -> None:
-    """Send events round again: those named, or, at a bounded rate, all that a filter matches.
+    """Replay events: those named, or, at a bounded rate, all that a filter matches.
 
-    A dead or discarded event is queued again, with all its attempts. Of a processed event a new one is made.
+    A dead or discarded event is queued again and gets all its attempts. A processed event is recorded again as a new one.
 
     [bold]Examples[/]
 
@@ -57,9 +61,9 @@ def replay(
         "state": state, "type": type_, "source": source, "error_type": error_type, "handler": handler,
         "fingerprint": fingerprint, "received_after": after, "received_before": before,
     }  # fmt: skip
-    given = {name: value for name, value in filters.items() if value is not None}
-    is_many = all_ or bool(given.keys() - {"state"})
-    if bool(event_ids) == is_many or (event_ids and given):
+    filter_ = {name: value for name, value in filters.items() if value is not None}
+    is_many = all_ or bool(filter_.keys() - {"state"})
+    if bool(event_ids) == is_many or (event_ids and filter_):
         raise typer.BadParameter("give either event ids or a filter (--error-type …, or --all for all in that state)")
     if data is not None and (is_many or len(event_ids or []) != 1):
         raise typer.BadParameter("--data goes with one event id")
@@ -69,14 +73,14 @@ def replay(
     with connect(find_address(url, api_key)) as client:
         if is_many:
             if all_ and not dry_run and not yes:
-                _confirm(client, given)
-            _replay_many(client, given, rate, dry_run, output)
+                _confirm(client, filter_)
+            _replay_many(client, filter_, rate, dry_run, output)
         else:
             _each(event_ids or [], lambda event_id: client.replay(event_id, edit=edit), output)
 
 
 def discard(event_ids: EventIds = None, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
-    """Give up events that are queued, failed or dead. A discarded event can still be replayed.
+    """Discard events that are queued, failed or dead. A discarded event can still be replayed.
 
     [bold]Example[/]
 
@@ -102,7 +106,7 @@ def show(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Form
 
 @replays.command(epilog=WHERE)
 def cancel(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
-    """Stop a replay. What it has replayed stays so.
+    """Stop a replay. Events that it has already replayed stay replayed.
 
     [bold]Example[/]
 
@@ -112,11 +116,11 @@ def cancel(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Fo
         _print_replay(client.cancel_replay(replay_id), output)
 
 
-def _replay_many(client: Client, given: dict[str, str], rate: float, dry_run: bool, output: Output) -> None:
+def _replay_many(client: Client, filter_: dict[str, str], rate: float, dry_run: bool, output: Output) -> None:
     if not dry_run:
-        _print_replay(client.start_replay(given, rate_per_s=rate), output)
+        _print_replay(client.start_replay(filter_, rate_per_s=rate), output)
         return
-    count = client.count_replay(given)
+    count = client.count_replay(filter_)
     if output is Output.json:
         print_json({"count": count})
     else:
@@ -124,21 +128,21 @@ def _replay_many(client: Client, given: dict[str, str], rate: float, dry_run: bo
 
 
 def _confirm(client: Client, filter_: dict[str, str]) -> None:
-    """Ask before everything in a state is replayed. Where nobody can answer, nothing is replayed."""
+    """Ask before all events in a state are replayed. If stdin is not a terminal, replay nothing."""
     count = client.count_replay(filter_)
     question = f"replay {count} events, all that are {filter_.get('state', 'dead')} and match?"
     if not sys.stdin.isatty():
-        say(f"{question} Nobody is there to answer, so nothing was replayed: say --yes")
+        say(f"{question} stdin is not a terminal, so nothing was replayed; add --yes")
         raise typer.Exit(1)
     typer.confirm(question, abort=True, err=True)
 
 
-def _each(event_ids: list[str], act: Any, output: Output) -> None:
-    """Act on every event; one that is refused is explained on stderr and does not hold up the others."""
+def _each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) -> None:
+    """Act on every event. A refusal is explained on stderr, and the other events are still acted on."""
     refused = 0
     for event_id in event_ids:
         try:
-            done = act(event_id)
+            accepted = act(event_id)
         except ApiProblem as exc:
             if exc.is_temporary or exc.status in (401, 403):
                 raise
@@ -146,18 +150,16 @@ def _each(event_ids: list[str], act: Any, output: Output) -> None:
             say(f"{event_id}: {explain(exc)}")
             continue
         if output is Output.json:
-            print_json(done)
+            print_json(accepted.raw)
         else:
-            new = f"  (a new event for {event_id})" if done["event_id"] != event_id.lower() else ""
-            print(f"{done['event_id']}  {done['state']}{new}")
+            new = f"  (a new event for {event_id})" if accepted.event_id != event_id.lower() else ""
+            print(f"{accepted.event_id}  {accepted.state}{new}")
     raise typer.Exit(1 if refused else 0)
 
 
-def _print_replay(progress: dict[str, Any], output: Output) -> None:
+def _print_replay(progress: ReplayProgress, output: Output) -> None:
     if output is Output.json:
-        print_json(progress)
+        print_json(progress.raw)
         return
-    counts = ", ".join(f"{name} {progress[name]}" for name in ("replayed", "skipped", "remaining"))
-    print(
-        f"{progress['replay_id']}  {progress['state']}  {counts} of {progress['total']} at {progress['rate_per_s']:g}/s"
-    )
+    counts = f"replayed {progress.replayed}, skipped {progress.skipped}, remaining {progress.remaining}"
+    print(f"{progress.replay_id}  {progress.state}  {counts} of {progress.total} at {progress.rate_per_s:g}/s")

@@ -1,4 +1,4 @@
-"""Options that commands share, and the client that they make."""
+"""Options that commands share, and the client for them."""
 
 from typing import Annotated
 
@@ -27,7 +27,7 @@ def connect(address: Address) -> Client:
     """A client for the API.
 
     Raises:
-        typer.BadParameter: nothing says where it is, or with which key.
+        typer.BadParameter: the address or the key is missing.
     """
     if address.url is None or address.api_key is None:
         needed = {"--url (HOLDFAST_URL)": address.url, "--api-key (HOLDFAST_API_KEY)": address.api_key}

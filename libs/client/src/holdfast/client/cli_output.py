@@ -28,17 +28,17 @@ def print_json(value: Any) -> None:
 
 
 def say(line: str, style: str | None = None) -> None:
-    """One message on stderr, word for word: what servers say is no markup."""
+    """One message on stderr, word for word: brackets in a server's text are not markup."""
     err.print(line, style=style, markup=False)
 
 
 def explain(error: ClientError) -> str:
-    """What went wrong and what to do about it, a line for each fault."""
+    """The error and its remedy, one line per fault."""
     if isinstance(error, Unreachable):
         return f"{one_line(str(error))}\nstart a local stack with 'make up', or check --url (HOLDFAST_URL)"
     lines = [one_line(str(error))]
     if isinstance(error, ApiProblem):
         for fault in error.errors:
-            where = fault.get("pointer") or fault.get("header") or fault.get("parameter") or "the whole"
+            where = fault.get("pointer") or fault.get("header") or fault.get("parameter") or "the request"
             lines.append(one_line(f"  {where}: {fault.get('detail')}"))
     return "\n".join(lines)

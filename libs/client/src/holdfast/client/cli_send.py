@@ -15,7 +15,7 @@ from holdfast.client.cli_output import Output, err, explain, print_json, say
 from holdfast.client.errors import ApiProblem, ClientError, Unreachable
 from holdfast.client.http import Client, Sent
 
-__all__ = ["parse_json", "print_sent", "read_data", "send_file"]
+__all__ = ["Tally", "parse_json", "print_sent", "read_data", "send_file"]
 
 UNAUTHORIZED = 401
 
@@ -24,7 +24,7 @@ def read_data(argument: str) -> Any:
     """The value of ``--data``: JSON, ``@file`` with JSON, or ``-`` for JSON on standard input.
 
     Raises:
-        typer.BadParameter: there is no such file, or it is not JSON.
+        typer.BadParameter: the file cannot be read, or it is not JSON.
     """
     try:
         if argument == "-":
@@ -37,7 +37,7 @@ def read_data(argument: str) -> Any:
 
 
 def print_sent(sent: Sent, output: Output) -> None:
-    """What became of one event, on stdout."""
+    """Print the answer for one event on stdout."""
     if output is Output.json:
         print_json({name: getattr(sent, name) for name in Sent.__slots__})
         return
@@ -47,7 +47,7 @@ def print_sent(sent: Sent, output: Output) -> None:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of a file's events."""
+    """Counts of a file's events by outcome."""
 
     accepted: int = 0
     duplicates: int = 0
@@ -58,12 +58,12 @@ class Tally:
 
 
 def send_file(client: Client, file: Path, output: Output) -> Tally:
-    """Send a file of CloudEvents, one a line (``-`` for standard input). A line that is rejected is explained on stderr and
-    does not hold up the others; the tally is said at the end, however it comes.
+    """Send a file of CloudEvents, one per line (``-`` for standard input). A rejected line is explained on stderr, and the
+    others are still sent. The tally is printed at the end, also after an error.
 
     Raises:
         typer.BadParameter: there is no such file.
-        ApiProblem, Unreachable: no further line would fare better: the key is wrong, or nobody answers.
+        ApiProblem, Unreachable: every further line would fail too: the key is wrong, or there is no answer.
     """
     tally = Tally()
     number = 0
@@ -82,7 +82,7 @@ def _send_line(client: Client, number: int, line: bytes, tally: Tally, output: O
         sent = client.send(_event(line))
     except ValueError as exc:
         tally.rejected += 1
-        say(f"line {number} is no event: {exc}")
+        say(f"line {number} is not an event: {exc}")
     except ApiProblem as exc:
         if exc.is_temporary or exc.status == UNAUTHORIZED:
             raise
@@ -98,13 +98,13 @@ def _send_line(client: Client, number: int, line: bytes, tally: Tally, output: O
 def _event(line: bytes) -> dict[str, Any]:
     event = parse_json(line)
     if not isinstance(event, dict):
-        raise ValueError("a CloudEvent is a JSON object")  # noqa: TRY004 (what is wrong is the text)
+        raise ValueError("a CloudEvent is a JSON object")  # noqa: TRY004 (the text is wrong, not a type)
     return event
 
 
 def _stopped(file: Path, number: int, tally: Tally, exc: ClientError) -> NoReturn:
     say(str(tally))
-    remedy = "send it again then: events with an id and a source of their own are not doubled"
+    remedy = "send the file again later: events with an id and a source are recorded once"
     if isinstance(exc, Unreachable) or (isinstance(exc, ApiProblem) and exc.is_temporary):
         say(f"stopped at line {number} of {file}; {remedy}")
     raise exc
@@ -112,7 +112,7 @@ def _stopped(file: Path, number: int, tally: Tally, exc: ClientError) -> NoRetur
 
 @contextmanager
 def _lines(file: Path) -> Iterator[Iterable[tuple[int, bytes]]]:
-    """Numbered lines that are not blank; with a progress bar when stderr is a terminal and the length can be known."""
+    """The lines that are not blank, numbered. Shows a progress bar if stderr is a terminal and ``file`` is a real file."""
     if str(file) == "-":
         yield _numbered(sys.stdin.buffer)
         return
@@ -136,15 +136,15 @@ def _numbered(lines: BinaryIO) -> Iterator[tuple[int, bytes]]:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """JSON and nothing beyond it.
+    """Parse strict JSON: no NaN or Infinity.
 
     Raises:
-        ValueError: it is something else.
+        ValueError: it is not JSON, or nested too deep.
     """
     try:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
-        raise ValueError("it is nested too deep") from None
+        raise ValueError("it is nested too deeply") from None
 
 
 def _refuse(name: str) -> NoReturn:

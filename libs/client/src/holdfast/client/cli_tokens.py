@@ -16,7 +16,7 @@ class _CreateByDefault(TyperGroup):
     """``holdfast token audience:a`` is ``holdfast token create audience:a``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the command in that was left out."""
+        """Insert ``create`` where no command is named."""
         if args and args[0] not in {*self.commands, *self.get_help_option_names(ctx)}:
             args = ["create", *args]
         return super().parse_args(ctx, args)
@@ -28,10 +28,10 @@ tokens = typer.Typer(cls=_CreateByDefault, no_args_is_help=True, help="Print a l
 @tokens.command(epilog=WHERE)
 def create(
     topics: Annotated[
-        list[str], typer.Argument(metavar="TOPIC", help="What it grants; starts of topics with a final * too.")
+        list[str], typer.Argument(metavar="TOPIC", help="Topics that it grants; a final * grants all that start so.")
     ],
     sub: Annotated[str | None, typer.Option(help="Whose token it is; default: the API key's.")] = None,
-    ttl_seconds: Annotated[int | None, typer.Option("--ttl", min=1, help="How long it lives, in seconds.")] = None,
+    ttl_seconds: Annotated[int | None, typer.Option("--ttl", min=1, help="How long it is valid, in seconds.")] = None,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
@@ -47,12 +47,12 @@ def create(
 
 @tokens.command(epilog=WHERE)
 def revoke(
-    sub: Annotated[str | None, typer.Option(help="Subject whose tokens, issued by now, count no more.")] = None,
+    sub: Annotated[str | None, typer.Option(help="Subject whose tokens, issued until now, end.")] = None,
     jti: Annotated[str | None, typer.Option(help="Id of one token: its jti claim.")] = None,
     url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Revoke live tokens before their time; connections that use them end at once. Needs the scope operate.
+    """Revoke live tokens; connections that use them end at once. Needs the scope operate.
 
     [bold]Examples[/]
 
@@ -61,8 +61,8 @@ def revoke(
     holdfast token revoke --jti 7d1f3c52a90b4e0e8a6f5f1f0a9c2b34
     """
     if bool(sub) == bool(jti):
-        # An empty one may be a shell variable that is not set.
+        # An empty value may be an unset shell variable.
         raise typer.BadParameter("give either --sub or --jti, and not an empty one")
     with connect(find_address(url, api_key)) as client:
         is_immediate = client.revoke_tokens(sub=sub, jti=jti)
-    say("revoked" if is_immediate else "revoked; gateways learn of it when Redis is back", "green")
+    say("revoked" if is_immediate else "revoked; connections end when Redis is back", "green")

@@ -16,19 +16,19 @@ __all__ = ["Follower", "grants_for", "printer", "topics_of"]
 SETTLED = ("processed", "dead", "discarded")
 
 MOST_EVENT_GRANTS = 20
-"""Beyond so many single events a token asks for all events instead: a token travels in one frame of 8 KiB."""
+"""For more events than this, the token grants ``event:*`` instead: a token must fit into one frame of 8 KiB."""
 
 Show = Callable[[UpdateReceived], None]
 
 
 def topics_of(names: Iterable[str], event_ids: Iterable[str]) -> list[str]:
-    """Topics in the spelling in which the gateway names them, each once."""
+    """Topics as the gateway spells them, each once."""
     topics = [*names, *(f"event:{event_id}" for event_id in event_ids)]
     return list(dict.fromkeys(map(spelled, topics)))
 
 
 def grants_for(topics: list[str]) -> list[str]:
-    """What a token has to grant for these topics."""
+    """The grants that a token needs for these topics."""
     others = [topic for topic in topics if not topic.startswith("event:")]
     return topics if len(topics) - len(others) <= MOST_EVENT_GRANTS else [*others, "event:*"]
 
@@ -41,20 +41,20 @@ def printer(output: Output) -> Show:
 
 
 class Follower:
-    """Follows topics. What happened to an event before its own topic was subscribed is shown first, from its timeline: an
-    event that is settled already would otherwise be waited for in vain.
+    """Follows topics. For an event's own topic, shows its timeline first: without it, a watch for an event that is settled
+    already would never end.
     """
 
     def __init__(self, client: Client, show: Show, *, until_settled: int | None) -> None:
         self._client = client
         self._show = show
         self._until_settled = until_settled
-        self._shown: dict[str, tuple[int, int]] = {}  # of the events that have a topic here, not of all there are
+        self._shown: dict[str, tuple[int, int]] = {}  # (version, step) of each event that has its own topic here
         self._settled: set[str] = set()
         self._is_disconnected = False
 
     async def follow(self, live_url: str, token: Callable[[], str], topics: list[str]) -> None:
-        """Show updates until enough events are settled, if a number was given.
+        """Show updates, until ``until_settled`` events are settled if that is set.
 
         Raises:
             ClientError: as ``watch`` and ``Client.get``.
@@ -70,40 +70,40 @@ class Follower:
     async def _take(self, frame: Frame) -> None:
         match frame:
             case UpdateReceived():
-                self._tell(frame)
+                self._show_if_new(frame)
             case Subscribed():
                 if self._is_disconnected:
                     self._is_disconnected = False
-                    say("connected again")
+                    say("reconnected")
                 if frame.recovered is None:
                     await self._catch_up(frame)
             case Gap():
                 if not await self._catch_up(frame):
-                    say(f"updates of {frame.topic} were missed ({frame.reason}); read again what you show", "yellow")
+                    say(f"updates of {frame.topic} were missed ({frame.reason}); refetch what you show", "yellow")
             case Status("disconnected"):
                 self._is_disconnected = True
-                say(f"{frame.detail}; trying again until it works", "yellow")
+                say(f"{frame.detail}; reconnecting until it works", "yellow")
             case Status():
                 say(f"live updates are {frame.state}")
 
     async def _catch_up(self, frame: Subscribed | Gap) -> bool:
-        """Show the past of the event whose topic this is; ``False``: it is the topic of many."""
+        """Show the timeline of the event whose topic this is. Returns ``False`` if the topic is not a single event's."""
         kind, _, event_id = frame.topic.partition(":")
         if kind != "event":
             return False
-        view = await asyncio.to_thread(self._client.get, event_id, ["timeline"])
-        for entry in view["timeline"]:
-            event = {"id": view["event_id"], "type": view["event"]["type"], "step": 0, **entry}
-            self._tell(UpdateReceived(frame.topic, frame.pos, event))
+        stored = await asyncio.to_thread(self._client.get, event_id, ["timeline"])
+        for entry in stored.timeline or ():
+            event = {"id": stored.event_id, "type": stored.cloudevent["type"], "step": 0, **entry.raw}
+            self._show_if_new(UpdateReceived(frame.topic, frame.pos, event))
         return True
 
-    def _tell(self, frame: UpdateReceived) -> None:
+    def _show_if_new(self, frame: UpdateReceived) -> None:
         event: dict[str, Any] = frame.event
         if event["id"] in self._shown:
-            told = (event["version"], event["step"])
-            if told <= self._shown[event["id"]]:
+            version = (event["version"], event["step"])
+            if version <= self._shown[event["id"]]:
                 return
-            self._shown[event["id"]] = told
+            self._shown[event["id"]] = version
         self._show(frame)
         if event["state"] in SETTLED and self._until_settled is not None:
             self._settled.add(event["id"])

@@ -1,4 +1,4 @@
-"""Where the command line finds the API: options, then the environment, then a local stack's ``stack.json``."""
+"""Where the command finds the API: options, then the environment, then a local stack's ``stack.json``."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ __all__ = ["Address", "find_address"]
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Addresses and key; ``None`` where nothing says, an empty string counting as nothing."""
+    """Addresses and key; ``None`` where unknown. An empty string counts as unknown."""
 
     url: str | None
     api_key: str | None
@@ -18,9 +18,9 @@ class Address:
 
 
 def find_address(url: str | None, api_key: str | None, live_url: str | None = None) -> Address:
-    """Fill in what was not given from ``.holdfast/stack.json`` in this folder or one above it.
+    """Fill in what is missing from ``.holdfast/stack.json`` in this folder or one above it.
 
-    A local stack's key and gateway go with its own address only: a key is never sent to another server.
+    A local stack's key and gateway are used with its own address only: its key is never sent to another server.
     """
     stack = _local_stack()
     if url and url.rstrip("/") != stack.get("ingest_url"):
@@ -32,9 +32,9 @@ def _local_stack() -> dict[str, Any]:
     here = Path.cwd()
     for folder in (here, *here.parents):
         try:
-            found = json.loads((folder / ".holdfast" / "stack.json").read_text())
+            stack = json.loads((folder / ".holdfast" / "stack.json").read_text())
         except (OSError, ValueError):
             continue
-        if isinstance(found, dict):
-            return found
+        if isinstance(stack, dict):
+            return stack
     return {}

@@ -1,9 +1,9 @@
-"""What can go wrong; the tree is drawn in the package's docstring."""
+"""Exceptions; the package's docstring draws the tree."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["ApiProblem", "ClientError", "LiveClosed", "Unreachable", "WaitTimedOut"]
+__all__ = ["ApiProblem", "ClientError", "LiveClosed", "TEMPORARY", "Unreachable", "WaitTimedOut"]
 
 TEMPORARY = frozenset({429, 502, 503, 504})
 """Statuses after which the same request may well succeed."""
@@ -14,10 +14,10 @@ class ClientError(Exception):
 
 
 class ApiProblem(ClientError):
-    """An error answer: an RFC 9457 problem, or what another server than Holdfast said at that address.
+    """An error answer: an RFC 9457 problem, or code ``not_holdfast`` if another server than Holdfast answered.
 
-    ``code`` is for programs (``id_conflict``), ``detail`` for people and names the remedy. ``errors`` has an entry per fault
-    in what was sent: ``{"pointer" or "header", "code", "detail"}``. Quote ``request_id`` when you report a fault of ours.
+    ``code`` is for programs (``id_conflict``), ``detail`` is for people and names the remedy. ``errors`` has an entry per
+    fault in the request: ``{"pointer", "header" or "parameter", "code", "detail"}``. Quote ``request_id`` in a bug report.
     """
 
     def __init__(self, status: int, body: Mapping[str, Any]) -> None:
@@ -35,15 +35,15 @@ class ApiProblem(ClientError):
 
 
 class Unreachable(ClientError):
-    """No answer, however often it was asked; or there can be none, because the address or the key is malformed."""
+    """No answer in any attempt; or the address or the key is malformed."""
 
 
 class WaitTimedOut(ClientError):
-    """The event is still open."""
+    """The event is still queued, processing or failed."""
 
 
 class LiveClosed(ClientError):
-    """Closed for good: reconnecting with the same token would end the same way."""
+    """The gateway closed the connection for good: reconnecting with the same token would end the same way."""
 
     def __init__(self, code: int, reason: str) -> None:
         self.code = code

@@ -1,4 +1,4 @@
-"""What a watch yields."""
+"""The frames that a watch yields."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +8,7 @@ __all__ = ["Frame", "Gap", "Status", "Subscribed", "UpdateReceived"]
 
 @dataclass(frozen=True, slots=True)
 class UpdateReceived:
-    """An event moved on. ``event`` is its full state; ``pos`` the position to resume after it."""
+    """A transition of an event, or progress. ``event`` is its full state; resume from ``pos`` to get what follows."""
 
     topic: str
     pos: str
@@ -17,7 +17,10 @@ class UpdateReceived:
 
 @dataclass(frozen=True, slots=True)
 class Subscribed:
-    """The topic is live from ``pos`` on. ``recovered``: all that was missed came before this (``None``: nothing asked)."""
+    """The topic is live from ``pos`` on.
+
+    ``recovered``: whether all missed updates came before this; ``None`` if no position was sent.
+    """
 
     topic: str
     pos: str
@@ -26,19 +29,21 @@ class Subscribed:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Updates are missing and are not coming: refetch what you show, after a random time up to ``jitter_ms``."""
+    """Updates were missed and will not be sent: refetch what you show, after a random time up to ``jitter_ms``."""
 
     topic: str
     pos: str
     reason: str
     jitter_ms: int = field(default=0, compare=False)
-    """Advice on manners; two gaps are the same gap whatever it is."""
+    """Milliseconds; spreads the load of many clients that refetch at once. Not compared by ``==``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """``ok``, or ``degraded``: updates may be late. ``disconnected``, said once an outage by this client: it tries again
-    until it succeeds, and ``detail`` says what stands in the way; the next ``Subscribed`` ends it.
+    """``ok``; ``degraded``: updates may be late; or ``disconnected``.
+
+    This client itself yields ``disconnected``, once per outage. It reconnects until it succeeds, and the next ``Subscribed``
+    ends the outage. ``detail`` is the reason.
     """
 
     state: str

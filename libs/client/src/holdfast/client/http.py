@@ -1,10 +1,10 @@
-"""The HTTP side: send, get, wait, and live tokens."""
+"""The HTTP side: send events, read them, wait for them, and issue live tokens."""
 
 import json
 import random
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import quote
@@ -14,50 +14,56 @@ import httpx
 
 from holdfast.client.answers import problem, read
 from holdfast.client.errors import Unreachable, WaitTimedOut
+from holdfast.client.events import StoredEvent
 from holdfast.client.operations import Operations
-from holdfast.client.retry import ATTEMPTS, LONGEST_ASKED_SECONDS, backoff_seconds, retry_after_seconds
+from holdfast.client.retry import ATTEMPTS, MAX_RETRY_AFTER_SECONDS, backoff_seconds, retry_after_seconds
 
 __all__ = ["Client", "LiveToken", "Sent"]
 
 OPEN_STATES = frozenset({"queued", "processing", "failed"})
 POLL_SECONDS = (0.05, 1.0)
-"""First and longest time between two looks at an event that is waited for; it grows by half each time."""
+"""First and longest pause between two requests of :meth:`Client.wait`; each pause is half as long again as the last."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The answer to an accepted event. ``is_duplicate``: it was here before, and nothing changed."""
+    """The answer to an accepted event."""
 
     event_id: str
+    """The UUID that Holdfast gave the event."""
     state: str
     version: int
     is_duplicate: bool
+    """The event was accepted earlier, and nothing changed now."""
     is_enqueued: bool
+    """A processor has been notified; otherwise it finds the event by itself, a little later."""
 
 
 @dataclass(frozen=True, slots=True)
 class LiveToken:
-    """``expires_at`` is in Unix seconds; ``live_url`` is where to connect, if the API knows."""
+    """A live token, and where to use it."""
 
-    token: str
+    token: str = field(repr=False)
     expires_at: int
+    """Unix seconds."""
     live_url: str | None
+    """The gateway's address; ``None`` if the API does not know it."""
 
 
 class Client(Operations):
-    """A connection to ingest. Safe to share between threads; close it, or use it in a ``with`` block.
+    """A connection to ingest. Threads may share it; close it, or use it in a ``with`` block.
 
-    Requests are repeated up to four times, with growing jittered pauses, when nobody answers or the answer is 429, 502, 503
-    or 504, never before the ``Retry-After`` of such an answer. All of them are safe to repeat: events have an identity, and
-    requests that act on them a key.
+    A request without an answer, or with the answer 429, 502, 503 or 504, is repeated up to four times, after growing
+    jittered pauses and never before the answer's ``Retry-After``. Repeating is safe: events have an identity, and replays
+    and discards an ``Idempotency-Key``.
 
     Args:
         base_url: such as ``https://events.example.com``.
         api_key: ``hf_…``.
-        timeout_seconds: for one attempt to connect, to write, and to read each.
+        timeout_seconds: longest wait to connect, to write and to read, each on its own, in each attempt.
 
     Raises:
-        Unreachable: ``base_url`` is no address, or ``api_key`` can not be sent.
+        Unreachable: ``base_url`` is not an HTTP address, or ``api_key`` has characters that no key has.
     """
 
     def __init__(self, base_url: str, api_key: str, *, timeout_seconds: float = 10.0) -> None:
@@ -66,12 +72,12 @@ class Client(Operations):
         self._http = httpx.Client(base_url=self._base_url, timeout=timeout_seconds, headers=headers)
 
     def send(self, event: Mapping[str, Any]) -> Sent:
-        """Send one CloudEvent, given as its attributes and ``data``; what is missing of id, source and time is filled in.
+        """Send one CloudEvent: its attributes and ``data``. A missing id, source or time is filled in.
 
         Raises:
             ApiProblem: it was not accepted.
-            Unreachable: no answer. Send the same event again, with the same id: it will not be doubled.
-            ValueError, TypeError: the event is nothing that JSON can say.
+            Unreachable: no answer. Send the same event again, with the same id and source: it is recorded once.
+            ValueError, TypeError: JSON cannot represent the event.
         """
         filled = {
             "specversion": "1.0",
@@ -83,42 +89,47 @@ class Client(Operations):
         answer = self._request("POST", "/v1/events", body=filled, content_type="application/cloudevents+json")
         return read(answer, _sent)
 
-    def get(self, event_id: str, include: Iterable[str] = ()) -> dict[str, Any]:
+    def get(self, event_id: str, include: Iterable[str] = ()) -> StoredEvent:
         """An event and where it stands; ``include`` may name ``data``, ``attempts`` and ``timeline``.
 
         Raises:
-            ApiProblem: 404 for an event that is not there, or not this tenant's.
+            ApiProblem: 404 if there is no such event, or if it is another tenant's.
             Unreachable: no answer.
         """
         path = f"/v1/events/{quote(event_id, safe='')}"
-        return read(self._request("GET", path, params={"include": ",".join(include)}), _view)
+        return read(self._request("GET", path, params={"include": ",".join(include)}), StoredEvent.read)
 
-    def wait(self, event_id: str, timeout_seconds: float) -> dict[str, Any]:
-        """Ask until the event is processed, dead or discarded; the answer is that of :meth:`get`.
+    def wait(self, event_id: str, timeout_seconds: float) -> StoredEvent:
+        """Poll until the event is processed, dead or discarded, and return it as :meth:`get` does.
 
         Raises:
-            WaitTimedOut: it is still open.
+            WaitTimedOut: it is still queued, processing or failed after ``timeout_seconds``.
             ApiProblem, Unreachable: as for :meth:`get`.
         """
         deadline = time.monotonic() + timeout_seconds
         pause, longest = POLL_SECONDS
-        while (view := self.get(event_id))["state"] in OPEN_STATES:
+        while (event := self.get(event_id)).state in OPEN_STATES:
             left_seconds = deadline - time.monotonic()
             if left_seconds <= 0:
-                raise WaitTimedOut(f"event {event_id} is still {view['state']} after {timeout_seconds:g} s")
+                raise WaitTimedOut(f"event {event_id} is still {event.state} after {timeout_seconds:g} s")
             time.sleep(min(pause, left_seconds))
             pause = min(pause * 1.5, longest)
-        return view
+        return event
 
     def token(self, topics: Iterable[str], *, sub: str | None = None, ttl_seconds: int | None = None) -> LiveToken:
-        """A live token for topics (or grants such as ``event:*``).
+        """A live token for topics, or for grants such as ``event:*``.
+
+        Args:
+            topics: at most 64.
+            sub: whose token it is; the API key's if ``None``.
+            ttl_seconds: how long it is valid, from 10; the API's default, 900, if ``None``.
 
         Raises:
-            ApiProblem: a topic that can not be, or is another tenant's.
+            ApiProblem: a topic is malformed or another tenant's.
             Unreachable: no answer.
         """
-        wanted = {"topics": list(topics), "sub": sub, "ttl_seconds": ttl_seconds}
-        body = {name: value for name, value in wanted.items() if value is not None}
+        fields = {"topics": list(topics), "sub": sub, "ttl_seconds": ttl_seconds}
+        body = {name: value for name, value in fields.items() if value is not None}
         answer = self._request("POST", "/v1/tokens", body=body, content_type="application/json")
         return read(answer, _live_token)
 
@@ -146,7 +157,7 @@ class Client(Operations):
         sent = {**(headers or {}), **({"Content-Type": content_type} if content_type and body is not None else {})}
         for attempt in range(1, ATTEMPTS + 1):
             is_last = attempt == ATTEMPTS
-            asked_seconds = 0.0
+            delay_seconds = 0.0
             try:
                 answer = self._http.request(method, path, content=content, params=params, headers=sent)
             except httpx.RequestError as exc:
@@ -156,10 +167,10 @@ class Client(Operations):
                 if answer.is_success:
                     return answer
                 refusal = problem(answer)
-                asked_seconds = retry_after_seconds(answer.headers)
-                if is_last or not refusal.is_temporary or asked_seconds > LONGEST_ASKED_SECONDS:
+                delay_seconds = retry_after_seconds(answer.headers)
+                if is_last or not refusal.is_temporary or delay_seconds > MAX_RETRY_AFTER_SECONDS:
                     raise refusal
-            time.sleep(asked_seconds + backoff_seconds(attempt, random.random()))  # noqa: S311 (jitter)
+            time.sleep(delay_seconds + backoff_seconds(attempt, random.random()))  # noqa: S311 (jitter)
         raise AssertionError("the last attempt returns or raises")
 
 
@@ -170,19 +181,19 @@ def _checked_url(text: str) -> str:
     except (httpx.InvalidURL, TypeError):
         is_address = False
     if not is_address:
-        raise Unreachable(f"{text!r} is no address of Holdfast; write it like https://events.example.com")
+        raise Unreachable(f"{text!r} is not an address of Holdfast; write it like https://events.example.com")
     return text.rstrip("/")
 
 
 def _checked_key(text: str) -> str:
     key = text.strip()
     if not key.isascii() or not key.isprintable():
-        raise Unreachable("the API key has characters that no key has; copy it again, whole and without the dots")
+        raise Unreachable("the API key has characters that no key has; copy all of it again, without dots at the end")
     return key
 
 
 def _json(body: Any) -> bytes:
-    """UTF-8; what has no UTF-8 (half a surrogate pair) is escaped, so that the API can say what is wrong with it."""
+    """UTF-8. Half a surrogate pair, which has no UTF-8, is escaped, so that the API can name the fault."""
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
@@ -191,10 +202,6 @@ def _json(body: Any) -> bytes:
 
 def _sent(body: Any) -> Sent:
     return Sent(body["event_id"], body["state"], body["version"], body["duplicate"], body["enqueued"])
-
-
-def _view(body: Any) -> dict[str, Any]:
-    return {**body, "state": body["state"]}
 
 
 def _live_token(body: Any) -> LiveToken:

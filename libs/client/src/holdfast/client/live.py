@@ -18,17 +18,17 @@ from holdfast.client.versions import Versions
 __all__ = ["Gap", "Status", "Subscribed", "TokenSource", "UpdateReceived", "spelled", "watch"]
 
 TokenSource = str | Callable[[], str | Awaitable[str]]
-"""A live token, or a function, plain or ``async``, that gets a new one of the same subject."""
+"""A live token, or a function, plain or ``async``, that gets a new one for the same subject."""
 
 HEALTHY_SECONDS = 5.0
-"""A connection that lasted this long was a good one: after it the pauses between attempts start small again."""
+"""After a connection that lasted this long, the pauses between attempts start small again."""
 
 MAX_FRAME_BYTES = 8 * 1024
-"""Longest frame that a gateway takes."""
+"""Longest frame that a gateway accepts."""
 FRAME_OVERHEAD_BYTES = 256
-"""What a hello or a subscribe has beside token, topics and positions, with something to spare."""
+"""Upper bound on the rest of a hello or subscribe: all but token, topics and positions."""
 TOPIC_OVERHEAD_BYTES = 24
-"""What a topic has beside its name, which a hello has twice, and its position: field names, quotes, colons, commas."""
+"""Per topic, beside its name (twice in a hello) and position: field names, quotes, colons, commas."""
 
 PROTOCOL, FORBIDDEN = 4500, 4502
 
@@ -40,26 +40,26 @@ async def watch(
     topics: Iterable[str],
     positions: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Frame, None]:
-    """Watch topics until the caller stops. Reconnects and resumes by itself; yields each update of an event once, also
-    when it comes by several of the topics.
+    """Watch topics until the caller stops. Reconnects and resumes by itself.
 
-    Leave it with ``async with contextlib.aclosing(watch(…)) as frames`` to close the connection at once.
+    Yields each update of an event once, even if several of the topics have it. Leave it with
+    ``async with contextlib.aclosing(watch(…)) as frames`` to close the connection at once.
 
     Args:
         live_url: ``ws://…/v1/live``.
-        token: a live token, or a function that gets a new one, of the same subject. It is called before each connection (a
-            plain one in a thread), so with a function the watch outlives a token. When it raises it is called again after a
-            pause, unless the API refused it for good.
+        token: a live token, or a function that gets a new one for the same subject. The function is called before each
+            connection (a plain one in a thread), so the watch outlives a token. When it raises, it is called again after a
+            pause, unless the API refused the request for good.
         topics: names such as ``audience:user-42``.
-        positions: where to resume topics, as kept from an earlier watch.
+        positions: by topic, the last ``pos`` of an earlier watch, to resume after it.
 
     Raises:
         LiveClosed: the gateway refused for good.
-        Unreachable: what is at ``live_url`` is no gateway, or its certificate is not valid.
-        ApiProblem: the function that gets tokens was refused one for good.
+        Unreachable: there is no gateway at ``live_url``, or its certificate is not valid.
+        ApiProblem: the API refused a token for good.
     """
     watching = _Watch(map(spelled, topics), {spelled(topic): pos for topic, pos in (positions or {}).items()})
-    failures, is_told = 0, False
+    failures, is_reported = 0, False
     while True:
         link, began = None, time.monotonic()
         try:
@@ -68,24 +68,24 @@ async def watch(
             async with await Link.open(live_url, opening) as link:
                 while True:
                     if (frame := watching.take(await link.next())) is not None:
-                        is_told = False
+                        is_reported = False
                         yield frame
         except Lost as exc:
             lost = exc
         failures = 1 if link and time.monotonic() - began > HEALTHY_SECONDS else failures + 1
-        if not is_told and (link is None or failures > 1):
-            is_told = True
+        if not is_reported and (link is None or failures > 1):
+            is_reported = True
             yield Status("disconnected", str(lost))
-        await asyncio.sleep(lost.asked_seconds + backoff_seconds(failures, random.random()))  # noqa: S311 (jitter)
+        await asyncio.sleep(lost.delay_seconds + backoff_seconds(failures, random.random()))  # noqa: S311 (jitter)
 
 
 def spelled(topic: str) -> str:
-    """A topic as the gateway names it in its frames: an event's id in lower case and with hyphens."""
+    """A topic as the gateway spells it in its frames: an event's id in lower case and with hyphens."""
     kind, _, value = topic.partition(":")
     try:
         return f"event:{UUID(value)}" if kind == "event" else topic
     except ValueError:
-        return topic  # the gateway says what is wrong with it
+        return topic  # the gateway's error will name the fault
 
 
 async def _token(token: TokenSource) -> str:
@@ -104,7 +104,7 @@ def _compact(frame: dict[str, Any]) -> str:
 
 
 class _Watch:
-    """What outlives a connection: session, positions, and the highest version of each event seen."""
+    """The state kept between connections: session, positions, and the highest version of each event."""
 
     def __init__(self, topics: Iterable[str], positions: dict[str, str]) -> None:
         self._topics = list(topics)
@@ -114,7 +114,7 @@ class _Watch:
         self._attempts = 0
 
     def hello(self, token: str) -> str:
-        """The first frame of a connection: what to watch, and from where."""
+        """The first frame of a connection: topics, and the positions to resume from."""
         topics, *others = self._split(token)
         positions = {topic: self._positions[topic] for topic in topics if topic in self._positions}
         self._attempts += 1
@@ -126,20 +126,20 @@ class _Watch:
             "topics": topics,
             "positions": positions,
         }
-        # The session makes the gateway close an older connection that it still takes for alive. It would bring all topics
-        # back, and those whose positions do not fit into this frame without what they missed.
+        # The session makes the gateway close an older connection that it still believes alive, and restore all its topics:
+        # those whose positions do not fit into this frame would resume without the updates they missed.
         return _compact(hello | ({"session": self._session} if self._session and not others else {}))
 
     def subscribes(self, token: str) -> list[str]:
-        """The frames after it, for topics that with their positions did not fit into one frame; most often none."""
-        wanted = [
+        """The frames after the hello, for topics that did not fit into it; usually none."""
+        batches = [
             [{"topic": topic, "since": self._positions.get(topic)} for topic in topics]
             for topics in self._split(token)[1:]
         ]
-        return [_compact({"type": "subscribe", "id": id_, "topics": topics}) for id_, topics in enumerate(wanted)]
+        return [_compact({"type": "subscribe", "id": id_, "topics": topics}) for id_, topics in enumerate(batches)]
 
     def _split(self, token: str) -> list[list[str]]:
-        """The topics by frame: the hello's, which it may have none, and those of each subscribe."""
+        """The topics by frame: those of the hello, possibly none, then those of each subscribe."""
         batches: list[list[str]] = [[]]
         room = MAX_FRAME_BYTES - FRAME_OVERHEAD_BYTES - len(token)
         for topic in self._topics:
@@ -152,17 +152,17 @@ class _Watch:
         return batches
 
     def take(self, frame: dict[str, Any]) -> Frame | None:
-        """What a frame says to the caller, if anything.
+        """The frame as the caller sees it; ``None`` if it is not for the caller.
 
         Raises:
-            Lost: something is refused for now; a new connection, with a new token, may help.
-            LiveClosed: something is refused for good.
+            Lost: the gateway refuses for now; a new connection, with a new token, may succeed.
+            LiveClosed: the gateway refuses for good.
         """
         if frame["type"] != "error":
             return self._read(frame)
         reason = f"{frame['code']}: {frame['message']}"
         if frame["temporary"]:
-            raise Lost(reason, asked_seconds=(frame.get("retry_ms") or 0) / 1000)
+            raise Lost(reason, delay_seconds=(frame.get("retry_ms") or 0) / 1000)
         raise LiveClosed(FORBIDDEN if frame["code"] == "forbidden" else PROTOCOL, reason)
 
     def _read(self, frame: dict[str, Any]) -> Frame | None:
@@ -171,7 +171,7 @@ class _Watch:
         if frame["type"] == "welcome":
             self._session = frame["session"]
         if frame["type"] not in ("update", "subscribed", "gap"):
-            return None  # of a newer gateway
+            return None  # welcome, or a type that a newer gateway added
         topic, pos = frame["topic"], frame["pos"]
         self._positions[topic] = pos
         if frame["type"] == "update":

@@ -1,12 +1,17 @@
-"""How updates look on a terminal."""
+"""How updates, events and dead letters look on a terminal."""
 
 import json
 import shlex
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.text import Text
 
-__all__ = ["event_line", "group_line", "one_line", "update_line"]
+from holdfast.client.events import StoredEvent
+from holdfast.client.replays import DeadLetterGroup
+
+__all__ = ["error_words", "event_line", "group_line", "one_line", "update_line"]
 
 STYLES = {
     "queued": "cyan",
@@ -18,8 +23,8 @@ STYLES = {
 }
 
 
-def update_line(event: dict[str, Any]) -> Text:
-    """One update as a line: time, state, version, type, id and what is worth knowing beside."""
+def update_line(event: Mapping[str, Any]) -> Text:
+    """One update as a line: time, state, version, type, end of the id, and progress, error, result or reason."""
     state = event["state"]
     line = Text()
     line.append(f"{event['at'][11:23]}  ", "dim")
@@ -32,30 +37,29 @@ def update_line(event: dict[str, Any]) -> Text:
     return line
 
 
-def event_line(view: dict[str, Any]) -> Text:
-    """One event of a list: when it came, its state, attempt, type, id, and its last error."""
-    state, error = view["state"], view.get("last_error")
+def event_line(event: StoredEvent) -> Text:
+    """One event of a list: when it was received, its state, id, type and last error."""
+    state, error = event.state, event.last_error
     line = Text()
-    line.append(f"{view['received_at'][:19]}  ", "dim")
+    line.append(f"{_seconds(event.received_at)}  ", "dim")
     line.append(f"{state:<11}", STYLES.get(state, ""))
-    line.append(f"{view['event_id']}  {one_line(view['event']['type'])}")
+    line.append(f"{event.event_id}  {one_line(event.cloudevent['type'])}")
     if error:
-        line.append(f"  {error_words(error['type'], error.get('message'))}", "red")
+        line.append(f"  {error_words(error.type, error.message)}", "red")
     return line
 
 
-def group_line(group: dict[str, Any]) -> Text:
-    """Dead letters of one cause: how many, what, where, the last time, one of them, and what replays exactly these."""
-    sample = group["sample"]
+def group_line(group: DeadLetterGroup) -> Text:
+    """Dead letters of one cause: count, error, handler, time of the last, a sample, and the command that replays them."""
     line = Text()
-    line.append(f"{group['count']:>7}  ", "bold")
-    line.append(one_line(str(group["error_type"])), "bold red")
-    line.append(f"  in {one_line(group['handler'])}" if group["handler"] else "  before any handler")
-    line.append(f"  last {group['last_at'][:19]}", "dim")
-    line.append(f"  {error_words(sample['event_id'], sample.get('message'))}")
+    line.append(f"{group.count:>7}  ", "bold")
+    line.append(one_line(str(group.error_type)), "bold red")
+    line.append(f"  in {one_line(group.handler)}" if group.handler else "  before any handler")
+    line.append(f"  last {_seconds(group.last_at)}", "dim")
+    line.append(f"  {error_words(group.sample.event_id, group.sample.message)}")
     options = " ".join(
         f"--{name.replace('_', '-')} {shlex.quote(one_line(str(value)))}"
-        for name, value in group["filter"].items()
+        for name, value in group.filter.items()
         if name != "state"
     )
     line.append(f"  holdfast replay {options}", "dim")
@@ -68,11 +72,15 @@ def error_words(type_: object, message: object) -> str:
 
 
 def one_line(text: str) -> str:
-    """Text of a server or a handler, without what would move the cursor or change the terminal."""
+    """Replace by spaces what would move the cursor or change the terminal: the text is a server's or a handler's."""
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _note(detail: dict[str, Any]) -> str:
+def _seconds(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat()[:19]
+
+
+def _note(detail: Mapping[str, Any]) -> str:
     if progress := detail.get("progress"):
         return f"{progress['fraction']:.0%} {progress.get('message') or ''}".strip()
     if error := detail.get("error"):

@@ -1,31 +1,31 @@
-"""How long to wait before trying again. Pure: the caller brings the random number and the clock."""
+"""How long to wait before a retry. Pure: the caller passes the random number and the time."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-__all__ = ["ATTEMPTS", "LONGEST_ASKED_SECONDS", "backoff_seconds", "retry_after_seconds"]
+__all__ = ["ATTEMPTS", "MAX_RETRY_AFTER_SECONDS", "backoff_seconds", "retry_after_seconds"]
 
 ATTEMPTS = 5
-"""Of one HTTP request. With the pauses between them they outlast the restart of a service."""
+"""Attempts of one HTTP request. With the pauses between them they outlast the restart of a service."""
 
-LONGEST_ASKED_SECONDS = 30.0
-"""Longest ``Retry-After`` that is waited for within a call; asked for more, the caller is told at once and decides."""
+MAX_RETRY_AFTER_SECONDS = 30.0
+"""Longest ``Retry-After`` that a call waits for. For a longer one it raises at once, and the caller decides."""
 
 FIRST_SECONDS = 0.2
 LONGEST_SECONDS = 10.0
 
 
 def backoff_seconds(attempt: int, random: float) -> float:
-    """Pause after the ``attempt``-th failure in a row: doubling, and between half and all of it, so that clients which
-    failed in the same instant do not come back in the same instant. ``random`` is from 0 to 1.
+    """Pause after the ``attempt``-th failure in a row: from 0.2 s, doubling up to 10 s, of which ``random`` (0 to 1) picks
+    between half and all. So clients that failed in the same instant do not retry in the same instant.
     """
     whole = min(FIRST_SECONDS * 2.0 ** min(attempt - 1, 16), LONGEST_SECONDS)
     return whole * (0.5 + random / 2)
 
 
 def retry_after_seconds(headers: Mapping[str, str], *, now: datetime | None = None) -> float:
-    """What a ``Retry-After`` header asks for (RFC 9110, 10.2.3: seconds or a date); 0 without one that can be read."""
+    """Seconds until the time in ``Retry-After`` (RFC 9110, 10.2.3: seconds or a date); 0 if it is missing or malformed."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return float(text)

@@ -1,28 +1,30 @@
-"""What has been told of each event, so that nothing is told twice and nothing older after something newer."""
+"""The versions of events already yielded, so that nothing is yielded twice, or after something newer."""
 
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["Versions", "id_of", "told_by"]
+__all__ = ["Versions", "id_of", "version_of"]
 
 REMEMBERED_EVENTS = 10_000
+"""Bounds the memory of a watch. An old update of a dropped event would be yielded again."""
 
 
 class Versions:
-    """The highest ``(version, step)`` of each of the events that moved last."""
+    """The highest ``(version, step)`` of each of the 10,000 events that changed last."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[int, int]] = {}
+        self._highest: dict[str, tuple[int, int]] = {}
 
     def is_news(self, event: Mapping[str, Any]) -> bool:
-        """Whether this tells more about the event than has been told before; from now on it has been."""
-        event_id, tells = id_of(event), told_by(event)
-        if tells <= self._told.get(event_id, (0, -1)):
+        """Whether this is newer than all that was passed in before for the same event. Remembers it."""
+        event_id, version = id_of(event), version_of(event)
+        if version <= self._highest.get(event_id, (0, -1)):
             return False
-        self._told.pop(event_id, None)  # so that the order is that of the last moves
-        self._told[event_id] = tells
-        if len(self._told) > REMEMBERED_EVENTS:
-            del self._told[next(iter(self._told))]
+        # Reinserted at the end, so that the event that changed longest ago is dropped first.
+        self._highest.pop(event_id, None)
+        self._highest[event_id] = version
+        if len(self._highest) > REMEMBERED_EVENTS:
+            del self._highest[next(iter(self._highest))]
         return True
 
 
@@ -31,6 +33,6 @@ def id_of(event: Mapping[str, Any]) -> str:
     return str(event["id"] if "id" in event else event["event_id"])
 
 
-def told_by(event: Mapping[str, Any]) -> tuple[int, int]:
-    """How far along the event is; what is stored has no step."""
+def version_of(event: Mapping[str, Any]) -> tuple[int, int]:
+    """``(version, step)`` of an update; step 0 for an event that the API lists, which has none."""
     return event["version"], event.get("step", 0)
