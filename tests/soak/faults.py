@@ -39,6 +39,7 @@ WHERE s.state = 'processing' AND e.type = '{type}' AND u.at > now() - interval '
 """
 
 REQUEUE = """
+SET synchronous_commit = on;  -- whatever the database's default is: what is recorded must not be lost in a crash
 WITH chosen AS (
     SELECT s.event_id FROM processing_state s JOIN event e ON e.id = s.event_id
     WHERE s.state = 'processed' AND e.type <> 'soak.ordered'  -- whose turn was before those that have had theirs since
