@@ -15,8 +15,10 @@ from redis.exceptions import RedisError
 from holdfast.local.process import Guarded, StartFailed, children_by_parent
 from holdfast.local.stack import Stack
 
+from .defaults import change_defaults
 from .history import Recorder
 from .plan import Fault, Kind
+from .strangers import AT_GATEWAY, AT_INGEST, visit
 
 __all__ = ["strike"]
 
@@ -89,6 +91,9 @@ class _Striking:
             Kind.HANG_REDIS: self._hang_redis,
             Kind.FLUSH_REDIS: lambda _: self._flush_redis(),
             Kind.REQUEUE: lambda _: self._requeue(),
+            Kind.ODD_DEFAULTS: lambda fault: change_defaults(stack.postgres, fault),
+            Kind.HOSTILE_FRAMES: lambda fault: visit(stack.live_url, AT_GATEWAY, fault.seconds),
+            Kind.HOSTILE_REQUESTS: lambda fault: visit(stack.ingest_url, AT_INGEST, fault.seconds),
         }
 
     def strike(self, fault: Fault) -> None:
