@@ -15,10 +15,12 @@ from redis.exceptions import RedisError
 from holdfast.local.process import Guarded, StartFailed, children_by_parent
 from holdfast.local.stack import Stack
 
+from .defaults import change_defaults
 from .history import Recorder
 from .plan import Fault, Kind
+from .strangers import AT_GATEWAY, AT_INGEST, visit
 
-__all__ = ["strike"]
+__all__ = ["strike", "workers_of"]
 
 SAY_SECONDS = 30.0
 """Between two lines of progress."""
@@ -39,6 +41,7 @@ WHERE s.state = 'processing' AND e.type = '{type}' AND u.at > now() - interval '
 """
 
 REQUEUE = """
+SET synchronous_commit = on;  -- whatever the database's default is: what is recorded must not be lost in a crash
 WITH chosen AS (
     SELECT s.event_id FROM processing_state s JOIN event e ON e.id = s.event_id
     WHERE s.state = 'processed' AND e.type <> 'soak.ordered'  -- whose turn was before those that have had theirs since
@@ -88,6 +91,9 @@ class _Striking:
             Kind.HANG_REDIS: self._hang_redis,
             Kind.FLUSH_REDIS: lambda _: self._flush_redis(),
             Kind.REQUEUE: lambda _: self._requeue(),
+            Kind.ODD_DEFAULTS: lambda fault: change_defaults(stack.postgres, fault),
+            Kind.HOSTILE_FRAMES: lambda fault: visit(stack.live_url, AT_GATEWAY, fault.seconds),
+            Kind.HOSTILE_REQUESTS: lambda fault: visit(stack.ingest_url, AT_INGEST, fault.seconds),
         }
 
     def strike(self, fault: Fault) -> None:
@@ -115,7 +121,7 @@ class _Striking:
     def _chosen(self, fault: Fault) -> tuple[Guarded, int] | None:
         """The process that the fault's choice falls on; ``None`` while the service is down."""
         process = self._stack.services[fault.target]
-        pids = process.pids()
+        pids = [process.pid, *workers_of(process)] if process.is_running else []
         return (process, pids[int(fault.choice * len(pids))]) if pids else None
 
     def _signal(self, fault: Fault, signal_number: int) -> int | None:
@@ -133,7 +139,7 @@ class _Striking:
     def _terminate_worker(self, fault: Fault) -> int | None:
         """Terminate the worker process that has a handler in its pool; any, if none has."""
         process = self._stack.services[fault.target]
-        workers = sorted(children_by_parent().get(process.pid, []))  # below those are what handlers have forked
+        workers = workers_of(process)
         if not workers:
             return None
         pid = self._busy_worker("soak.pool")
@@ -152,12 +158,12 @@ class _Striking:
         return None
 
     def _pause(self, fault: Fault) -> int | None:
-        """Pause one of the processes below the first: that one has nothing but children to look after."""
+        """Pause a worker, if there are any: the first process has nothing but those to look after."""
         process = self._stack.services[fault.target]
-        pids = process.pids()
-        if not pids:
+        if not process.is_running:
             return None
-        chosen = (pids[1:] or pids)[int(fault.choice * len(pids[1:] or pids))]
+        pids = workers_of(process) or [process.pid]
+        chosen = pids[int(fault.choice * len(pids))]
         process.send(signal.SIGSTOP, pid=chosen)
         _wait(fault.seconds)
         process.send(signal.SIGCONT, pid=chosen)
@@ -203,6 +209,13 @@ class _Striking:
         except RuntimeError:  # it is down, or recovering
             return []
         return rows.split()
+
+
+def workers_of(process: Guarded) -> list[int]:
+    """Processes that the service itself started. Below them is what handlers have forked: a handler that waits in a pool
+    whose child was killed waits until its timeout and 30 s have passed, longer than a run has to settle.
+    """
+    return sorted(children_by_parent().get(process.pid, []))
 
 
 def _start(start: Callable[[], None]) -> None:

@@ -14,10 +14,10 @@ __all__ = ["figures", "table"]
 
 SETTLED = ("processed", "dead", "discarded")
 
-INTERRUPTS = frozenset({"kill", "pause", "terminate", "kill-backend", "crash-postgres"})
-"""Faults that end an attempt without a word, when they hit the processor or PostgreSQL."""
+INTERRUPTS = frozenset({"kill", "pause", "terminate", "kill-backend", "crash-postgres", "odd-defaults"})
+"""Faults that end an attempt without a word, when they hit the processor, PostgreSQL or its connections."""
 
-LASTING = frozenset({"pause", "crash-postgres"})
+LASTING = frozenset({"pause", "crash-postgres", "odd-defaults"})
 """Of these, those that strike when they begin; the others are over when they have struck."""
 
 LABELS = {
@@ -122,7 +122,7 @@ def _cut_off(history: History) -> Iterator[tuple[float, float | None]]:
     strikes = [
         fault["at" if fault["kind"] in LASTING else "ended"]
         for fault in history.faults
-        if fault["kind"] in INTERRUPTS and fault["target"] in ("processor", "postgres")
+        if fault["kind"] in INTERRUPTS and fault["target"] in ("processor", "postgres", "defaults")
     ]
     for updates in by_event(history.updates).values():
         for claim, recovery in itertools.pairwise(updates):

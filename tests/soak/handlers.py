@@ -60,7 +60,12 @@ def outside(data: dict[str, Any], ctx: Context) -> dict[str, Any]:
     Does not look at ``ctx.cancelled``: what a worker that was taken for lost still does must be refused all the same.
     """
     url = os.environ["HOLDFAST_DATABASE_URL"]
-    with contextlib.closing(psycopg2.connect(url)) as connection, connection, connection.cursor() as cursor:
+    durable = "-c synchronous_commit=on"  # whatever the database's default is: the other service forgets no call
+    with (
+        contextlib.closing(psycopg2.connect(url, options=durable)) as connection,
+        connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute("INSERT INTO call (event_id, key) VALUES (%s, %s)", [str(ctx.event.id), ctx.idempotency_key])
     time.sleep(data["seconds"])
     return {"attempt": ctx.attempt}

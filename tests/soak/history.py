@@ -48,7 +48,8 @@ class History:
         asked: requests of operators: tenant, action, event, key, at.
         answered: their definite answers: besides, status, answered (the event that the answer is about), is_duplicate.
         refused: answers that no valid event may get: tenant, source, ce_id, status, at; status 0: no answer in time.
-        faults: strikes as they happened: kind, target, at, ended, hit (process id, or the events that were put back).
+        faults: strikes as they happened: kind, target, at, ended, hit (process id, events that were put
+            back, or counts of connections).
         spared: faults that found their target still starting.
         frames: what live clients received, in order, per client: see ``live.py``.
         clients: client → tenant, topics.

@@ -36,6 +36,13 @@ class Kind(StrEnum):
     REQUEUE = "requeue"
     """Processed events are put back in the queue behind Holdfast's back, as a wrong UPDATE of an operator does. Only the
     processed-event log knows then that their effects are there."""
+    ODD_DEFAULTS = "odd-defaults"
+    """For ``seconds`` the database has defaults of isolation, timeouts and durability that nobody would expect, and the
+    services' connections are ended when they come: new ones meet them."""
+    HOSTILE_FRAMES = "hostile-frames"
+    """For ``seconds`` strangers hold up the gateway with floods of frames, endless messages and silence."""
+    HOSTILE_REQUESTS = "hostile-requests"
+    """For ``seconds`` strangers hold up ingest with heads and bodies that they do not finish."""
 
 
 KILLS = frozenset({Kind.KILL, Kind.KILL_BACKEND, Kind.CRASH_POSTGRES, Kind.KILL_REDIS, Kind.EMPTY_REDIS})
@@ -43,8 +50,9 @@ KILLS = frozenset({Kind.KILL, Kind.KILL_BACKEND, Kind.CRASH_POSTGRES, Kind.KILL_
 
 _SERVERS = {
     Kind.KILL_BACKEND: "postgres", Kind.CRASH_POSTGRES: "postgres", Kind.REQUEUE: "postgres", Kind.KILL_REDIS: "redis",
-    Kind.EMPTY_REDIS: "redis", Kind.HANG_REDIS: "redis", Kind.FLUSH_REDIS: "redis",
+    Kind.EMPTY_REDIS: "redis", Kind.HANG_REDIS: "redis", Kind.FLUSH_REDIS: "redis", Kind.ODD_DEFAULTS: "defaults",
 }  # fmt: skip
+"""What one fault at a time may strike. Defaults are apart from PostgreSQL, which may crash while they are changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,7 @@ class Fault:
 
     Attributes:
         at: seconds after the start of the faults.
-        target: a service, ``postgres`` or ``redis``.
+        target: a service, ``postgres``, ``redis``, or ``defaults`` of the database.
         choice: from 0 to 1; which of the target's processes.
     """
 
@@ -102,6 +110,9 @@ RANDOM = Mix(
         (Kind.HANG_REDIS, "redis"): 2,
         (Kind.FLUSH_REDIS, "redis"): 2,
         (Kind.REQUEUE, "postgres"): 2,
+        (Kind.ODD_DEFAULTS, "defaults"): 3,
+        (Kind.HOSTILE_FRAMES, "ws-gateway"): 3,
+        (Kind.HOSTILE_REQUESTS, "ingest"): 3,
     },
     lasting={
         Kind.PAUSE: (4.0, 8.0),
@@ -109,9 +120,12 @@ RANDOM = Mix(
         Kind.KILL_REDIS: (0.1, 3.0),
         Kind.EMPTY_REDIS: (0.1, 3.0),
         Kind.HANG_REDIS: (1.0, 5.0),
+        Kind.ODD_DEFAULTS: (3.0, 10.0),
+        Kind.HOSTILE_FRAMES: (3.0, 12.0),  # longer than the deadlines for a head and a body
+        Kind.HOSTILE_REQUESTS: (3.0, 12.0),
     },
 )
-"""The mix of the real run: about four of five strikes are kills."""
+"""The mix of the real run: about two of three strikes are kills."""
 
 
 def draw_plan(seed: int, seconds: float, mix: Mix = RANDOM) -> list[Fault]:

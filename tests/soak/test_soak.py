@@ -6,10 +6,15 @@ import pytest
 
 from .broken import CONTROLS, Change, Control, break_copy
 from .control import run_control
+from .history import load_history
 from .plan import Fault, Kind, Mix
 from .run import SETTINGS, Soak
+from .strangers import AT_GATEWAY, AT_INGEST, EACH
 
 PLAN = [
+    Fault(0.1, Kind.ODD_DEFAULTS, "defaults", seconds=3.0),
+    Fault(0.2, Kind.HOSTILE_FRAMES, "ws-gateway", seconds=4.5),
+    Fault(0.2, Kind.HOSTILE_REQUESTS, "ingest", seconds=4.5),
     Fault(0.5, Kind.KILL, "processor", 0.9),
     Fault(1.0, Kind.KILL_REDIS, "redis", seconds=0.3),
     Fault(1.5, Kind.KILL, "ingest", 0.9),
@@ -29,8 +34,13 @@ def test_a_few_faults_under_load_break_no_promise(tmp_path: Path) -> None:
     assert verdict.violations == []
     assert verdict.figures["faults"] + verdict.figures["spared"] == len(PLAN)
     assert verdict.figures["kills"] >= 2  # of PostgreSQL and Redis, which nothing spares
-    assert verdict.figures["accepted"] == verdict.figures["processed"] + verdict.figures["dead"] > 0
+    settled = sum(verdict.figures[state] for state in ("processed", "dead", "discarded"))
+    assert verdict.figures["accepted"] == settled > 0
     assert verdict.figures["live_updates"] > verdict.figures["accepted"]
+    hits = {fault["kind"]: fault["hit"] for fault in load_history(tmp_path).faults}
+    assert hits["odd-defaults"]["ended"] > 0
+    assert hits["hostile-frames"]["opened"] > EACH * len(AT_GATEWAY), "the gateway cut some, and they came back"
+    assert hits["hostile-requests"]["opened"] >= EACH * len(AT_INGEST)
 
 
 @pytest.mark.soak
