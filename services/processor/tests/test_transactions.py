@@ -333,7 +333,7 @@ def test_what_a_handler_changes_in_its_driver_is_gone_for_the_next_one(
     made.execute(event_id, 1)
 
     assert stored.state(event_id) == "processed"
-    assert stored.log(event_id)[0].result == [False, True, "UTF8", "read committed", None]
+    assert stored.log(event_id)[0].result == [True, True, "UTF8", "read committed", None]
 
 
 class TwoPhasePostgres(Postgres):
