@@ -5,6 +5,7 @@ import os
 import socket
 import traceback
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
 from holdfast.local.servers import Postgres
 from holdfast.storage.database import Database
+from holdfast.storage.lending import lend
 
 MakeDatabase = Callable[..., Database]
 
@@ -198,6 +200,28 @@ def test_isolation_is_ours_whatever_the_databases_default_is(
 
     with make_database(postgres.url(name)).transaction() as session:
         assert session.scalar(text("SHOW transaction_isolation")) == "read committed"
+
+
+def test_times_are_read_whatever_the_databases_styles_are_also_after_a_handler(
+    make_database: MakeDatabase, postgres: Postgres
+) -> None:
+    """A used session is discarded, and with it what psycopg2 sets when it connects."""
+    name = f"odd_{uuid4().hex}"
+    postgres.execute(f'CREATE DATABASE "{name}"')
+    postgres.execute(f"ALTER DATABASE \"{name}\" SET DateStyle = 'SQL, DMY'")
+    postgres.execute(f'ALTER DATABASE "{name}" SET IntervalStyle = sql_standard')
+    database = make_database(postgres.url(name), pool_size=1)
+    read = text("SELECT timestamptz '2026-11-28 07:00:00.5+02', interval '1 day 02:00:03.25', pg_backend_pid()")
+
+    with database.transaction() as session:
+        lend(session, "0")
+        first = session.execute(read).one()
+    with database.transaction() as session:
+        again = session.execute(read).one()
+
+    moment = datetime(2026, 11, 28, 5, 0, 0, 500_000, tzinfo=UTC)
+    assert tuple(first) == (moment, timedelta(days=1, hours=2, seconds=3.25), again[2])
+    assert again == first
 
 
 @pytest.mark.parametrize("state", ["40001", "40P01"])

@@ -302,8 +302,15 @@ def change_cursors(ctx: Context) -> None:
     driver(ctx).cursor_factory = DictCursor
 
 
+def switch_autocommit_off(ctx: Context) -> None:
+    driver(ctx).rollback()
+    driver(ctx).autocommit = False
+
+
 CHANGING: list[Ending] = [
     switch_autocommit_on,
+    switch_autocommit_off,
+    lambda ctx: [driver(ctx).rollback(), driver(ctx).set_isolation_level(0)],
     change_cursors,
     lambda ctx: [driver(ctx).rollback(), driver(ctx).set_session(readonly=True, isolation_level="SERIALIZABLE")],
     lambda ctx: [driver(ctx).rollback(), driver(ctx).set_client_encoding("LATIN1")],

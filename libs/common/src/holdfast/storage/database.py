@@ -56,6 +56,9 @@ class Database:
         self._address = parse_address(url)
         begin_statement = beginning({
             "timezone": "UTC",
+            # What psycopg2 reads times and intervals in. It sets the first when it connects; DISCARD ALL undoes that.
+            "datestyle": "ISO",
+            "intervalstyle": "postgres",
             "statement_timeout": str(int(statement_timeout_seconds * 1000)),
             "lock_timeout": "0",
             "idle_in_transaction_session_timeout": str(int(idle_in_transaction_seconds * 1000)),

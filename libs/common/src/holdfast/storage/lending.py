@@ -18,8 +18,10 @@ TRANSACTION_ABORTED = "25P02"
 
 _LENT = "holdfast.lent"
 
-_ATTRIBUTES = ("autocommit", "isolation_level", "readonly", "deferrable", "encoding", "cursor_factory")
-"""What psycopg2 keeps of a connection beside the server's session."""
+_ATTRIBUTES = (
+    "autocommit", "is_autocommitting", "isolation_level", "readonly", "deferrable", "encoding", "cursor_factory",
+)  # fmt: skip
+"""What psycopg2, and ``storage.connection``, keep of a connection beside the server's session."""
 
 
 class Lent:
