@@ -111,7 +111,7 @@ def _is_ordinary_user() -> bool:
 
 
 def _drop_to_nobody() -> None:
-    """Change the ids for good. Where a capability can not be kept, the paths must be open to everybody."""
+    """Change the ids for good. Where a capability cannot be kept, the paths must be open to everybody."""
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
     if libc:
         libc.prctl(PR_SET_KEEPCAPS, 1)

@@ -27,7 +27,7 @@ class StartFailed(Exception):
 
 
 class Guarded:
-    """A program that can not outlive this process.
+    """A program that cannot outlive this process.
 
     Args:
         log: file that its output is appended to.

@@ -67,7 +67,7 @@ class StoredEvent:
 class Lease:
     """A claimed event: the right to run its handler until ``seconds`` have passed on the database's clock.
 
-    Whoever holds ``token`` may settle the event; once it has been recovered the token fits nothing any more.
+    The worker that holds ``token`` may settle the event; once it has been recovered the token fits nothing any more.
     """
 
     event: StoredEvent

@@ -90,7 +90,7 @@ class Batcher(Generic[Item]):
             return
 
     def stop(self) -> None:
-        """Flush what is there and end the thread. A flush that raises is logged: whoever stops has more to close."""
+        """Flush what is there and end the thread. A flush that raises is logged: the caller that stops has more to close."""
         self._repeater.stop()
         try:
             self._drain()

@@ -115,7 +115,7 @@ def serve_health(
 ) -> None:
     """Serve in a daemon thread; port 0 serves nothing.
 
-    A port that is taken is logged, and had as soon as it is free: it may be that of an orphan, which ends within seconds, and
+    A port that is taken is logged, and taken once it is free: it may be that of an orphan, which ends within seconds, and
     a process that nobody can ask for its health is one that nobody replaces.
     """
     if port == 0:

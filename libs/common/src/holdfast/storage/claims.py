@@ -26,7 +26,7 @@ MAX_WIDTH = 500
 """Candidates that one search looks at, at most, when the first ones have to wait for their turn."""
 
 ROUNDS = 8
-"""Looks of one search. Whoever has been looked at and has to wait is not met again, so later searches get further."""
+"""Looks of one search. An event that has been looked at and has to wait is not met again, so later searches get further."""
 
 _CLAIM = statement(
     MOVE + """

@@ -1,6 +1,6 @@
 """The transaction that a handler writes in: kept open while it runs, and whether it is still the one that ``hold`` began.
 
-A session's methods and the statements sent through it can be refused. The driver's own connection can not be kept from
+A session's methods and the statements sent through it can be refused. The driver's own connection cannot be kept from
 ending a transaction, so ``settle`` compares the transaction's id as well.
 """
 

@@ -18,7 +18,7 @@ _UNREAD = frozenset({"data", "data_bytes", "data_digest", "parent_id"})
 
 _COLUMNS: tuple[Any, ...] = (
     *(column for column in Event.__table__.columns if column.name not in _UNREAD),
-    # A page of payloads could be megabytes: whoever wants one asks for its event.
+    # A page of payloads could be megabytes: a caller that wants one asks for its event.
     null().label("data"),
     null().label("data_bytes"),
     ProcessingState.state,

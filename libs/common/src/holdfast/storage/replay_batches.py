@@ -1,7 +1,7 @@
 """Working off the items of replays, a batch in a transaction.
 
-Whoever has a job's row locked takes its next items; others skip it. The items are marked in the transaction that replays
-their events, so after a crash exactly the rest is left to do: none is replayed twice, none is forgotten.
+The process that has a job's row locked takes its next items; others skip it. The items are marked in the transaction that
+replays their events, so after a crash exactly the rest is left to do: none is replayed twice, none is forgotten.
 """
 
 import json

@@ -319,7 +319,7 @@ class AuditEntry(Base):
 
 
 class ReplayJob(Base):
-    """A replay by filter. Whoever has its row locked takes its next items; ``next_at`` is when the next one is due."""
+    """A replay by filter. The process with its row locked takes its next items; ``next_at`` is when the next one is due."""
 
     __tablename__ = "replay_job"
 

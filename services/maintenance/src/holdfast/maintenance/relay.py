@@ -12,7 +12,7 @@ def relay(database: Database, publisher: Publisher, *, older_than_seconds: float
     """Publish up to ``limit`` updates, oldest first; returns how many. Those published before stay invisible to clients.
 
     Raises:
-        DatabaseUnavailable: the outbox can not be read, or not be marked (then they are published again, invisibly).
+        DatabaseUnavailable: the outbox cannot be read, or not be marked (then they are published again, invisibly).
         LiveWindowUnavailable: Redis is down; they stay in the outbox.
     """
     with database.transaction() as session:

@@ -16,7 +16,7 @@ __all__ = ["run"]
 def run(settings: MaintenanceSettings) -> None:
     """Send the ticks of ``holdfast.maintenance.actors`` until SIGTERM or SIGINT.
 
-    Exits with 1 when Redis does not take a tick; whoever supervises the process starts it again.
+    Exits with 1 when Redis does not take a tick; its supervisor starts it again.
     """
     # periodiq writes its first lines before it imports the module that sets logging up.
     logging.configure(

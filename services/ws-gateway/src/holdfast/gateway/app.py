@@ -74,7 +74,7 @@ class Gateway:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._parts.hub.close()
-        # The last ones have just been closed. Once, and briefly: whoever comes back elsewhere does not wait for this.
+        # The last ones have just been closed. Once, and briefly: a client that comes back elsewhere does not wait for this.
         await self._parts.sessions.flush()
         await self._parts.source.aclose()
 

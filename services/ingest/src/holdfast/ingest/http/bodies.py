@@ -91,7 +91,7 @@ def event_filter(given: FilterFields, state: State | None) -> EventFilter:
 
 
 def read_body(model: type[Model], example: str) -> Model:
-    """The request's body as a model; ``example`` is shown to whoever sent something else.
+    """The request's body as a model; ``example`` is shown to a client that sent something else.
 
     Raises:
         Problem: 400 with every fault, 413.

@@ -58,7 +58,7 @@ def storable(value: Any, *, where: str) -> str:
     except ValueError:
         fail(where, "number_out_of_range", "data has a number beyond the range of a double; send it as a string")
     if "\\u0000" in text and any("\x00" in each for each in _strings(value)):
-        fail(where, "invalid_text", r"data has a \u0000, which PostgreSQL can not store; send it as data_base64")
+        fail(where, "invalid_text", r"data has a \u0000, which PostgreSQL cannot store; send it as data_base64")
     return text
 
 

@@ -30,5 +30,5 @@ def checked_result(result: Any) -> Any:
     if size > MAX_RESULT_BYTES:
         raise InvalidResult(f"a result has at most {MAX_RESULT_BYTES} bytes as JSON, not {size}; return a reference")
     if _NUL.search(text):
-        raise InvalidResult("a result has no NUL character in it: PostgreSQL can not store one")
+        raise InvalidResult("a result has no NUL character in it: PostgreSQL cannot store one")
     return json.loads(text)

@@ -56,4 +56,4 @@ def _hints(function: Callable[..., Any], place: str) -> dict[str, Any]:
         # With extras: a discriminator or a constraint sits in Annotated.
         return get_type_hints(function, include_extras=True)
     except (NameError, TypeError) as exc:
-        raise ConfigurationError(f"{place}: an annotation can not be read ({exc}); import it at module level") from exc
+        raise ConfigurationError(f"{place}: an annotation cannot be read ({exc}); import it at module level") from exc

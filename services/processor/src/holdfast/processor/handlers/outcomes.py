@@ -75,7 +75,7 @@ class InvalidData(_Unprocessable):
 
 
 class InvalidResult(_Unprocessable):
-    """A handler returned what can not be stored as JSON. Running it again would return the same."""
+    """A handler returned what cannot be stored as JSON. Running it again would return the same."""
 
     code = "invalid_result"
     has_place = False

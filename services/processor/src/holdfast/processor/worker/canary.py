@@ -11,7 +11,7 @@ OUTPUTS = (1, 2)
 class Canary:
     """A descriptor that nobody uses, opened when the process starts: who closes it closed connections of ours as well.
 
-    The next connection gets a number that was closed, and whoever still has the number writes into it. Such a process
+    The next connection gets a number that was closed, and code that still has the number writes into it. Such a process
     must be replaced.
     """
 

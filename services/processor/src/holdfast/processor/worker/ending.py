@@ -15,7 +15,7 @@ from holdfast.processor.worker import offspring
 __all__ = ["BROKEN", "Ending", "be_worker"]
 
 BROKEN = 70
-"""Exit status (``EX_SOFTWARE``): a thread has ended that the process can not do without, or hangs for good."""
+"""Exit status (``EX_SOFTWARE``): a thread has ended that the process cannot do without, or hangs for good."""
 
 
 def be_worker(run: Callable[[], int], *, name: str) -> NoReturn:

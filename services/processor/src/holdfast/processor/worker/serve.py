@@ -86,5 +86,5 @@ def _started(settings: ProcessorSettings, role: Role, board: Board, canary: Cana
 
 
 def _is_broken(process: WorkerProcess, role: Role) -> bool:
-    """Whether it has to end by itself. For a lost thread that is up to whoever asks ``/livez``, where somebody can."""
+    """Whether it has to end by itself. For a lost thread that is up to what asks ``/livez``, where it can."""
     return process.is_stuck or (role.metrics_port == 0 and not process.is_alive())

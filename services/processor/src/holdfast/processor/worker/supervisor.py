@@ -50,7 +50,7 @@ class Supervisor:
         self._is_stopping = False
 
     def run(self) -> int:
-        """Until SIGTERM or SIGINT, or a worker can not be started; returns the exit status."""
+        """Until SIGTERM or SIGINT, or a worker cannot be started; returns the exit status."""
         for number in SIGNALS:
             signal.signal(number, self._stop)
         offspring.adopt_orphans()

@@ -84,7 +84,7 @@ class Connection:
             self._outlet.release()
 
     async def room(self) -> bool:
-        """Wait until the queue is empty, for whoever has more to send than it holds. ``False``: the connection ends."""
+        """Wait until the queue is empty, for a caller that has more to send than it holds. ``False``: the connection ends."""
         while self._queue and self._ending is None:
             self._has_room.clear()
             await self._has_room.wait()

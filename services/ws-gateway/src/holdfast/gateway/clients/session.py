@@ -40,7 +40,7 @@ OPENINGS_AT_ONCE = 16
 
 
 class Occupant(Protocol):
-    """Whoever has a session: ``connection.Connection``."""
+    """The holder of a session: ``connection.Connection``."""
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the client's connection."""

@@ -66,7 +66,7 @@ class Heart:
 
 
 class Pulse:
-    """Sends a sign of life at intervals to a client that can not answer: one that is gone fails to be written to."""
+    """Sends a sign of life at intervals to a client that cannot answer: one that is gone fails to be written to."""
 
     def __init__(self, connection: Connection, limits: Limits) -> None:
         self._connection = connection

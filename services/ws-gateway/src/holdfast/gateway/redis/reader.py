@@ -78,5 +78,5 @@ def _tell(answer: "asyncio.Future[TopicReading]", reply: Any) -> None:
             raise reply
         answer.set_result(parse_reading(reply))
     except (RedisError, TypeError, ValueError) as exc:
-        # Also what is no reading at all: whoever waits must not wait for ever.
+        # Also what is no reading at all: a caller that waits must not wait for ever.
         answer.set_exception(exc)

@@ -29,7 +29,7 @@ Asker = tuple[Position, "asyncio.Future[Replay]"]
 class Replays:
     """Readings of one topic on behalf of clients, one at a time.
 
-    Whoever asks while a reading is under way waits for the next one: a reading tells of everything published before it
+    A caller that asks while a reading is under way waits for the next one: a reading tells of everything published before it
     began, hence before the client asked. It begins at the oldest position among the askers. Should that one have missed too
     much, it is told so, and the others are read for in another round.
 
@@ -58,7 +58,7 @@ class Replays:
 
     @property
     def is_reading(self) -> bool:
-        """Whether a reading is under way, which can not answer who asks now."""
+        """Whether a reading is under way, which cannot answer who asks now."""
         return not self._has_read.is_set()
 
     async def has_read(self) -> None:

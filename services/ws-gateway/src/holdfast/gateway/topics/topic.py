@@ -29,7 +29,7 @@ class Sink(Protocol):
 
 
 class Topic:
-    """One tenant's topic: its feed, and whoever is to be told."""
+    """One tenant's topic: its feed, and the subscriptions that are to be told."""
 
     def __init__(self, tenant: str, name: str, limits: Limits) -> None:
         self.tenant = tenant

@@ -1,4 +1,4 @@
-"""``/v1/live/sse`` and ``/v1/live/tickets``: the same updates as Server-Sent Events, for whoever has no WebSocket."""
+"""``/v1/live/sse`` and ``/v1/live/tickets``: the same updates as Server-Sent Events, for clients without WebSocket."""
 
 from redis.exceptions import RedisError
 from starlette.requests import Request
