@@ -239,7 +239,7 @@ def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
         with ingest.database.transaction() as session:
             [(lease, _)] = claims.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
             died = AttemptError(
-                error, "no such key", handler="h", traceback="Traceback â¦", fingerprint="f", reason=reason
+                error, "no such key", handler="h", traceback="Traceback …", fingerprint="f", reason=reason
             )  # fmt: skip
             ends = {
                 "dead": [bury(lease.event.id, lease.token, died)],
