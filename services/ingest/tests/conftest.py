@@ -240,7 +240,7 @@ def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
             [(lease, _)] = claims.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=300)  # type: ignore[list-item]
             died = AttemptError(
                 error, "no such key", handler="h", traceback="Traceback …", fingerprint="f", reason=reason
-            )  # fmt: skip
+            )
             ends = {
                 "dead": [bury(lease.event.id, lease.token, died)],
                 "processed": [settle(lease.event.id, lease.token, Completion("h", None, 7))],

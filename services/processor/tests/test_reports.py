@@ -205,7 +205,7 @@ class NotNow(Reject):
 )
 def test_kinds_of_retry_and_reject_may_be_careless(
     stored: Any, handle: Handle, exc: Exception, state: str, told: str
-) -> None:  # fmt: skip
+) -> None:
     event_id = handle(raising(exc), attempts=5)
 
     assert (stored.state(event_id), stored.error(event_id).error_type) == (state, told)

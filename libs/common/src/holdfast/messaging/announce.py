@@ -4,6 +4,7 @@ The one place where ingest, processor and maintenance do so. Neither can fail or
 Redis did not take is left to the relay, a doorbell to polling and redispatch.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from uuid import UUID
 
@@ -44,6 +45,16 @@ class Announcer:
         if is_published:
             self._note_published([(update.event_id, update.version) for update in updates])
         return is_published
+
+    def publish_recovered(self, recovered: Sequence[Update]) -> None:
+        """Count, log and show the events whose expired leases were taken away."""
+        if not recovered:
+            return
+        by_state = Counter(update.state.value for update in recovered)
+        for state, count in by_state.items():
+            Metrics.recovered.labels(state).inc(count)
+        log.warning(Log.RECOVERED, **by_state)
+        self.publish(recovered)
 
     def publish_progress(self, update: Update) -> bool:
         """Show progress live; whether Redis took it. It is in no outbox: nobody repeats it."""

@@ -1,8 +1,8 @@
 """Engines and sessions for PostgreSQL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.engine import URL, ExceptionContext
@@ -17,6 +17,9 @@ from holdfast.storage.address import parse_address
 from holdfast.storage.connection import DIALECT, beginning, connector
 
 __all__ = ["Database"]
+
+Answer = TypeVar("Answer")
+Rest = ParamSpec("Rest")
 
 QUERY_CANCELED = "57014"
 """SQLSTATE of a statement that reached ``statement_timeout``."""
@@ -103,6 +106,17 @@ class Database:
         except PoolTimeout as exc:
             raise DatabaseUnavailable("no free database connection; raise the pool size or lower the load") from exc
 
+    def call(
+        self, function: Callable[Concatenate[Session, Rest], Answer], *args: Rest.args, **options: Rest.kwargs
+    ) -> Answer:
+        """What ``function(session, …)`` returns, in a transaction of its own.
+
+        Raises:
+            TransactionConflict, DatabaseUnavailable, StatementTooSlow: as :meth:`transaction`; or what ``function`` raises.
+        """
+        with self.transaction() as session:
+            return function(session, *args, **options)
+
     def _translated(self, exc: DBAPIError) -> Exception | None:
         """The error of the house that says the same; ``None`` where something is wrong with the statement."""
         code = getattr(exc.orig, "pgcode", None)
@@ -125,8 +139,7 @@ class Database:
         Raises:
             DatabaseUnavailable: no answer.
         """
-        with self.transaction() as session:
-            session.execute(text("SELECT 1"))
+        self.call(lambda session: session.execute(text("SELECT 1")))
 
     def close(self) -> None:
         """Give all connections back to the server."""

@@ -15,7 +15,7 @@ from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.storage.database import Database
 from holdfast.storage.readiness import check_work
-from holdfast.storage.updates import UpdateKey, mark_published
+from holdfast.storage.updates import mark_published
 
 __all__ = ["REDIS_TIMEOUT_SECONDS", "Parts", "bell_on", "parts"]
 
@@ -35,7 +35,7 @@ class Parts:
     def checks(self) -> Mapping[str, Check]:
         """What readiness asks. Without Redis recovery goes on, so it is optional."""
         return {
-            "database": Check(self._check_database),
+            "database": Check(lambda: self.database.call(check_work)),
             "live": Check(self.publisher.ping, is_optional=True),
             "broker": Check(self.bell.ping, is_optional=True),
         }
@@ -44,10 +44,6 @@ class Parts:
         """Let go of the connections; the bell's broker is Dramatiq's, which closes it."""
         for connection in (self.database, self.publisher, self.revocations):
             connection.close()
-
-    def _check_database(self) -> None:
-        with self.database.transaction() as session:
-            check_work(session)
 
 
 def bell_on(broker: Broker) -> Bell:
@@ -71,12 +67,7 @@ def parts(settings: MaintenanceSettings, bell: Bell) -> Parts:
         redis_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, window_seconds=settings.live_window_seconds,
         window_updates=settings.live_window_updates,
     )  # fmt: skip
-
-    def mark(keys: list[UpdateKey]) -> None:
-        with database.transaction() as session:
-            mark_published(session, keys)
-
     return Parts(
         database, publisher, bell, open_revocation_copy(redis_url, timeout_seconds=REDIS_TIMEOUT_SECONDS),
-        Announcer(publisher, bell, note_published=mark),
+        Announcer(publisher, bell, note_published=lambda keys: database.call(mark_published, keys)),
     )  # fmt: skip

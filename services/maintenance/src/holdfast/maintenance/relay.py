@@ -15,12 +15,10 @@ def relay(database: Database, publisher: Publisher, *, older_than_seconds: float
         DatabaseUnavailable: the outbox cannot be read, or not be marked (then they are published again, invisibly).
         LiveWindowUnavailable: Redis is down; they stay in the outbox.
     """
-    with database.transaction() as session:
-        left = updates.unpublished(session, older_than_seconds=older_than_seconds, limit=limit)
+    left = database.call(updates.unpublished, older_than_seconds=older_than_seconds, limit=limit)
     if not left:
         return 0
     publisher.publish(left)
-    with database.transaction() as session:
-        updates.mark_published(session, [(update.event_id, update.version) for update in left])
+    database.call(updates.mark_published, [(update.event_id, update.version) for update in left])
     Metrics.relayed.inc(len(left))
     return len(left)

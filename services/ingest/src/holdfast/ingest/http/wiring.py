@@ -34,11 +34,11 @@ def build(settings: IngestSettings) -> Parts:
         window_updates=settings.live_window_updates,
     )  # fmt: skip
     bell = open_bell(settings.broker_url.get_secret_value(), timeout_seconds=timeout, is_consumer=False)
-    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(database, keys))
+    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: database.call(mark_published, keys))
     copy = open_revocation_copy(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
     revoker = Revoker(database, copy)
     announcer = Announcer(publisher, bell, note_published=published.add_all)
-    used_keys: Batcher[str] = Batcher("note-key-use", lambda key_ids: _note_use(database, key_ids), interval_seconds=1)
+    used_keys: Batcher[str] = Batcher("note-key-use", lambda ids: database.call(note_use, ids), interval_seconds=1)
     grace = settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
@@ -47,12 +47,15 @@ def build(settings: IngestSettings) -> Parts:
         operator=Operator(database, announcer, grace_seconds=grace),
         revoker=revoker,
         copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
-        backpressure=Backpressure(lambda: _oldest_due(database), limit_seconds=settings.backlog_limit_seconds),
+        backpressure=Backpressure(
+            lambda: database.call(oldest_due_age_seconds, with_suspects=False),
+            limit_seconds=settings.backlog_limit_seconds,
+        ),
         authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds, note_use=used_keys.add),
         published=published,
         used_keys=used_keys,
         checks={
-            "database": Check(lambda: _check_schema(database)),
+            "database": Check(lambda: database.call(check_work)),
             "live": Check(publisher.ping, is_optional=True),
             "broker": Check(bell.ping, is_optional=True),
         },
@@ -60,23 +63,3 @@ def build(settings: IngestSettings) -> Parts:
         revocations=copy,
         bell=bell,
     )
-
-
-def _mark(database: Database, keys: list[UpdateKey]) -> None:
-    with database.transaction() as session:
-        mark_published(session, keys)
-
-
-def _note_use(database: Database, key_ids: list[str]) -> None:
-    with database.transaction() as session:
-        note_use(session, key_ids)
-
-
-def _oldest_due(database: Database) -> float:
-    with database.transaction() as session:
-        return oldest_due_age_seconds(session, with_suspects=False)
-
-
-def _check_schema(database: Database) -> None:
-    with database.transaction() as session:
-        check_work(session)

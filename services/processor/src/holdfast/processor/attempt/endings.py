@@ -13,10 +13,11 @@ from holdfast.domain.state import State
 from holdfast.domain.transitions import Transition, release, resettle
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
+from holdfast.processor.attempt.abandoning import abandon
 from holdfast.processor.attempt.claiming import Claimer
 from holdfast.processor.attempt.heartbeat import Running
-from holdfast.processor.attempt.reporting import report_abandoned, report_failure
-from holdfast.processor.handlers.outcomes import HandlerTimeout, failure
+from holdfast.processor.attempt.reporting import report_failure
+from holdfast.processor.handlers.outcomes import failure
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Report, report_of
 from holdfast.runtime import logging
@@ -111,35 +112,13 @@ class Endings:
         self._give_back(lease, self._after_outage(exc, lease, handler), log)
 
     def abandoned(self, left: Sequence[Running]) -> None:
-        """Give back the events of handlers that nothing ends, whose process is to be gone right after.
-
-        A handler whose time is up has failed. The transaction of one that has any is cut off and so rolled back.
-        """
-        for running in left:
-            if running.backend is not None:
-                running.backend.cut()
-        outcomes = [self._outcome_of(running) for running in left]
+        """Give back the events of handlers that nothing ends, whose process is to be gone right after."""
         try:
-            with self._effects.transaction() as session:
-                updates = lifecycle.apply(session, outcomes, worker=self._owner)
+            updates = abandon(left, self._effects, owner=self._owner, draw=self._draw)
         except UNDECIDED as exc:
             logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
             return
-        moved = {update.event_id for update in updates}
-        for running, outcome in zip(left, outcomes, strict=True):
-            if outcome.event_id in moved:
-                report_abandoned(running, outcome)
         self._announcer.publish(updates)
-
-    def _outcome_of(self, running: Running) -> Transition:
-        """What becomes of the event of a handler that is abandoned."""
-        lease, handler, seconds = running.lease, running.handler, time.monotonic() - running.started
-        if seconds < handler.timeout_seconds:
-            return release(lease.event.id, lease.token)
-        error = HandlerTimeout(
-            f"the handler hung beyond its timeout of {handler.timeout_seconds:g} s; nothing ended it"
-        )
-        return failure(error, lease, handler, draw=self._draw(), duration_ms=int(seconds * 1000))
 
     def _after_outage(self, exc: Exception, lease: Lease, handler: Handler | None) -> Transition:
         """An outage is no attempt and no crash of this worker, unless the event meets one time and again."""
@@ -178,5 +157,4 @@ class Endings:
                 self._claimer.call_next(lease.lane)
 
     def _apply(self, transition: Transition) -> list[Update]:
-        with self._effects.transaction() as session:
-            return lifecycle.apply(session, [transition], worker=self._owner)
+        return self._effects.call(lifecycle.apply, [transition], worker=self._owner)

@@ -65,7 +65,7 @@ class Executor:
         self._interruptions = Interruptions()
         self._heartbeat = Heartbeat(
             self._claimer.extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=self._note_stuck
-        )  # fmt: skip
+        )
         self._settler = Settler(effects, Runner(announcer, self._interruptions, self._heartbeat))
         self._endings = Endings(
             effects, announcer, self._claimer, owner=owner, draw=draw, with_texts=is_logging_texts

@@ -11,15 +11,12 @@ from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.effects import guarded
+from holdfast.processor.attempt.calling import called
 from holdfast.processor.attempt.failures import HandlerFailed, failed
-from holdfast.processor.attempt.forked import call_in_this_process
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.progress import LiveProgress
-from holdfast.processor.attempt.results import checked_result
 from holdfast.processor.handlers.context import Context
-from holdfast.processor.handlers.payloads import valid_payload
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime.logging import Logger
 from holdfast.storage import Session
@@ -58,7 +55,7 @@ class Runner:
     def _call(self, running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
         try:
             with self._interruptions.allowed():
-                return _called(running, context, session, lent)
+                return called(running, context, session, lent)
         except Interrupted:
             raise
         except BaseException as exc:
@@ -68,16 +65,3 @@ class Runner:
             if lent is not None and lent.is_cut_off():
                 raise DatabaseUnavailable("the connection was lost while the handler ran") from failure.error
             raise failure from None
-
-
-def _called(running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
-    handler = running.handler
-    try:
-        payload = valid_payload(handler.payload, running.lease.event.data)
-        with guarded(session):
-            result = call_in_this_process(handler.function, payload, context)
-        return checked_result(result)
-    except Interrupted:
-        raise
-    except BaseException as exc:  # noqa: BLE001 (a handler that calls sys.exit() has failed, nothing more)
-        raise failed(exc, running, lent) from None

@@ -132,7 +132,7 @@ def failure(
     """The transition after a failed attempt: ``failed`` with a delay, or ``dead``.
 
     ``draw`` is uniform in [0, 1) and decides the jitter. ``report`` describes the error, if that has been done already.
-    """  # fmt: skip
+    """
     error = _error(report or report_of(exc, package=handler.package if handler else None), handler, duration_ms)
     backoff = handler.retry if handler else DEFAULT_BACKOFF
     if isinstance(exc, (_Unprocessable, *(handler.final if handler else ()))) or backoff.is_exhausted(lease.attempt):

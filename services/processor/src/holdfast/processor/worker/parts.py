@@ -77,7 +77,7 @@ class Parts:
 def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: Canary) -> Parts:
     """Put a worker process together; nothing runs yet."""
     claims, effects = (_database(settings, role, is_durable=each) for each in (False, True))
-    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: _mark(effects, keys))
+    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: effects.call(mark_published, keys))
     broker_url = settings.broker_url.get_secret_value()
     bell = open_bell(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
     publisher = open_publisher(
@@ -120,8 +120,3 @@ def _database(settings: ProcessorSettings, role: Role, *, is_durable: bool) -> D
         is_durable=is_durable,
         idle_in_transaction_seconds=max(IDLE_SECONDS, 4 * settings.lease_seconds),
     )
-
-
-def _mark(database: Database, keys: list[UpdateKey]) -> None:
-    with database.transaction() as session:
-        mark_published(session, keys)

@@ -94,11 +94,7 @@ class WorkerProcess:
 
     def _checks(self) -> dict[str, Check]:
         return {
-            "database": Check(self._check_schema),
+            "database": Check(lambda: self._parts.effects.call(check_work)),
             "live": Check(self._parts.publisher.ping, is_optional=True),
             "broker": Check(self._parts.bell.ping, is_optional=True),
         }
-
-    def _check_schema(self) -> None:
-        with self._parts.effects.transaction() as session:
-            check_work(session)

@@ -1,18 +1,14 @@
 """Recovery of crashed workers' events while maintenance is away."""
 
-from collections import Counter
+import contextlib
 from collections.abc import Callable
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
 from holdfast.messaging.announce import Announcer
-from holdfast.runtime import logging
-from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage import lanes, leases
 from holdfast.storage.database import Database
 
 __all__ = ["INTERVAL_SECONDS", "recover"]
-
-log = logging.get(__name__)
 
 INTERVAL_SECONDS = 2.0
 
@@ -22,6 +18,9 @@ and five seconds all the same.
 """
 
 LIMIT = 100
+
+_NEXT_TIME = (DatabaseUnavailable, StatementTooSlow)
+"""No reason for a log line: the poller says so."""
 
 
 def recover(database: Database, announcer: Announcer, note_served: Callable[[], None]) -> int:
@@ -33,14 +32,9 @@ def recover(database: Database, announcer: Announcer, note_served: Callable[[], 
         with database.transaction() as session:
             recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
             lanes.promote_forgotten(session, limit=LIMIT)
-        note_served()
-    except (DatabaseUnavailable, StatementTooSlow):
-        return 0  # the poller says so
-    if not recovered:
+    except _NEXT_TIME:
         return 0
-    by_state = Counter(update.state.value for update in recovered)
-    for state, count in by_state.items():
-        Metrics.recovered.labels(state).inc(count)
-    log.warning(Log.RECOVERED, **by_state)
-    announcer.publish(recovered)
+    announcer.publish_recovered(recovered)
+    with contextlib.suppress(*_NEXT_TIME):
+        note_served()
     return len(recovered)

@@ -1,0 +1,35 @@
+"""The stranger's code itself: its validators, the handler, the flush, and making JSON of the result."""
+
+from typing import Any
+
+from holdfast.processor.attempt.effects import guarded
+from holdfast.processor.attempt.failures import failed
+from holdfast.processor.attempt.forked import call_in_this_process
+from holdfast.processor.attempt.heartbeat import Running
+from holdfast.processor.attempt.interruption import Interrupted
+from holdfast.processor.attempt.results import checked_result
+from holdfast.processor.handlers.context import Context
+from holdfast.processor.handlers.payloads import valid_payload
+from holdfast.storage import Session
+from holdfast.storage.lending import Lent
+
+__all__ = ["called"]
+
+
+def called(running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
+    """What the handler returned, as it is stored. Called where the thread may be interrupted.
+
+    Raises:
+        HandlerFailed: whatever any of it raised, ``SystemExit`` included.
+        Interrupted: the process has no time left.
+    """
+    handler = running.handler
+    try:
+        payload = valid_payload(handler.payload, running.lease.event.data)
+        with guarded(session):
+            result = call_in_this_process(handler.function, payload, context)
+        return checked_result(result)
+    except Interrupted:
+        raise
+    except BaseException as exc:  # noqa: BLE001 (a handler that calls sys.exit() has failed, nothing more)
+        raise failed(exc, running, lent) from None
