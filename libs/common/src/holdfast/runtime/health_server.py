@@ -42,7 +42,7 @@ class _Server:
         self._otherwise = otherwise
         self._pools = {path: ThreadPoolExecutor(1, f"health{path}") for path in routes}
         self._open: dict[asyncio.StreamWriter, None] = {}
-        self._most = min(MAX_CONNECTIONS, connection_limit(MAX_CONNECTIONS))
+        self._most = connection_limit(MAX_CONNECTIONS)
 
     async def run(self, listener: socket.socket) -> None:
         server = await asyncio.start_server(self._serve, sock=listener, limit=MAX_HEAD_BYTES, backlog=32)

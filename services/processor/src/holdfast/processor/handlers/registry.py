@@ -167,10 +167,6 @@ def _rank(pattern: str) -> tuple[bool, int, str]:
     return "*" not in pattern, len(pattern), pattern
 
 
-def _expression(pattern: str) -> str:
-    return ".*".join(map(re.escape, pattern.split("*")))
-
-
 def _matches(pattern: str, event_type: str) -> bool:
     """Whether the pattern with a ``*`` fits. Takes each part at its first place, which is never worse than a later one; a
     regular expression would try all of them, which takes seconds for a type of many dots.
