@@ -62,5 +62,5 @@ def is_alive(pid: int) -> bool:
     """Whether a process runs. One that has ended, and whose end nobody has asked about, does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between the opening and the reading
         return False

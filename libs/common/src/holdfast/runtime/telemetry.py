@@ -75,7 +75,7 @@ class Log:
     WORKERS_MISSING: Final = "worker processes are gone or do not work, and are not back in time"
     CHILD_RETURNED: Final = "a process that a handler forked came back from the handler, and was ended"
     WORKER_BROKEN: Final = "a thread of the worker process has ended or hangs, so the process ends too"
-    WORKER_SPOILED: Final = "a handler has closed descriptors of the worker process, so the process ends at once"
+    WORKER_SPOILED: Final = "a handler has closed descriptors of the worker process or left none, so it ends at once"
     ORPHANED: Final = "the first process is gone, so this worker stops"
     # maintenance
     RECOVERED: Final = "events recovered"

@@ -1,11 +1,15 @@
-"""Noticing that a handler has closed descriptors that are not its own."""
+"""Noticing that a handler has closed descriptors that are not its own, or has left none."""
 
 import os
 import stat
+import time
 
 __all__ = ["Canary"]
 
 OUTPUTS = (1, 2)
+
+STARVED_SECONDS = 1.0
+"""Without a free descriptor for this long no lost connection comes back; a handler may need very many for a moment."""
 
 
 class Canary:
@@ -19,14 +23,26 @@ class Canary:
         self._descriptor = os.open(os.devnull, os.O_RDONLY)
         self._identity = _identity(self._descriptor)
         self._has_sockets = [_is_socket(each) for each in OUTPUTS]
+        self._fed_at = time.monotonic()
 
     def is_dead(self) -> bool:
-        """Whether the descriptor, or one of the two outputs, is closed or has become a connection."""
+        """Whether the descriptor, or one of the two outputs, is closed or has become a connection, or none is free.
+
+        To be asked several times in ``STARVED_SECONDS``.
+        """
         try:
             is_changed = _identity(self._descriptor) != self._identity
-            return is_changed or [_is_socket(each) for each in OUTPUTS] != self._has_sockets
+            return is_changed or [_is_socket(each) for each in OUTPUTS] != self._has_sockets or self._is_starved()
         except OSError:
             return True
+
+    def _is_starved(self) -> bool:
+        try:
+            os.close(os.dup(self._descriptor))
+        except OSError:
+            return time.monotonic() - self._fed_at > STARVED_SECONDS
+        self._fed_at = time.monotonic()
+        return False
 
 
 def _identity(descriptor: int) -> tuple[int, int]:
