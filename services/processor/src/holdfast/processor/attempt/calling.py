@@ -1,5 +1,6 @@
-"""The stranger's code itself: its validators, the handler, the flush, and making JSON of the result."""
+"""The stranger's code itself: its validators, the handler and what is around it, the flush, making JSON of the result."""
 
+from functools import partial
 from typing import Any
 
 from holdfast.processor.attempt.effects import guarded
@@ -8,6 +9,7 @@ from holdfast.processor.attempt.forked import call_in_this_process
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.attempt.interruption import Interrupted
 from holdfast.processor.attempt.results import checked_result
+from holdfast.processor.handlers.around import Attempt, call_within
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.payloads import valid_payload
 from holdfast.storage import Session
@@ -27,7 +29,10 @@ def called(running: Running, context: Context, session: Session | None, lent: Le
     try:
         payload = valid_payload(handler.payload, running.lease.event.data)
         with guarded(session):
-            result = call_in_this_process(handler.function, payload, context)
+            # Both: a process that the handler forks ends before it runs through what is around it, too.
+            call = partial(call_in_this_process, handler.function, payload, context)
+            attempt = Attempt(handler.name, payload, context)
+            result = call_in_this_process(call_within, handler.arounds, attempt, call)
         return checked_result(result)
     except Interrupted:
         raise

@@ -10,20 +10,20 @@ from pydantic import PydanticUserError, TypeAdapter
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor.handlers.context import Context
 
-__all__ = ["payload_of", "place_of"]
+__all__ = ["POSITIONAL", "payload_of", "place_of"]
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
 
-def place_of(function: Callable[..., Any]) -> str:
-    """``file:line`` of a function.
+def place_of(function: Callable[..., Any], *, what: str = "a handler") -> str:
+    """``file:line`` of a function, which is ``what`` in messages.
 
     Raises:
         ConfigurationError: it is a class, a partial or another callable.
     """
     found = inspect.unwrap(function)
     if not isinstance(found, FunctionType):
-        raise ConfigurationError(f"a handler is a function, not {found!r}; write one that calls it")
+        raise ConfigurationError(f"{what} is a function, not {found!r}; write one that calls it")
     return f"{found.__code__.co_filename}:{found.__code__.co_firstlineno}"
 
 

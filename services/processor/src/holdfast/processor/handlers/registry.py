@@ -1,14 +1,16 @@
 """Handlers: how they are declared, and which of them serves a type."""
 
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
+from holdfast.processor.handlers.around import Around, check_around
 from holdfast.processor.handlers.declaration import payload_of, place_of
 
 __all__ = ["Handler", "Handlers"]
@@ -37,6 +39,13 @@ class Handler:
     timeout_seconds: float
     is_transactional: bool
     is_ordered: bool
+    layers: tuple[Sequence[Around], ...] = ()
+    """What is around it, outermost first: one sequence for each collection that it is in."""
+
+    @property
+    def arounds(self) -> Iterable[Around]:
+        """What is around it now, outermost first."""
+        return chain.from_iterable(self.layers)
 
     @property
     def package(self) -> str:
@@ -50,6 +59,7 @@ class Handlers:
     def __init__(self) -> None:
         self._by_pattern: dict[str, Handler] = {}
         self._by_name: dict[str, Handler] = {}
+        self._arounds: list[Around] = []
 
     def on(
         self,
@@ -88,20 +98,35 @@ class Handlers:
                 Handler(
                     name, patterns, function, payload, retry, final, place,
                     timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
+                    layers=(self._arounds,),
                 )
             )  # fmt: skip
             return function
 
         return register
 
+    def around(self, function: Function) -> Function:
+        """Put a function around every attempt of this collection's handlers, those declared or included later as well.
+
+        ``function(attempt, call)`` runs where the handler does: in its transaction, in its time, once an attempt. It calls
+        ``call()`` once and returns what the attempt shall return. What it raises is the attempt's failure, as if the
+        handler had raised it. The first one is outermost; those of a collection that includes this one are outside of it.
+
+        Raises:
+            ConfigurationError: it is not an ordinary function of two arguments.
+        """
+        check_around(function)
+        self._arounds.append(function)
+        return function
+
     def include(self, other: "Handlers") -> None:
-        """Take over another collection's handlers.
+        """Take over the handlers that another collection has by now, with what is around them there.
 
         Raises:
             ConfigurationError: both have the same name or pattern.
         """
         for handler in other:
-            self._add(handler)
+            self._add(replace(handler, layers=(self._arounds, *handler.layers)))
 
     def find(self, event_type: str) -> Handler | None:
         """The handler that serves a type, or ``None``."""
