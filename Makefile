@@ -37,11 +37,12 @@ soak: setup ## kill everything at random under load, then check (MINUTES=10 SEED
 soak-tests: setup ## run the tests that take long (ARGS='-k name' for some)
 	@$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
-check: setup ## ruff, mypy (strict) and import-linter
+check: setup ## ruff, mypy (strict), import-linter and the house rules
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy libs services deploy examples tests bench tools
 	$(BIN)/lint-imports
+	$(BIN)/python -m tools.house
 
 locks: setup ## compile the requirements.lock files (UPGRADE=1 for newer releases)
 	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/lock.sh

@@ -29,7 +29,7 @@ def test_a_wrong_setting_stops_it_with_a_message_and_without_its_value(settings:
         timeout=60,
     )  # fmt: skip
 
-    assert done.returncode == 1
+    assert done.returncode == 78
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "too short" not in done.stderr

@@ -173,7 +173,7 @@ class Worker:
         with log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "holdfast.processor"],
-                env=environment(settings) | {"PYTHONPATH": str(HERE), "TMPDIR": str(log.parent)},
+                env=environment(settings) | {"PYTHONPATH": f"{HERE}{os.pathsep}{log.parent}", "TMPDIR": str(log.parent)},
                 stdout=output, stderr=output, start_new_session=True,
             )  # fmt: skip
 

@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field, ValidationError
 from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.processor import Context
+from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
 from holdfast.processor.handlers.outcomes import InvalidResult
-from holdfast.processor.testing import assert_idempotent, run
+from holdfast.processor.testing import Attempted, Run, assert_idempotent, attempt, run
 from holdfast.storage import Session
 from holdfast.storage.database import Database
 
@@ -67,7 +67,7 @@ def test_data_that_does_not_fit_is_refused_as_in_production(session: Session) ->
         run(book, {"orderId": "1"}, session=session)
 
 
-def test_a_result_that_can_not_be_stored_is_refused_as_in_production(session: Session) -> None:
+def test_a_result_that_cannot_be_stored_is_refused_as_in_production(session: Session) -> None:
     def answer(data: Any, ctx: Context) -> Any:  # noqa: ARG001
         return object()
 
@@ -110,3 +110,148 @@ def test_both_runs_have_one_event_and_so_one_idempotency_key(session: Session) -
 
     assert keys[0] == keys[1]
     assert keys[0].endswith(":remember")
+
+
+handlers = Handlers()
+
+
+@handlers.on("test.book", "test.book.*", name="book", retry=Backoff(first=60, cap=600, attempts=3), final=(KeyError,))
+def book_as_told(data: Any, ctx: Context) -> Any:
+    ctx.session.execute(text("INSERT INTO booked VALUES ('1', NULL)"))
+    ctx.progress(0.5)
+    exec(data or "", {"ctx": ctx, "Reject": Reject, "Retry": Retry, "text": text})  # noqa: S102 (what the test asks for)
+    return {"type": ctx.event.type}
+
+
+@handlers.on("test.call", name="call", transactional=False, timeout=0.001)
+def call(data: Any, ctx: Context) -> str:  # noqa: ARG001
+    while not ctx.cancelled:
+        ctx.progress(0.1)
+    return "stopped"
+
+
+@handlers.on("test.mistake", name="mistake", transactional=False)
+def use_the_session(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    ctx.session.execute(text("SELECT 1"))
+
+
+def test_an_attempt_that_succeeds_is_processed_with_its_effects(session: Session) -> None:
+    done = attempt(book_as_told, None, session=session)
+
+    assert done == Attempted("processed", {"type": "test.book"}, [(0.5, None)])
+    assert count(session) == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "state", "error", "retry_in_seconds"),
+    [
+        (1, "1 / 0", "failed", "ZeroDivisionError", 30),
+        (2, "1 / 0", "failed", "ZeroDivisionError", 90),
+        (3, "1 / 0", "dead", "ZeroDivisionError", None),
+        (1, "raise Retry('later', after=7)", "failed", "Retry", 7),
+        (1, "raise Reject('never', code='sold_out')", "dead", "sold_out", None),
+        (1, "raise KeyError('x')", "dead", "KeyError", None),
+        (1, "raise SystemExit", "failed", "SystemExit", 30),
+        (1, "ctx.session.commit()", "failed", "RuntimeError", 30),
+    ],
+)
+def test_an_attempt_that_fails_ends_as_in_production_and_its_effects_are_gone(
+    session: Session, number: int, code: str, state: str, error: str, retry_in_seconds: float | None
+) -> None:
+    done = attempt(book_as_told, code, session=session, number=number)
+
+    assert (done.state, done.error and done.error.type, done.retry_in_seconds) == (state, error, retry_in_seconds)
+    assert (done.result, done.progress) == (None, [(0.5, None)])
+    assert count(session) == 0
+
+
+def test_data_that_does_not_fit_makes_a_dead_letter(session: Session) -> None:
+    done = attempt(book, {"orderId": "1"}, session=session)
+
+    assert (done.state, done.error and done.error.type) == ("dead", "invalid_data")
+
+
+def test_a_result_that_cannot_be_stored_makes_a_dead_letter(session: Session) -> None:
+    done = attempt(lambda data, ctx: object(), None, session=session)  # noqa: ARG005
+
+    assert (done.state, done.error and done.error.type) == ("dead", "invalid_result")
+
+
+def test_an_error_of_a_statement_that_was_swallowed_is_the_attempts_failure(session: Session) -> None:
+    code = "try: ctx.session.execute(text('SELECT 1/0'))\nexcept Exception: pass"
+
+    done = attempt(book_as_told, code, session=session)
+
+    assert (done.state, done.error and done.error.type) == ("failed", "transaction_aborted")
+    assert "SELECT 1/0" in (done.error.message if done.error else "")
+    assert count(session) == 0
+
+
+@pytest.mark.parametrize("then", ["", "\n1 / 0"])
+def test_a_handler_that_commits_by_other_means_makes_a_dead_letter(database: Database, then: str) -> None:
+    code = f"ctx.session.connection().connection.dbapi_connection.cursor().execute('COMMIT'){then}"
+    with database.transaction() as session:
+        session.execute(text("CREATE TABLE booked (order_id text, day date)"))
+
+    with Session(database.engine) as session:
+        done = attempt(book_as_told, code, session=session)
+        assert (done.state, done.error and done.error.type) == ("dead", "transaction_ended")
+        assert count(session) == 1, "nothing takes back what was committed"
+
+
+def test_a_handler_without_a_transaction_needs_no_database_and_is_given_none(session: Session) -> None:
+    for given in (None, session):
+        with pytest.raises(RuntimeError, match=r"has no ctx\.session"):
+            run(use_the_session, None, session=given)
+        tried = attempt(use_the_session, None, session=given)
+        assert (tried.state, tried.error and tried.error.type) == ("failed", "RuntimeError")
+
+
+def test_a_transactional_handler_needs_one() -> None:
+    for kit in (run, attempt):
+        with pytest.raises(ConfigurationError, match="book is a transactional handler: pass session="):
+            kit(book_as_told, None)
+
+
+def test_cancelled_is_what_the_test_says_and_no_timeout_interferes() -> None:
+    answers = iter([False, False, True])
+
+    done = run(call, None, cancelled=lambda: next(answers))
+
+    assert done == Run("stopped", [(0.1, None)] * 2)
+    assert run(call, None, cancelled=True) == Run("stopped", [])
+
+
+def test_the_declaration_is_that_of_the_function_its_name_and_its_type(session: Session) -> None:
+    keys = []
+
+    @handlers.on("test.keys.one", name="one", transactional=False)
+    @handlers.on("test.keys.*", name="many", transactional=False)
+    def remember(data: Any, ctx: Context) -> None:  # noqa: ARG001
+        keys.append((ctx.idempotency_key.partition(":")[2], ctx.event.type))
+
+    run(remember, None, name="one")
+    run(remember, None, name="many")
+    run(handlers.find("test.keys.more"), None, type="test.keys.more")
+
+    assert keys == [("one", "test.keys.one"), ("many", "test"), ("many", "test.keys.more")]
+    for wrong in (None, "none"):
+        with pytest.raises(ConfigurationError, match="declared as many, one; pass one of them as name="):
+            run(remember, None, name=wrong)
+    with pytest.raises(ConfigurationError, match="no handler was found"):
+        run(handlers.find("nobody.serves.this"), None, session=session)
+
+
+def test_what_is_around_a_handler_is_around_it_here_too() -> None:
+    inner, outer = Handlers(), Handlers()
+
+    @inner.on("test.around", name="around", transactional=False)
+    def handle(data: Any, ctx: Context) -> list[str]:  # noqa: ARG001
+        return ["handler"]
+
+    inner.around(lambda attempt, call: ["inner", *call()])  # noqa: ARG005
+    outer.include(inner)
+    outer.around(lambda attempt, call: ["outer", *call()])  # noqa: ARG005
+
+    assert run(handle, None).result == ["inner", "handler"]
+    assert attempt(outer.find("test.around"), None).result == ["outer", "inner", "handler"]

@@ -124,7 +124,7 @@ def test_a_page_of_the_same_host_or_an_allowed_origin(serve: Callable[..., Any],
 
 
 def test_l17_an_expired_token_is_told_and_then_closed(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
-    client = join(serve(replace(LIMITS, token_grace_s=0.5)), tenant.token(seconds=1), tenant.topic)
+    client = join(serve(replace(LIMITS, token_grace_s=0.5)), tenant.token(seconds=3), tenant.topic)
     client.take("subscribed")
 
     assert client.take("error")["code"] == "token_expired"
@@ -136,7 +136,7 @@ def test_l17_an_expired_token_is_told_and_then_closed(serve: Callable[..., Any],
 
 
 def test_l17_a_refreshed_token_keeps_the_connection(serve: Callable[..., Any], join: Any, tenant: Any) -> None:
-    client = join(serve(replace(LIMITS, token_grace_s=1.0)), tenant.token(seconds=1), tenant.topic)
+    client = join(serve(replace(LIMITS, token_grace_s=1.0)), tenant.token(seconds=3), tenant.topic)
     client.take("subscribed")
     client.take("error")
 

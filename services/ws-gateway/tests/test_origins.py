@@ -119,7 +119,7 @@ def test_the_process_does_not_start_with_a_wrong_origin() -> None:
         timeout=60, check=False,
     )  # fmt: skip
 
-    assert done.returncode == 2
+    assert done.returncode == 78
     assert done.stderr.startswith("HOLDFAST_ALLOWED_ORIGINS: 'https://*.example.com' is no origin")
     assert "Traceback" not in done.stderr
 

@@ -177,6 +177,6 @@ def test_a_file_with_something_else_is_told_at_the_start(tmp_path: Path, content
             [sys.executable, "-m", "holdfast.gateway"], env=os.environ | environment, capture_output=True, text=True,
             timeout=60, check=False,
         )  # fmt: skip
-        assert done.returncode == 2
+        assert done.returncode == 78
         assert done.stderr.startswith("HOLDFAST_LIVE_TOKEN_KEYS:")
         assert "Traceback" not in done.stderr

@@ -54,6 +54,8 @@ class Log:
     BACKLOG_WORKED_OFF: Final = "backlog worked off; events are accepted again"
     # processor
     HANDLERS_LOADED: Final = "handlers loaded"
+    IMPORT_TAKES_LONG: Final = "the handlers are still being imported"
+    IMPORT_GIVEN_UP: Final = "importing the handlers took too long, so the process ends"
     WAITS_FOR_HANDLER: Final = "no handler here for this type; its events wait for a processor that has one"
     STALE_DOORBELL: Final = "stale doorbell"
     PROCESSED: Final = "event processed"
@@ -70,7 +72,7 @@ class Log:
     POLL_FAILED: Final = "poll failed; the next one follows after a wait"
     EXECUTION_BROKE: Final = "execution broke off; the event comes back when its lease ends"
     WORKER_ENDED: Final = "worker process ended; starting it again"
-    WORKER_NOT_FORKED: Final = "a worker process can not be forked, so the service ends"
+    WORKER_NOT_FORKED: Final = "a worker process cannot be forked, so the service ends"
     WORKER_KILLED: Final = "worker process outlived the grace and was killed"
     WORKERS_MISSING: Final = "worker processes are gone or do not work, and are not back in time"
     CHILD_RETURNED: Final = "a process that a handler forked came back from the handler, and was ended"

@@ -152,8 +152,10 @@ def _frames(tb: TracebackType | None) -> list[str]:
 
 
 def _walk(tb: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
+    """Without frames of modules with ``__tracebackhide__ = True`` (pytest's convention), which only pass calls on."""
     while tb is not None:
-        yield tb.tb_frame, tb.tb_lineno
+        if tb.tb_frame.f_globals.get("__tracebackhide__") is not True:
+            yield tb.tb_frame, tb.tb_lineno
         tb = tb.tb_next
 
 

@@ -19,9 +19,13 @@ from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 from holdfast.storage.lending import Lent
 
-__all__ = ["current_transaction", "has_committed", "kept_open", "settle_held"]
+__all__ = [
+    "current_transaction", "has_committed", "is_committed", "kept_open", "own_transaction", "settle_held",
+]  # fmt: skip
 
 _CURRENT = text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
+
+_OWN = text("SELECT CAST(pg_current_xact_id() AS text)")
 
 _STATUS = text("SELECT pg_xact_status(CAST(:transaction AS xid8))")
 
@@ -79,6 +83,20 @@ def current_transaction(session: Session) -> str | None:
     """The id of the session's transaction; ``None`` while it has written nothing."""
     found: str | None = session.execute(_CURRENT).scalar_one()
     return found
+
+
+def own_transaction(session: Session) -> str:
+    """The id of the session's transaction, which it is given now if it has written nothing yet."""
+    found: str = session.execute(_OWN).scalar_one()
+    return found
+
+
+def is_committed(session: Session, transaction: str) -> bool:
+    """Whether a transaction has committed; ``False`` also where the session's own one is aborted and cannot ask."""
+    try:
+        return bool(session.execute(_STATUS, {"transaction": transaction}).scalar_one() == COMMITTED)
+    except SQLAlchemyError:
+        return False
 
 
 def has_committed(database: Database, transaction: str) -> bool:

@@ -8,16 +8,17 @@ from holdfast.ingest.edge.threads import Threads
 from holdfast.ingest.http.app import create_app
 from holdfast.ingest.http.parts import EXTENSION, Parts
 from holdfast.runtime.health import Check, serve_health
+from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import IngestSettings, load
 
 
 def main() -> None:
-    """Exit with 1 and a message when a setting is wrong or the port is taken."""
+    """Exit with 78 and a message when a setting is wrong, with 1 when the port is taken."""
     try:
         settings = load(IngestSettings)
         app = create_app(settings)
     except ConfigurationError as exc:
-        sys.exit(str(exc))
+        refuse(exc)
     parts: Parts = app.extensions[EXTENSION]
     threads = Threads(settings.ingest_threads)
     parts.checks["threads"] = Check(threads.check)

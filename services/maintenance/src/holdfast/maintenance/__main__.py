@@ -5,6 +5,7 @@ import os
 import sys
 
 from holdfast.domain.errors import ConfigurationError
+from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import MaintenanceSettings, load
 
 QUEUE = "maintenance"
@@ -18,7 +19,7 @@ def main() -> None:
     try:
         settings = load(MaintenanceSettings)
     except ConfigurationError as exc:
-        sys.exit(str(exc))
+        refuse(exc)
     if role == "worker":
         _become_worker(settings)
     from holdfast.maintenance.scheduler import run

@@ -7,7 +7,6 @@ the worker process, every second or so, which needs neither Redis nor the schedu
 import multiprocessing
 import os
 import signal
-import sys
 
 import dramatiq
 from dramatiq import Broker, Middleware, Worker
@@ -22,6 +21,7 @@ from holdfast.messaging.broker import redis_broker
 from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.health import serve_health
+from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import MaintenanceSettings, load
 from holdfast.runtime.telemetry import Log, export_metrics
 
@@ -104,7 +104,7 @@ def _setup() -> Process:
     try:
         settings = load(MaintenanceSettings)
     except ConfigurationError as exc:
-        sys.exit(str(exc))
+        refuse(exc)
     logging.configure(
         service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level,
         with_error_texts=settings.log_error_texts,

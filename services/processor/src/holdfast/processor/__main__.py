@@ -7,6 +7,7 @@ from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import VERSION
 from holdfast.processor.worker.roles import roles
 from holdfast.runtime import logging
+from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import ProcessorSettings, load
 from holdfast.runtime.shared_metrics import shared_metrics
 
@@ -29,7 +30,7 @@ def main() -> int:
 
             return Supervisor(settings, workers).run()
     except ConfigurationError as exc:
-        sys.exit(str(exc))
+        refuse(exc)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from holdfast.gateway.app import Gateway
 from holdfast.gateway.transports.server import LiveServer, config
 from holdfast.runtime import logging
 from holdfast.runtime.health import serve_health
+from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import GatewaySettings, load
 from holdfast.runtime.telemetry import export_metrics
 
@@ -27,8 +28,7 @@ def main() -> int:
     try:
         return _serve(load(GatewaySettings))
     except ConfigurationError as exc:
-        sys.stderr.write(f"{exc}\n")
-        return 2
+        refuse(exc)
 
 
 def _serve(settings: GatewaySettings) -> int:

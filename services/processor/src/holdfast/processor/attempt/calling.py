@@ -17,6 +17,8 @@ from holdfast.storage.lending import Lent
 
 __all__ = ["called"]
 
+__tracebackhide__ = True
+
 
 def called(running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
     """What the handler returned, as it is stored. Called where the thread may be interrupted.

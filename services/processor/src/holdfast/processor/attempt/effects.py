@@ -12,10 +12,10 @@ from holdfast.processor.handlers.outcomes import TransactionAborted, Transaction
 from holdfast.processor.handlers.reports import Report
 from holdfast.runtime.tracebacks import error_text, error_type
 from holdfast.storage import Session
-from holdfast.storage.held import kept_open, settle_held
+from holdfast.storage.held import current_transaction, kept_open, settle_held
 from holdfast.storage.lending import Lent
 
-__all__ = ["aborted", "ended_before", "guarded", "settle_effects"]
+__all__ = ["aborted", "check_held", "ended_before", "guarded", "settle_effects"]
 
 ENDED = (
     "the handler ended the transaction that its effects belong to (COMMIT, ROLLBACK or the driver's own methods), so some of"
@@ -69,6 +69,17 @@ def settle_effects(session: Session, lease: Lease, completion: Completion, lent:
         if error is exc:
             raise
         raise error  # noqa: B904 (its cause is set)
+
+
+def check_held(session: Session, lent: Lent) -> None:
+    """Look for what settling would find of the transaction, where nothing is settled.
+
+    Raises:
+        TransactionEnded: the handler ended it.
+        sqlalchemy.exc.SQLAlchemyError: a statement has failed in it.
+    """
+    if current_transaction(session) != lent.transaction:
+        raise TransactionEnded(ENDED)
 
 
 def ended_before(report: Report) -> Report:

@@ -4,6 +4,7 @@ Every step commits before its update is published; whatever is lost in between i
 """
 
 import contextlib
+import random
 import time
 from collections.abc import Callable
 from uuid import UUID
@@ -11,13 +12,11 @@ from uuid import UUID
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.claiming import Claimer
-from holdfast.processor.attempt.endings import UNDECIDED, Endings
 from holdfast.processor.attempt.failures import HandlerFailed
-from holdfast.processor.attempt.heartbeat import Heartbeat
-from holdfast.processor.attempt.interruption import Interrupted, Interruptions
-from holdfast.processor.attempt.run import Runner
-from holdfast.processor.attempt.settling import Settler
+from holdfast.processor.attempt.interruption import Interrupted
+from holdfast.processor.attempt.parts import parts
+from holdfast.processor.attempt.releasing import UNDECIDED
+from holdfast.processor.attempt.reporting import report_lost
 from holdfast.processor.handlers.registry import Handler, Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
@@ -49,27 +48,22 @@ class Executor:
         owner: str,
         lease_seconds: float,
         no_handler_seconds: float = 0.0,
-        draw: Callable[[], float] | None = None,
+        draw: Callable[[], float] = random.random,
         wake: Callable[[Doorbell], None] = lambda _: None,
         is_spoiled: Callable[[], bool] = lambda: False,
         is_logging_texts: bool = False,
     ) -> None:
         self._handlers = handlers
-        self._claimer = Claimer(
-            handlers, claims, owner=owner, lease_seconds=lease_seconds, no_handler_seconds=no_handler_seconds,
-            publish=announcer.publish, wake=wake,
-        )  # fmt: skip
         self.is_stuck = False
         """Whether a handler hangs for good; the process should be replaced."""
         self._is_spoiled = is_spoiled
-        self._interruptions = Interruptions()
-        self._heartbeat = Heartbeat(
-            self._claimer.extend, self._interruptions, lease_seconds=lease_seconds, on_stuck=self._note_stuck
-        )
-        self._settler = Settler(effects, Runner(announcer, self._interruptions, self._heartbeat))
-        self._endings = Endings(
-            effects, announcer, self._claimer, owner=owner, draw=draw, with_texts=is_logging_texts
+        made = parts(
+            handlers, claims=claims, effects=effects, announcer=announcer, owner=owner, lease_seconds=lease_seconds,
+            no_handler_seconds=no_handler_seconds, draw=draw, wake=wake, on_stuck=self._note_stuck,
+            is_logging_texts=is_logging_texts,
         )  # fmt: skip
+        self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
+        self._settler, self._endings, self._releaser = made.settler, made.endings, made.releaser
 
     def start(self) -> None:
         """Begin to keep leases and to enforce timeouts, and declare the ordered types."""
@@ -133,32 +127,32 @@ class Executor:
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
             if self._is_spoiled():
                 return  # no outage: the event that did it would go round for ever, and take each new process along
-            self._endings.undecided(exc, lease, handler, log)
+            self._releaser.undecided(exc, lease, handler, log)
 
     def interrupt(self) -> None:
         """End the handlers that still run; their events are given back. For a process that has no time left.
 
         To be repeated: an exception that is raised in a thread may get lost there, in a ``__del__`` for instance.
         """
-        self._endings.is_over.set()
+        self._releaser.hurry()
         self._heartbeat.cancel_all()
         self._interruptions.interrupt()
         self._heartbeat.cancel_statements()  # not before: a handler would take it for an error of its own
 
     def abandon(self) -> None:
         """Give back the events of handlers that nothing ends, whose process is to be gone right after."""
-        self._endings.abandoned(self._heartbeat.running())
+        self._releaser.abandoned(self._heartbeat.running())
 
     def _attempt(self, lease: Lease, handler: Handler | None, log: logging.Logger) -> None:
         started = time.monotonic()
         try:
             updates = self._settler.run(lease, handler, log)
         except LeaseLost:
-            self._endings.lost(log)
+            report_lost(log)
         except AlreadyProcessed:
             self._endings.already_processed(lease, log)
         except Interrupted:
-            self._endings.interrupted(lease, log)
+            self._releaser.interrupted(lease, log)
         except UNDECIDED:
             raise
         except HandlerFailed as failed:

@@ -10,6 +10,8 @@ from holdfast.runtime.telemetry import Log
 
 __all__ = ["call_in_this_process"]
 
+__tracebackhide__ = True
+
 log = logging.get(__name__)
 
 Result = TypeVar("Result")

@@ -9,7 +9,7 @@ from holdfast.processor.handlers.reports import Report, report_of
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 
-__all__ = ["report_abandoned", "report_failure"]
+__all__ = ["report_abandoned", "report_failure", "report_lost"]
 
 
 def report_abandoned(running: Running, outcome: Transition) -> None:
@@ -26,6 +26,12 @@ def report_abandoned(running: Running, outcome: Transition) -> None:
             log,
             with_texts=False,
         )
+
+
+def report_lost(log: logging.Logger) -> None:
+    """Of an attempt whose lease was given to another worker."""
+    Metrics.lost_leases.inc()
+    log.warning(Log.LEASE_LOST)
 
 
 def report_failure(

@@ -24,6 +24,8 @@ from holdfast.storage.lending import Lent
 
 __all__ = ["Runner"]
 
+__tracebackhide__ = True
+
 
 class Runner:
     """Runs handlers in the calling thread, where they can be interrupted and their time is watched."""

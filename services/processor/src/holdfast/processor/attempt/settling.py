@@ -18,6 +18,8 @@ from holdfast.storage.lending import lend
 
 __all__ = ["Settler"]
 
+__tracebackhide__ = True
+
 
 class Settler:
     """Runs and settles on the database in which effects and settling commit together."""

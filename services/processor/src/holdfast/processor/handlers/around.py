@@ -11,6 +11,8 @@ from holdfast.processor.handlers.declaration import POSITIONAL, place_of
 
 __all__ = ["Around", "Attempt", "call_within", "check_around"]
 
+__tracebackhide__ = True
+
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

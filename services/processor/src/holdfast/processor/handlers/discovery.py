@@ -2,11 +2,14 @@
 
 import importlib
 import re
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+import traceback
+from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
+from types import TracebackType
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor.handlers.registry import Handlers
+from holdfast.runtime.tracebacks import MAX_TRACEBACK, clean, error_text, format_error
 
 __all__ = ["ENTRY_POINTS", "discover"]
 
@@ -15,12 +18,15 @@ ENTRY_POINTS = "holdfast.handlers"
 
 _PATH = re.compile(r"[\w.]+:\w+")
 
+_MACHINERY = re.compile(rf"(importlib|{re.escape(__name__)})(\.|$)")
+
 
 def discover(path: str | None) -> Handlers:
     """The handlers to run: those at ``package.module:attribute``, else those of every installed package.
 
     Raises:
-        ConfigurationError: nothing there, not a :class:`Handlers`, an empty one, or two that claim the same.
+        ConfigurationError: nothing there, not a :class:`Handlers`, an empty one, two that claim the same, or code that fails
+            while it is imported; the text then has the traceback from the author's first frame on.
     """
     found = _at(path) if path else _installed()
     if not len(found):
@@ -37,28 +43,49 @@ def _at(path: str) -> Handlers:
     if _PATH.fullmatch(path) is None:
         raise ConfigurationError(f"{where}: it must be package.module:attribute")
     module, _, attribute = path.partition(":")
-    try:
-        return _checked(getattr(importlib.import_module(module), attribute), where)
-    except (ImportError, AttributeError) as exc:
-        raise ConfigurationError(f"{where}: {exc}") from exc
+    return _loaded(where, lambda: getattr(importlib.import_module(module), attribute))
 
 
 def _installed() -> Handlers:
     found = Handlers()
     for entry in sorted(entry_points(group=ENTRY_POINTS), key=lambda entry: entry.name):
-        found.include(_loaded(entry))
+        found.include(_loaded(f"entry point {ENTRY_POINTS}/{entry.name} ({entry.value})", entry.load))
     return found
 
 
-def _loaded(entry: EntryPoint) -> Handlers:
-    where = f"entry point {ENTRY_POINTS}/{entry.name} ({entry.value})"
+def _loaded(where: str, load: Callable[[], object]) -> Handlers:
+    """Import them. Whatever that raises, ``SystemExit`` included, becomes the reason why they cannot be had."""
     try:
-        return _checked(entry.load(), where)
-    except (ImportError, AttributeError) as exc:
-        raise ConfigurationError(f"{where}: {exc}") from exc
-
-
-def _checked(found: Any, where: str) -> Handlers:
+        found = load()
+    except ConfigurationError as exc:
+        raise ConfigurationError(f"{where}: {exc}") from None  # by ``Handlers.on``: it names the place
+    except BaseException as exc:  # noqa: BLE001 (a module is anybody's code, and may call sys.exit())
+        raise ConfigurationError(f"{where}: {_reason(exc)}") from None
     if not isinstance(found, Handlers):
         raise ConfigurationError(f"{where} must name a holdfast.processor.Handlers, not {type(found).__name__}")
     return found
+
+
+def _reason(exc: BaseException) -> str:
+    """One line where nothing is there. Where the author's code has failed: its error, and its frames."""
+    if isinstance(exc, SyntaxError):
+        return "it cannot be imported:\n" + clean("".join(traceback.format_exception_only(exc)), MAX_TRACEBACK)
+    frames = _authors(exc.__traceback__)
+    if frames is None:
+        return error_text(exc)
+    return "it cannot be imported:\n" + format_error(exc.with_traceback(frames), with_texts=True)
+
+
+def _authors(stack: TracebackType | None) -> TracebackType | None:
+    """The traceback without the frames of the import machinery, and without those of this module."""
+    kept: TracebackType | None = None
+    for each in reversed([*_walk(stack)]):
+        if not _MACHINERY.match(each.tb_frame.f_globals.get("__name__") or ""):
+            kept = TracebackType(kept, each.tb_frame, each.tb_lasti, each.tb_lineno)
+    return kept
+
+
+def _walk(stack: TracebackType | None) -> Iterator[TracebackType]:
+    while stack is not None:
+        yield stack
+        stack = stack.tb_next

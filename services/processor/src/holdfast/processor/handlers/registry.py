@@ -13,7 +13,7 @@ from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
 from holdfast.processor.handlers.around import Around, check_around
 from holdfast.processor.handlers.declaration import payload_of, place_of
 
-__all__ = ["Handler", "Handlers"]
+__all__ = ["Handler", "Handlers", "declarations_of"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -21,6 +21,9 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 """A minute, as River's jobs have: longer work says so, and work that hangs is noticed."""
 
 MAX_TIMEOUT_SECONDS = 24 * 3600.0
+
+_DECLARATIONS = "__holdfast_handlers__"
+"""Attribute of a declared function."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
@@ -94,13 +97,13 @@ class Handlers:
             place, payload = place_of(function), payload_of(function)
             _check(place, patterns, name, retry, final)
             _check_running(place, timeout, transactional, ordering)
-            self._add(
-                Handler(
-                    name, patterns, function, payload, retry, final, place,
-                    timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
-                    layers=(self._arounds,),
-                )
+            handler = Handler(
+                name, patterns, function, payload, retry, final, place,
+                timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
+                layers=(self._arounds,),
             )  # fmt: skip
+            self._add(handler)
+            vars(function).setdefault(_DECLARATIONS, []).append(handler)
             return function
 
         return register
@@ -163,6 +166,11 @@ class Handlers:
                 )
         self._by_name[handler.name] = handler
         self._by_pattern.update(dict.fromkeys(handler.patterns, handler))
+
+
+def declarations_of(function: Callable[..., Any]) -> Sequence[Handler]:
+    """As what a function is declared, in any collection."""
+    return tuple(getattr(function, _DECLARATIONS, ()))
 
 
 def _check(place: str, patterns: tuple[Any, ...], name: Any, retry: Any, final: Any) -> None:

@@ -21,8 +21,8 @@ class Grace:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.ends_at = time.monotonic() + seconds
-        self._interrupts_at = self.ends_at - min(RELEASE_SECONDS, 0.3 * seconds)
-        self._gives_up_at = self.ends_at - min(CLOSE_SECONDS, 0.15 * seconds)
+        self._interrupts_at = self.ends_at - min(RELEASE_SECONDS, 0.5 * seconds)
+        self._gives_up_at = self.ends_at - min(CLOSE_SECONDS, 0.25 * seconds)
 
     def seconds_to_interrupt(self) -> float:
         """For waiting on handlers that may finish."""

@@ -1,30 +1,27 @@
 """A worker process from its start to its end: until it is told to stop, has lost a thread, or is an orphan."""
 
 import signal
-import sys
 import time
-import traceback
 
-from holdfast.domain.errors import HoldfastError
+from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import VERSION
-from holdfast.processor.handlers.discovery import discover
+from holdfast.processor.handlers.registry import Handlers
 from holdfast.processor.worker import offspring
 from holdfast.processor.worker.board import Board
 from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.ending import BROKEN, Ending
 from holdfast.processor.worker.grace import Grace
+from holdfast.processor.worker.importing import import_handlers
 from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import Role
 from holdfast.runtime import logging
+from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log, export_metrics
 
-__all__ = ["CANNOT_START", "serve"]
+__all__ = ["serve"]
 
 log = logging.get(__name__)
-
-CANNOT_START = 78
-"""Exit status (``EX_CONFIG`` of sysexits.h): a setting or a handler is wrong, so starting again is of no use."""
 
 LOOK_SECONDS = 0.2
 """How soon a signal or the end of the first process is noticed."""
@@ -36,7 +33,7 @@ replaced, because until then nobody does its work.
 
 
 def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: int) -> int:
-    """Be a worker process; returns its exit status. One that cannot start, whatever the reason: ``CANNOT_START``."""
+    """Be a worker process; returns its exit status. See ``import_handlers`` for those of one that cannot start."""
     ending = Ending(parent_pid)
     offspring.prepare_forks()
     logging.configure(
@@ -45,7 +42,7 @@ def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: 
     )  # fmt: skip
     export_metrics("processor")
     canary = Canary()
-    process = _started(settings, role, board, canary)
+    process = _started(settings, role, import_handlers(settings.handlers, ending), board, canary)
     while not (ending.is_requested or ending.is_orphan() or canary.is_dead() or _is_broken(process, role)):
         board.note_alive(role.name, time.monotonic(), is_well=process.is_alive())
         time.sleep(LOOK_SECONDS)
@@ -72,15 +69,13 @@ def _stop(process: WorkerProcess, role: Role, board: Board, seconds: float) -> N
     process.stop(grace)
 
 
-def _started(settings: ProcessorSettings, role: Role, board: Board, canary: Canary) -> WorkerProcess:
+def _started(
+    settings: ProcessorSettings, role: Role, handlers: Handlers, board: Board, canary: Canary
+) -> WorkerProcess:
     try:
-        process = WorkerProcess(settings, role, discover(settings.handlers), board, canary)
-    except HoldfastError as exc:
-        sys.stderr.write(f"{exc}\n")
-        sys.exit(CANNOT_START)
-    except Exception:  # noqa: BLE001 (what a handler's module can raise when it is imported)
-        traceback.print_exc()
-        sys.exit(CANNOT_START)
+        process = WorkerProcess(settings, role, handlers, board, canary)
+    except ConfigurationError as exc:
+        refuse(exc)
     process.start()
     return process
 

@@ -1,0 +1,52 @@
+"""What an executor is made of."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from holdfast.domain.event import Doorbell
+from holdfast.messaging.announce import Announcer
+from holdfast.processor.attempt.claiming import Claimer
+from holdfast.processor.attempt.endings import Endings
+from holdfast.processor.attempt.heartbeat import Heartbeat
+from holdfast.processor.attempt.interruption import Interruptions
+from holdfast.processor.attempt.releasing import Releaser
+from holdfast.processor.attempt.run import Runner
+from holdfast.processor.attempt.settling import Settler
+from holdfast.processor.handlers.registry import Handlers
+from holdfast.storage.database import Database
+
+__all__ = ["Parts", "parts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """In the order in which an event passes them: claimed, run and settled, ended or released."""
+
+    claimer: Claimer
+    interruptions: Interruptions
+    heartbeat: Heartbeat
+    settler: Settler
+    endings: Endings
+    releaser: Releaser
+
+
+def parts(
+    handlers: Handlers, *, claims: Database, effects: Database, announcer: Announcer, owner: str, lease_seconds: float,
+    no_handler_seconds: float, draw: Callable[[], float], wake: Callable[[Doorbell], None], on_stuck: Callable[[], None],
+    is_logging_texts: bool,
+) -> Parts:  # fmt: skip
+    """Make them, see ``Executor``. Nothing runs yet."""
+    claimer = Claimer(
+        handlers, claims, owner=owner, lease_seconds=lease_seconds, no_handler_seconds=no_handler_seconds,
+        publish=announcer.publish, wake=wake,
+    )  # fmt: skip
+    interruptions = Interruptions()
+    heartbeat = Heartbeat(claimer.extend, interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck)
+    return Parts(
+        claimer=claimer,
+        interruptions=interruptions,
+        heartbeat=heartbeat,
+        settler=Settler(effects, Runner(announcer, interruptions, heartbeat)),
+        endings=Endings(effects, announcer, claimer, owner=owner, draw=draw, with_texts=is_logging_texts),
+        releaser=Releaser(effects, announcer, owner=owner, draw=draw),
+    )

@@ -1,0 +1,33 @@
+"""Events that are made up for tests."""
+
+from typing import Any
+from uuid import UUID
+
+from pydantic import BaseModel
+
+from holdfast.domain.event import Lease, StoredEvent
+from holdfast.processor.handlers.registry import Handler
+from holdfast.runtime.ids import utc_now, uuid7
+
+__all__ = ["sample_lease"]
+
+
+def sample_lease(
+    handler: Handler, payload: Any, event_id: UUID | None, attributes: dict[str, Any], number: int
+) -> Lease:
+    """An event that the handler serves, claimed for its attempt ``number``."""
+    event = _event(handler, payload, event_id or uuid7(), attributes)
+    return Lease(
+        event=event, token=uuid7(), version=2 * number, attempt=number, crashes=0, seconds=30.0, claimed_at=utc_now()
+    )
+
+
+def _event(handler: Handler, payload: Any, event_id: UUID, attributes: dict[str, Any]) -> StoredEvent:
+    types = [pattern for pattern in handler.patterns if "*" not in pattern]
+    defaults: dict[str, Any] = {
+        "tenant": "test", "source": "/test", "ce_id": str(event_id), "type": types[0] if types else "test",
+        "subject": None, "time": None, "audience": None, "datacontenttype": "application/json", "dataschema": None,
+        "extensions": {}, "traceparent": None, "received_at": utc_now(),
+    }  # fmt: skip
+    data = payload.model_dump(mode="json", by_alias=True) if isinstance(payload, BaseModel) else payload
+    return StoredEvent(**(defaults | attributes | {"id": event_id, "data": data}))

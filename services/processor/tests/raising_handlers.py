@@ -1,3 +1,0 @@
-"""A handler module with a mistake (``HOLDFAST_HANDLERS=raising_handlers:handlers``)."""
-
-raise ZeroDivisionError
