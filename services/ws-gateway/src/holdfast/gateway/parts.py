@@ -9,10 +9,11 @@ from holdfast.gateway.clients.session import Sessions
 from holdfast.gateway.clients.tokens import TokenVerifier
 from holdfast.gateway.protocol.frames import Limits
 from holdfast.gateway.redis.revocation import RevocationWatch
+from holdfast.gateway.redis.session_store import SessionStore
 from holdfast.gateway.redis.source import Source
 from holdfast.gateway.topics.hub import Hub
 from holdfast.gateway.transports.sse import SseEndpoint
-from holdfast.gateway.transports.ticket import Tickets
+from holdfast.gateway.redis.tickets import Tickets
 from holdfast.gateway.transports.websocket import LiveEndpoint
 from holdfast.runtime.settings import GatewaySettings
 
@@ -41,9 +42,10 @@ def parts(settings: GatewaySettings, *, limits: Limits, linger_seconds: float) -
     hub = Hub(
         source, limits, window_seconds=window_seconds, on_state=clients.announce, linger_seconds=linger_seconds
     )  # fmt: skip
-    sessions = Sessions(
+    store = SessionStore(
         source.client, node=source.node, limits=limits, connections_per_subject=settings.connections_per_subject
     )
+    sessions = Sessions(store, refresh_seconds=limits.session_refresh_s)
     origins = Origins(settings.allowed_origins)
     gate = Gate(
         hub=hub, clients=clients, sessions=sessions, limits=limits, node=settings.node_name, origins=origins,

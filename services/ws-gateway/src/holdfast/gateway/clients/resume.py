@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-from redis.exceptions import RedisError
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.position import Position
 from holdfast.gateway.protocol.codec import Frame
 from holdfast.gateway.protocol.frames import Limits, RequestId, ServerFrame, Subscribed
@@ -61,7 +61,7 @@ async def _replay(subscription: Subscription, since: Position, hub: Hub) -> Repl
     while True:
         try:
             return await hub.replay(subscription.topic, since)
-        except RedisError:
+        except LiveWindowUnavailable:
             await asyncio.sleep(RETRY_SECONDS)
 
 

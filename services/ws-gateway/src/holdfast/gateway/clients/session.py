@@ -7,36 +7,23 @@ nothing any more and learns that it was taken over. Positions are the client's; 
 
 import asyncio
 import contextlib
-import json
 import random
-import secrets
 from collections.abc import Iterable, Sequence
-from importlib.resources import files
-from typing import Any, Protocol
+from typing import Protocol
 
-import redis.asyncio
-from redis.exceptions import RedisError
-
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
-from holdfast.gateway.protocol.frames import Limits
+from holdfast.gateway.redis.session_store import SessionStore
 from holdfast.messaging.contracts import LiveTokenV1
 from holdfast.messaging.live import REVOCATIONS_CHANNEL, revocation_keys
-from holdfast.messaging.revocations import EVERYTHING, REVOCATIONS_KEY
+from holdfast.messaging.revocations import EVERYTHING
 
 __all__ = ["Occupant", "Session", "Sessions"]
 
-OPEN_SCRIPT = files(__package__).joinpath("session_open.lua").read_text()
-SAVE_SCRIPT = files(__package__).joinpath("session_save.lua").read_text()
-
 SWEEP_SECONDS = 0.5
 RETRY_SECONDS = 0.5
-COUNTED_REFRESHES = 3
-"""A connection counts against its subject's limit until this many refreshes are missed: its node is dead then."""
 SAVES_AT_ONCE = 200
-OPENING_ATTEMPTS = 3
-OPENINGS_AT_ONCE = 16
-"""More at once only queue up in Redis's single thread, each on a connection of its own."""
 
 
 class Occupant(Protocol):
@@ -74,18 +61,9 @@ class Sessions:
     every session again from time to time, which keeps it alive and finds what a lost notice should have told.
     """
 
-    def __init__(
-        self, client: "redis.asyncio.Redis", *, node: bytes, limits: Limits, connections_per_subject: int
-    ) -> None:
-        self._client = client
-        self._open_script = client.register_script(OPEN_SCRIPT)
-        self._save_script = client.register_script(SAVE_SCRIPT)
-        self._node = node
-        self._ttl_seconds = limits.session_ttl_s
-        self._refresh_seconds = limits.session_refresh_s
-        self._counted_seconds = max(1, round(COUNTED_REFRESHES * limits.session_refresh_s))
-        self._connections_per_subject = connections_per_subject
-        self._opening_slots = asyncio.Semaphore(OPENINGS_AT_ONCE)
+    def __init__(self, store: SessionStore, *, refresh_seconds: float) -> None:
+        self._store = store
+        self._refresh_seconds = refresh_seconds
         self._sessions: dict[tuple[str, int], Session] = {}
         self._due: dict[Session, None] = {}
         self._has_due = asyncio.Event()
@@ -105,13 +83,12 @@ class Sessions:
 
         Raises:
             Closing: the session is somebody else's, the token is revoked, or the subject has too many connections.
-            redis.exceptions.RedisError: no answer in time.
+            LiveWindowUnavailable: no answer in time.
         """
-        outcome, *details = await self._run_opening(*self._opening(claims, asked, topics, attempt))
-        if not details:
-            raise _refusal(outcome)
-        id_, generation, kept = details
-        session = Session(id_.decode(), generation, claims, _topics(kept), occupant)
+        opened = await self._store.open(claims, asked=asked, topics=topics, attempt=attempt)
+        if opened.is_refused:
+            raise _refusal(opened.outcome)
+        session = Session(opened.id, opened.generation, claims, list(opened.topics), occupant)
         session.attempt, session.refresh_at = attempt, self._next_refresh()
         self._sessions[session.id, session.generation] = session
         return session
@@ -172,49 +149,19 @@ class Sessions:
                 del self._due[session]
             try:
                 await self._save(batch)
-            except RedisError:
+            except LiveWindowUnavailable:
                 self._due = dict.fromkeys(batch) | self._due
                 return False
         return True
 
-    async def _run_opening(self, keys: list[str], arguments: list[Any]) -> Any:
-        """Repeated when no answer came: should it have been carried out, then doing so again changes nothing else."""
-        async with self._opening_slots:
-            for _ in range(OPENING_ATTEMPTS - 1):
-                with contextlib.suppress(RedisError):
-                    return await self._open_script(keys=keys, args=arguments)
-            return await self._open_script(keys=keys, args=arguments)
-
     async def _save(self, batch: list[Session]) -> None:
         saved = [session.claims for session in batch]
-        async with self._client.pipeline(transaction=False) as pipeline:
-            for session in batch:
-                keys, arguments = self._saving(session)
-                await self._save_script(keys=keys, args=arguments, client=pipeline)
-            verdicts = await pipeline.execute()
+        verdicts = await self._store.save(batch)
         for session, claims, verdict in zip(batch, saved, verdicts, strict=True):
             session.refresh_at = self._next_refresh()
-            session.is_confirmed |= verdict == b"kept" and claims is session.claims
-            if verdict != b"kept" and not (verdict == b"unsure" and session.is_confirmed):
-                _end(session, verdict.decode())
-
-    def _opening(
-        self, claims: LiveTokenV1, asked: str | None, topics: Sequence[str], attempt: int | None
-    ) -> tuple[list[str], list[Any]]:
-        fresh = secrets.token_urlsafe(16)
-        keys = [_key(asked or ""), _key(fresh), _connections_key(claims)]
-        keys += [*revocation_keys(claims.tenant, sub=claims.sub, jti=claims.jti), REVOCATIONS_KEY]
-        whose = [claims.sub, claims.tenant, claims.iat]
-        lives = [self._ttl_seconds, self._counted_seconds, self._connections_per_subject]
-        return keys, [asked or "", fresh, *whose, json.dumps(list(topics)), self._node, *lives, _text(attempt)]
-
-    def _saving(self, session: Session) -> tuple[list[str], list[Any]]:
-        claims = session.claims
-        keys = [_key(session.id), _connections_key(claims), *session.revocation_keys, REVOCATIONS_KEY]
-        whose = [claims.sub, claims.tenant, claims.iat]
-        lives = [self._ttl_seconds, self._counted_seconds, int(session.is_open)]
-        what = [json.dumps(session.topics), self._node, *lives, _text(session.attempt)]
-        return keys, [session.id, session.generation, *whose, *what]
+            session.is_confirmed |= verdict == "kept" and claims is session.claims
+            if verdict != "kept" and not (verdict == "unsure" and session.is_confirmed):
+                _end(session, verdict)
 
     def _save_soon(self, sessions: Iterable[Session]) -> None:
         for session in sessions:
@@ -227,37 +174,21 @@ class Sessions:
         return asyncio.get_running_loop().time() + self._refresh_seconds * random.uniform(0.7, 1.0)  # noqa: S311 (jitter)
 
 
-def _key(id_: str) -> str:
-    return f"live:session:{id_}"
-
-
-def _connections_key(claims: LiveTokenV1) -> str:
-    return f"live:connections:{claims.tenant}:{claims.sub}"
-
-
-def _text(attempt: int | None) -> str:
-    return "" if attempt is None else str(attempt)
-
-
-def _topics(kept: bytes | None) -> list[str]:
-    return [str(topic) for topic in json.loads(kept or b"[]")]
-
-
 def _end(session: Session, why: str) -> None:
     if why == "taken":
         session.occupant.close(CloseCode.TAKEN_OVER, "this session goes on in another connection")
     else:
-        closing = _refusal(why.encode())
+        closing = _refusal(why)
         session.occupant.close(closing.code, closing.reason)
 
 
-def _refusal(outcome: bytes) -> Closing:
-    if outcome == b"foreign":
+def _refusal(outcome: str) -> Closing:
+    if outcome == "foreign":
         return Closing(CloseCode.FORBIDDEN, "the session belongs to another subject; connect without it")
-    if outcome == b"crowded":
+    if outcome == "crowded":
         return Closing(CloseCode.TOO_MANY_CONNECTIONS, "too many connections of this subject; close others first")
-    if outcome == b"unsure":
+    if outcome == "unsure":
         return Closing(CloseCode.UNAVAILABLE, "it is not known yet which tokens are revoked; connect again later")
-    if outcome == b"late":
+    if outcome == "late":
         return Closing(CloseCode.TAKEN_OVER, "a newer connection has this session")
     return Closing(CloseCode.REVOKED, "the token was revoked")

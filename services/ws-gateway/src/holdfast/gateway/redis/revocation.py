@@ -1,4 +1,4 @@
-"""Whether Redis knows which live tokens are revoked: without that no client is let in anew (``clients/session_open.lua``)."""
+"""Whether Redis knows which live tokens are revoked: without that no client is let in anew (``session_open.lua``)."""
 
 import asyncio
 import contextlib

@@ -18,8 +18,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.gateway.redis.echo import Echo
 from holdfast.gateway.redis.reader import WindowReader
+from holdfast.messaging.connect import translated
 from holdfast.messaging.live import REVOCATIONS_CHANNEL, TopicKeys, TopicReading
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
@@ -129,19 +131,21 @@ class Source:
         """Where a topic stands, and its updates after ``since``.
 
         Raises:
-            redis.exceptions.RedisError: no answer in time; it may be asked again.
+            LiveWindowUnavailable: no answer in time; it may be asked again.
         """
-        return await self._reader.read(keys, since, replay_limit=replay_limit)
+        with translated(LiveWindowUnavailable):
+            return await self._reader.read(keys, since, replay_limit=replay_limit)
 
     async def heard(self) -> None:
         """Wait until every message that was published before this call has been told to the listener.
 
         Raises:
-            redis.exceptions.RedisError: the connection broke meanwhile, or is not there.
+            LiveWindowUnavailable: the connection broke meanwhile, or is not there.
         """
         if not self._is_listening:
-            raise redis.exceptions.ConnectionError("no pub/sub connection")
-        await self._echo.wait()
+            raise LiveWindowUnavailable("no pub/sub connection")
+        with translated(LiveWindowUnavailable):
+            await self._echo.wait()
 
     async def run(self, listener: Listener, notified: Notified) -> None:
         """Keep the connection until cancelled."""

@@ -5,8 +5,8 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
-from redis.exceptions import RedisError
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.position import Position
 from holdfast.gateway.protocol.frames import Limits
 from holdfast.gateway.redis.source import Source
@@ -90,7 +90,7 @@ class Hub:
         position until the caller awaits something else.
 
         Raises:
-            redis.exceptions.RedisError: no answer in time; it may be asked again.
+            LiveWindowUnavailable: no answer in time; it may be asked again.
         """
         while True:
             await topic.live()
@@ -218,7 +218,7 @@ class Hub:
                 try:
                     since = topic.feed.begin_reading()
                     reading = await self._source.read(topic.keys, since, replay_limit=self._limits.replay)
-                except RedisError:
+                except LiveWindowUnavailable:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 topic.pass_on(topic.feed.read(reading))

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from redis.exceptions import RedisError
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.position import GapReason, Position, can_resume
 from holdfast.gateway.protocol.codec import Frame
 from holdfast.gateway.topics.feed import shortfall
@@ -69,7 +69,7 @@ class Replays:
         """What came after ``since``, as of now or later.
 
         Raises:
-            redis.exceptions.RedisError: no answer in time; it may be asked again.
+            LiveWindowUnavailable: no answer in time; it may be asked again.
         """
         answer: asyncio.Future[Replay] = asyncio.get_running_loop().create_future()
         self._askers.append((since, answer))
@@ -90,7 +90,7 @@ class Replays:
                 self._has_read.clear()
                 try:
                     reading = await self._read(start)
-                except RedisError as exc:
+                except LiveWindowUnavailable as exc:
                     for _, answer in askers:
                         if not answer.done():
                             answer.set_exception(exc)

@@ -1,10 +1,10 @@
 """``/v1/live/sse`` and ``/v1/live/tickets``: the same updates as Server-Sent Events, for clients without WebSocket."""
 
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.gateway.clients.connection import Connection
 from holdfast.gateway.clients.gate import Gate
 from holdfast.gateway.clients.session import Session
@@ -15,7 +15,7 @@ from holdfast.gateway.protocol.codec import Closing
 from holdfast.gateway.transports.event_stream import EventStream
 from holdfast.gateway.transports.stream_request import bearer, positions_of, problem, spelled
 from holdfast.gateway.transports.stream_topics import named_topics
-from holdfast.gateway.transports.ticket import TICKET_SECONDS, Tickets
+from holdfast.gateway.redis.tickets import TICKET_SECONDS, Tickets
 from holdfast.gateway.transports.wire import EXTENSION
 from holdfast.messaging.contracts import LiveTokenV1
 
@@ -34,7 +34,7 @@ class SseEndpoint:
         try:
             self._admit(request)
             ticket = await self._tickets.issue(self.gate.verifier.verify(bearer(request)))
-        except (Closing, RedisError) as exc:
+        except (Closing, LiveWindowUnavailable) as exc:
             return problem(exc)
         body = {"ticket": ticket, "expires_in_seconds": TICKET_SECONDS}
         return JSONResponse(body, status_code=201, headers={"Cache-Control": "no-store"})
@@ -46,7 +46,7 @@ class SseEndpoint:
             topics = self._topics(request)
             positions = positions_of(request, topics)
             claims = await self._claims(request)
-        except (Closing, RedisError) as exc:
+        except (Closing, LiveWindowUnavailable) as exc:
             return problem(exc)
         if request.method == "HEAD":  # which Starlette lets in beside GET: it has no body, so no stream would ever end
             return Response(media_type="text/event-stream", headers={"Cache-Control": "no-store"})
@@ -97,7 +97,7 @@ class _Stream(Response):
         names = allowed_topics(self._topics, self._claims)
         try:
             session = await self._gate.sessions.open(self._claims, connection, asked=None, topics=names)
-        except (Closing, RedisError) as exc:
+        except (Closing, LiveWindowUnavailable) as exc:
             await problem(exc)(scope, receive, send)
             return
         try:

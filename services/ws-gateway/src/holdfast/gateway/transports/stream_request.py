@@ -3,11 +3,10 @@
 import random
 from http import HTTPStatus
 
-from redis.exceptions import RedisError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from holdfast.domain.errors import InvalidPosition, InvalidTopic
+from holdfast.domain.errors import InvalidPosition, InvalidTopic, LiveWindowUnavailable
 from holdfast.domain.position import Position
 from holdfast.domain.topics import check_topic
 from holdfast.gateway.protocol.close_codes import CloseCode
@@ -68,9 +67,9 @@ def positions_of(request: Request, topics: list[str]) -> dict[str, str]:
     return positions
 
 
-def problem(exc: Closing | RedisError) -> Response:
+def problem(exc: Closing | LiveWindowUnavailable) -> Response:
     """RFC 9457, as the ingest API answers."""
-    if isinstance(exc, RedisError):
+    if isinstance(exc, LiveWindowUnavailable):
         exc = Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")
     status = _STATUS[exc.code]
     log.info(Log.REQUEST_REJECTED, status=status, code=exc.code.name.lower())

@@ -3,10 +3,10 @@
 import asyncio
 import random
 
-from redis.exceptions import RedisError
 from starlette.responses import JSONResponse
 from starlette.websockets import WebSocket
 
+from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.gateway.clients.connection import Connection
 from holdfast.gateway.clients.conversation import Conversation
 from holdfast.gateway.clients.gate import Gate
@@ -92,7 +92,7 @@ class LiveEndpoint:
                 return await self._gate.sessions.open(
                     claims, connection, asked=hello.session, topics=topics, attempt=hello.attempt
                 )
-        except RedisError:
+        except LiveWindowUnavailable:
             pass  # it has just gone away, which the hub has yet to notice
         raise Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")
 

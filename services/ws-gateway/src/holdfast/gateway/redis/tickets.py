@@ -12,6 +12,8 @@ import redis.asyncio
 from pydantic import ValidationError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from holdfast.domain.errors import LiveWindowUnavailable
+from holdfast.messaging.connect import translated
 from holdfast.messaging.contracts import LiveTokenV1
 
 __all__ = ["TICKET_SECONDS", "Tickets"]
@@ -32,19 +34,23 @@ class Tickets:
         """A new ticket with the rights of a token that has been verified.
 
         Raises:
-            redis.exceptions.RedisError: no answer in time.
+            LiveWindowUnavailable: no answer in time.
         """
         ticket = secrets.token_urlsafe(24)
-        await _once_more(lambda: self._client.set(f"live:ticket:{ticket}", claims.model_dump_json(), ex=TICKET_SECONDS))
+        with translated(LiveWindowUnavailable):
+            await _once_more(
+                lambda: self._client.set(f"live:ticket:{ticket}", claims.model_dump_json(), ex=TICKET_SECONDS)
+            )
         return ticket
 
     async def redeem(self, ticket: str) -> LiveTokenV1 | None:
         """The claims behind a ticket, once; ``None`` when it was used, has expired or never was.
 
         Raises:
-            redis.exceptions.RedisError: no answer in time; the ticket may be used up.
+            LiveWindowUnavailable: no answer in time; the ticket may be used up.
         """
-        kept = await _once_more(lambda: self._client.getdel(f"live:ticket:{ticket}"))
+        with translated(LiveWindowUnavailable):
+            kept = await _once_more(lambda: self._client.getdel(f"live:ticket:{ticket}"))
         if kept is None:
             return None
         try:
