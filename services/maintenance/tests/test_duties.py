@@ -14,7 +14,6 @@ from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Postgres
 from holdfast.maintenance.duties import Duties
 from holdfast.maintenance.timers import Timers
-from holdfast.messaging.brokers import open_bell
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.migrate import upgrade
@@ -32,9 +31,7 @@ def make_duties(database_url: str, redis_url: str) -> Iterator[MakeDuties]:
             "broker_url": SecretStr(redis_url),
             "redis_url": SecretStr(redis_url),
         }
-        values = MaintenanceSettings(**(urls | settings))
-        bell = open_bell(values.broker_url.get_secret_value(), timeout_seconds=1, is_consumer=False)
-        made.append(Duties(values, bell))
+        made.append(Duties(MaintenanceSettings(**(urls | settings))))
         return made[-1]
 
     yield make

@@ -11,7 +11,6 @@ from holdfast.domain.revocation import KEPT_SECONDS, Revocation, RevocationKind
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Valkey
 from holdfast.maintenance.duties import Duties
-from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import revocation_keys
 from holdfast.messaging.revocations import REVOCATIONS_KEY
 from holdfast.runtime.settings import MaintenanceSettings
@@ -32,7 +31,7 @@ def make_duties(database_url: str, redis_url: str) -> Duties:
         database_url=SecretStr(database_url), broker_url=SecretStr(redis_url), redis_url=SecretStr(redis_url),
         sweep_limit=2,
     )  # fmt: skip
-    return Duties(settings, open_bell(redis_url, timeout_seconds=1, is_consumer=False))
+    return Duties(settings)
 
 
 def revoke(database: Database, sub: str) -> Revocation:

@@ -1,10 +1,11 @@
 """What the gateway has in Redis, and what becomes of clients when Redis fails."""
 
+import asyncio
 import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,17 @@ import redis
 from pydantic import SecretStr
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from holdfast.domain.errors import LiveWindowUnavailable
+from holdfast.gateway.clients.session import Session
+from holdfast.gateway.protocol.close_codes import CloseCode
+from holdfast.gateway.protocol.frames import LIMITS
+from holdfast.gateway.redis.session_store import SessionStore
+from holdfast.gateway.redis.source import Source
+from holdfast.gateway.redis.tickets import Tickets
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Valkey
+from holdfast.messaging.contracts import LiveTokenV1
+from holdfast.messaging.live import topic_keys
 
 
 @pytest.fixture
@@ -308,3 +318,40 @@ def test_l08_a_hung_redis_is_noticed_and_everything_arrives_afterwards(
     kinds = [client.receive() for _ in range(4)]
     assert [frame["state"] for frame in kinds if frame["type"] == "status"] == ["ok"]
     assert offsets([frame for frame in kinds if frame["type"] == "update"]) == [1, 2, 3]
+
+
+def _claims() -> LiveTokenV1:
+    return LiveTokenV1(aud="holdfast-live", sub="ada", tenant="acme", topics=["audience:a"], iat=1, exp=2**31, jti="x")
+
+
+QUESTIONS: dict[str, Callable[[Source], Awaitable[object]]] = {
+    "a reading": lambda source: source.read(topic_keys("acme", "audience:a"), None, replay_limit=10),
+    "an echo": Source.heard,
+    "a session": lambda source: _store(source).open(_claims(), asked=None, topics=[], attempt=None),
+    "a saving": lambda source: _store(source).save([Session("s", 1, _claims(), [], Bystander())]),
+    "a ticket": lambda source: Tickets(source.client).issue(_claims()),
+    "a ticket's use": lambda source: Tickets(source.client).redeem("x"),
+}
+
+
+class Bystander:
+    def close(self, code: CloseCode, reason: str) -> None: ...
+
+
+def _store(source: Source) -> SessionStore:
+    return SessionStore(source.client, node=b"n", limits=LIMITS, connections_per_subject=1)
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_whatever_is_asked_of_a_redis_that_is_away_raises_our_own_error(own_valkey: Valkey, question: str) -> None:
+    async def ask() -> None:
+        source = Source(own_valkey.url(), window_seconds=60)
+        source._is_listening = True  # an echo is otherwise refused before it is sent
+        try:
+            own_valkey.kill()
+            with pytest.raises(LiveWindowUnavailable):
+                await QUESTIONS[question](source)
+        finally:
+            await source.aclose()
+
+    asyncio.run(ask())

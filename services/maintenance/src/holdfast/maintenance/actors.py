@@ -15,7 +15,7 @@ from periodiq import PeriodiqMiddleware, cron
 from holdfast.domain.errors import ConfigurationError
 from holdfast.maintenance import VERSION
 from holdfast.maintenance.duties import Duties
-from holdfast.maintenance.parts import REDIS_TIMEOUT_SECONDS, bell_on
+from holdfast.maintenance.parts import REDIS_TIMEOUT_SECONDS
 from holdfast.maintenance.timers import Timers
 from holdfast.messaging.broker import redis_broker
 from holdfast.runtime import logging
@@ -54,9 +54,9 @@ class Process(Middleware):
         self._is_told = False
         self._parent = Repeater("parent-watch", self._stop_if_orphan, interval_seconds=LOOK_SECONDS)
 
-    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:
+    def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002 (the signature is Dramatiq's)
         """Start."""
-        self.duties = duties = Duties(self.settings, bell_on(broker))
+        self.duties = duties = Duties(self.settings)
         every = self.settings.sweep_seconds
         self._timers = timers = Timers(
             {

@@ -12,7 +12,6 @@ from holdfast.maintenance.relay import relay
 from holdfast.maintenance.replay import replay
 from holdfast.maintenance.revocations import copy_revocations, prune_revocations
 from holdfast.maintenance.summary import Summary
-from holdfast.messaging.bell import Bell
 from holdfast.runtime import logging
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
@@ -35,9 +34,9 @@ class Duties:
     A duty does not raise for an outage: it logs the first turn that meets it, and the next turn tries again.
     """
 
-    def __init__(self, settings: MaintenanceSettings, bell: Bell) -> None:
+    def __init__(self, settings: MaintenanceSettings) -> None:
         self._settings = settings
-        self._parts = parts(settings, bell)
+        self._parts = parts(settings)
         self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
         self._relayed = Summary(Log.RELAYED, time.monotonic)
         self._outages: set[tuple[str, str]] = set()

@@ -3,13 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from dramatiq import Broker
-
 from holdfast.messaging.announce import Announcer
 from holdfast.messaging.bell import Bell
-from holdfast.messaging.broker import DoorbellBroker
+from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import Publisher, open_publisher
-from holdfast.messaging.redis_bell import RedisBell
 from holdfast.messaging.revocations import RevocationCopy, open_revocation_copy
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
@@ -17,7 +14,7 @@ from holdfast.storage.database import Database
 from holdfast.storage.readiness import check_work
 from holdfast.storage.updates import mark_published
 
-__all__ = ["REDIS_TIMEOUT_SECONDS", "Parts", "bell_on", "parts"]
+__all__ = ["REDIS_TIMEOUT_SECONDS", "Parts", "parts"]
 
 REDIS_TIMEOUT_SECONDS = 2.0
 
@@ -41,26 +38,18 @@ class Parts:
         }
 
     def close(self) -> None:
-        """Let go of the connections; the bell's broker is Dramatiq's, which closes it."""
-        for connection in (self.database, self.publisher, self.revocations):
+        """Let go of the connections."""
+        for connection in (self.database, self.publisher, self.bell, self.revocations):
             connection.close()
 
 
-def bell_on(broker: Broker) -> Bell:
-    """The bell on the broker whose worker the ticks reach, so that both share its connections.
-
-    Raises:
-        TypeError: another broker than this module's set-up made.
-    """
-    if not isinstance(broker, DoorbellBroker):
-        raise TypeError("maintenance runs on a DoorbellBroker")
-    return RedisBell(broker)
-
-
-def parts(settings: MaintenanceSettings, bell: Bell) -> Parts:
+def parts(settings: MaintenanceSettings) -> Parts:
     """Put them together; nothing connects yet."""
     database = Database(
         settings.database_url.get_secret_value(), application_name="holdfast-maintenance", pool_size=5
+    )  # fmt: skip
+    bell = open_bell(
+        settings.broker_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=False
     )  # fmt: skip
     redis_url = settings.redis_url.get_secret_value()
     publisher = open_publisher(

@@ -11,9 +11,9 @@ from holdfast.gateway.protocol.frames import Limits
 from holdfast.gateway.redis.revocation import RevocationWatch
 from holdfast.gateway.redis.session_store import SessionStore
 from holdfast.gateway.redis.source import Source
+from holdfast.gateway.redis.tickets import Tickets
 from holdfast.gateway.topics.hub import Hub
 from holdfast.gateway.transports.sse import SseEndpoint
-from holdfast.gateway.redis.tickets import Tickets
 from holdfast.gateway.transports.websocket import LiveEndpoint
 from holdfast.runtime.settings import GatewaySettings
 

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
-
 from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.position import Position
 from holdfast.gateway.protocol.codec import Frame

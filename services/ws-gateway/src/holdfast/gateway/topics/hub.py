@@ -5,7 +5,6 @@ import random
 from collections.abc import Callable
 from typing import Literal
 
-
 from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.position import Position
 from holdfast.gateway.protocol.frames import Limits

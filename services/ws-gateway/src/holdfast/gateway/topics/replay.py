@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-
 from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.position import GapReason, Position, can_resume
 from holdfast.gateway.protocol.codec import Frame

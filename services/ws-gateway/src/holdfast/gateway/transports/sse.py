@@ -12,10 +12,10 @@ from holdfast.gateway.clients.timers import Pulse
 from holdfast.gateway.clients.tokens import allowed_topics
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing
+from holdfast.gateway.redis.tickets import TICKET_SECONDS, Tickets
 from holdfast.gateway.transports.event_stream import EventStream
 from holdfast.gateway.transports.stream_request import bearer, positions_of, problem, spelled
 from holdfast.gateway.transports.stream_topics import named_topics
-from holdfast.gateway.redis.tickets import TICKET_SECONDS, Tickets
 from holdfast.gateway.transports.wire import EXTENSION
 from holdfast.messaging.contracts import LiveTokenV1
 
