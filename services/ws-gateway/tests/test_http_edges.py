@@ -2,11 +2,15 @@
 
 import contextlib
 import http.client
+import json
+import socket
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from holdfast.local.servers import Valkey
 
 
 def ask(gateway: Any, method: str, path: str, **headers: str) -> tuple[int, dict[str, str], bytes]:
@@ -69,3 +73,33 @@ def test_a_head_that_is_too_long_is_refused(serve: Callable[..., Any]) -> None:
         status, _, _ = ask(address, "GET", "/livez", X_Long="x" * 600_000)
 
     assert status != 200
+
+
+def talk(address: Any, *, said: bytes) -> tuple[bytes, dict[str, Any]]:
+    """Say something that is no whole request; the status line, and the problem document that ends the connection."""
+    where = urlsplit(address.http)
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=30) as connection:
+        connection.sendall(said)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return head.partition(b"\r\n")[0], json.loads(body)
+
+
+def test_a_request_that_does_not_end_is_a_problem_with_a_code(gateway: Any) -> None:
+    line, problem = talk(gateway, said=b"GET /livez HTTP/1.1\r\nHost:")
+
+    assert line == b"HTTP/1.1 408 Request Timeout"
+    assert (problem["status"], problem["code"]) == (408, "request_timeout")
+
+
+def test_a_connection_too_many_is_a_problem_with_a_code(start_gateway: Callable[..., Any], valkey: Valkey) -> None:
+    gateway = start_gateway(valkey.url(), HOLDFAST_GATEWAY_CONNECTIONS="1")
+    where = urlsplit(gateway.http)
+
+    with contextlib.ExitStack() as opened:
+        for _ in range(3):  # one of them is let in, once the connection that asked for readiness is gone
+            opened.enter_context(socket.create_connection((where.hostname or "", where.port or 0), timeout=30))
+        line, problem = talk(gateway, said=b"")
+
+    assert line == b"HTTP/1.1 503 Service Unavailable"
+    assert (problem["status"], problem["code"]) == (503, "too_many_connections")

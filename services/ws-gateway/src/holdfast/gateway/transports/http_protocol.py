@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from asyncio.transports import Transport
+from http import HTTPStatus
 
 import h11
 from starlette.types import Receive, Scope, Send
@@ -91,14 +92,14 @@ class HttpProtocol(H11Protocol):
         is_answered = self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete
         is_begun = self._awaited == "body" or bool(self.conn.trailing_data[0])
         if is_begun and not is_answered:
-            self.transport.write(_refusal(408, "Request Timeout", f"no {self._awaited} of a request in time"))
+            self.transport.write(_refusal(408, "request_timeout", f"no {self._awaited} of a request in time"))
         self._leave()
 
     def _turn_away(self) -> None:
         """One connection too many."""
         Metrics.turned_away.inc()
         refused.say(log.warning, Log.TOO_MANY_CONNECTIONS, limit=self.most_connections)
-        self.transport.write(_refusal(503, "Service Unavailable", "too many connections; try again later"))
+        self.transport.write(_refusal(503, "too_many_connections", "too many connections; try again later"))
         self._leave()
 
     def _leave(self) -> None:
@@ -106,9 +107,11 @@ class HttpProtocol(H11Protocol):
         self.loop.call_later(CUT_SECONDS, self.transport.abort)
 
 
-def _refusal(status: int, phrase: str, detail: str) -> bytes:
+def _refusal(status: int, code: str, detail: str) -> bytes:
     """A whole HTTP response, as problem+json (RFC 9457), for a connection that ends with it."""
-    body = json.dumps({"type": "about:blank", "title": phrase, "status": status, "detail": detail}).encode()
+    phrase = HTTPStatus(status).phrase
+    about = {"type": "about:blank", "title": phrase, "status": status, "code": code, "detail": detail}
+    body = json.dumps(about).encode()
     retry = f"Retry-After: {random.randint(1, 5)}\r\n" if status == 503 else ""  # noqa: S311 (jitter)
     head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/problem+json\r\n{retry}"
     return f"{head}Content-Length: {len(body)}\r\nConnection: close\r\n\r\n".encode() + body
