@@ -51,6 +51,7 @@ class PgBouncer(Server):
             f"auth_type = scram-sha-256\nauth_file = {users}\n"
             f"pool_mode = transaction\ndefault_pool_size = {POOL_SIZE}\nmax_client_conn = 1000\n"
             "server_login_retry = 1\n"
+            "query_wait_timeout = 5\n"  # otherwise two minutes: a request waits as long while PostgreSQL is away
         )
 
     def is_answering(self) -> bool:
