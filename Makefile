@@ -53,8 +53,8 @@ locks-check: setup ## fail when a requirements.lock is stale
 alone: setup ## install each service alone from its lock and import it
 	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/alone.sh
 
-bench: setup ## measure throughput and latency beside their limits
-	@$(BIN)/python -m bench
+bench: setup ## measure beside the machine's limits (PEERS=1: beside other job systems too; ARGS='--rounds 5')
+	@$(BIN)/python -m bench $(if $(PEERS),--peers) $(ARGS)
 
 docs: setup ## build the documentation site into .holdfast/docs/site, every warning an error
 	@.holdfast/uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r docs/requirements.lock

@@ -1,77 +1,63 @@
-"""``python -m bench``: measure, and print (or write) a page of Markdown.
-
-Absolute figures drift with the machine, which is often shared; the ratios are what to compare.
-"""
+"""``python -m bench``: measure in interleaved rounds, and print (or write) a page of Markdown."""
 
 import argparse
 import platform
 import shutil
-import statistics
 import sys
 import tempfile
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import ingest, latency, limits, processing
-from bench.report import Figure, page
+from bench.cases import COMPARISONS, cases
+from bench.report import fallen, page, ratios, save
+from bench.rounds import interleave
 from holdfast.local.stack import Stack
 
-HERE = str(Path(__file__).parent)
+HERE = Path(__file__).parent
+
+RECORDED = HERE / "ratios.json"
 
 
 def main() -> int:
-    """Run everything once with a stack of its own; about two minutes."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=5.0, help="length of each throughput round (5)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts (3)")
-    parser.add_argument("--write", type=Path, help="write the page to this file as well")
-    options = parser.parse_args()
+    """Run everything with a stack of its own; half a minute a round. Exit status 1 if ``--check`` finds a ratio fallen."""
+    options = _options()
     folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
-    stack = Stack(folder, settings={"HOLDFAST_HANDLERS": "handlers:handlers"}, python_path=HERE, say=_say)
+    stack = Stack(folder, settings={"HOLDFAST_HANDLERS": "handlers:handlers"}, python_path=str(HERE), say=_say)
     try:
         stack.start()
-        figures = _measure(stack, seconds=options.seconds, rounds=options.rounds)
+        chosen = [case for case in cases(stack, seconds=options.seconds) if options.only in case.name]
+        if options.peers:
+            from bench.peers.cases import cases as peers  # its environment is made when it is wanted
+
+            chosen += peers(stack, seconds=options.seconds, say=_say)
+        measured = interleave(chosen, rounds=options.rounds, say=_say)
     finally:
         stack.stop()
         shutil.rmtree(folder, ignore_errors=True)
+    found = ratios(measured, COMPARISONS)
     machine = f"{platform.machine()}, Python {platform.python_version()}, {datetime.now(UTC):%Y-%m-%d}"
-    text = page(figures, machine=machine, seconds=options.seconds, rounds=options.rounds)
+    command = "make bench" + (" PEERS=1" if options.peers else "")
+    text = page(measured, found, machine=machine, command=command, rounds=options.rounds)
     sys.stdout.write(text)
     if options.write:
         options.write.write_text(text)
-    return 0
+    if options.record:
+        save(found, RECORDED)
+    lost = fallen(found, RECORDED) if options.check else []
+    sys.stderr.writelines(f"fallen by more than a third: {each}\n" for each in lost)
+    return 1 if lost else 0
 
 
-def _measure(stack: Stack, *, seconds: float, rounds: int) -> list[Figure]:
-    _say("latency, one event at a time")
-    back_to_back = latency.measure(stack, events=200, pause_seconds=0)
-    paused = latency.measure(stack, events=20, pause_seconds=1)
-    stack.hold("processor")  # what is measured below is one stage at a time
-    recording = _median("pgbench: record", rounds, lambda: limits.record(stack, seconds=seconds))
-    accepted = _median("ingest", rounds, lambda: ingest.measure(stack, seconds=seconds))
-    limits.clear(stack)
-    transitions = _median("pgbench: claim and settle", rounds, lambda: limits.claim_and_settle(stack, seconds=seconds))
-    limits.clear(stack)
-    processed = _median("processor", rounds, lambda: processing.measure(stack, events=int(400 * seconds)))
-    return [
-        Figure("pgbench: event, state and update in one transaction, 8 clients", recording, "events/s"),
-        Figure("ingest: POST one event a request, 32 connections", accepted, "events/s", limit=recording),
-        Figure("pgbench: claim and settle in two transactions, 8 clients", transitions, "events/s"),
-        Figure("processor: claim, empty handler, settle, publish; 8 threads", processed, "events/s", limit=transitions),
-        Figure("POST to live `processed`, back to back, p50", back_to_back.p50, "ms"),
-        Figure("POST to live `processed`, back to back, p99", back_to_back.p99, "ms"),
-        Figure("POST to live `processed`, 1 s between events, p50", paused.p50, "ms"),
-        Figure("POST to live `processed`, 1 s between events, worst of 20", paused.p99, "ms"),
-    ]
-
-
-def _median(name: str, rounds: int, measure: Callable[[], float]) -> float:
-    values = []
-    for number in range(1, rounds + 1):
-        values.append(measure())
-        _say(f"{name}, round {number} of {rounds}: {values[-1]:,.0f} events/s")
-    return statistics.median(values)
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=5.0, help="length of each measurement (5)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; medians count (3)")
+    parser.add_argument("--only", default="", help="measure the cases with this in their names")
+    parser.add_argument("--peers", action="store_true", help="measure other job systems beside Holdfast")
+    parser.add_argument("--write", type=Path, help="write the page to this file as well")
+    parser.add_argument("--record", action="store_true", help="keep the ratios in bench/ratios.json")
+    parser.add_argument("--check", action="store_true", help="fail when a ratio has fallen by more than a third")
+    return parser.parse_args()
 
 
 def _say(line: str) -> None:

@@ -20,17 +20,22 @@ class Latency:
 
     p50: float
     p99: float
+    post_p50: float
+    """Of the POST alone, until its answer."""
 
 
 def measure(stack: Stack, *, events: int, pause_seconds: float) -> Latency:
     """Latency over ``events`` events, after a warm-up."""
-    took_ms = asyncio.run(_measure(stack, events + WARM_UP, pause_seconds))[WARM_UP:]
-    return Latency(statistics.median(took_ms), sorted(took_ms)[max(0, int(len(took_ms) * 0.99) - 1)])
+    all_ms, all_posts_ms = asyncio.run(_measure(stack, events + WARM_UP, pause_seconds))
+    took_ms = sorted(all_ms[WARM_UP:])
+    p99 = took_ms[max(0, int(len(took_ms) * 0.99) - 1)]
+    return Latency(statistics.median(took_ms), p99, statistics.median(all_posts_ms[WARM_UP:]))
 
 
-async def _measure(stack: Stack, events: int, pause_seconds: float) -> list[float]:
+async def _measure(stack: Stack, events: int, pause_seconds: float) -> tuple[list[float], list[float]]:
     topic = f"tenant:{TENANT}"
     took_ms: list[float] = []
+    posts_ms: list[float] = []
     with Client(stack.ingest_url, stack.api_key) as client:
         began = time.perf_counter()
         async for frame in watch(stack.live_url, client.token([topic]).token, topics=[topic]):
@@ -44,7 +49,8 @@ async def _measure(stack: Stack, events: int, pause_seconds: float) -> list[floa
                     await asyncio.sleep(pause_seconds)
                 began = time.perf_counter()
                 await asyncio.to_thread(client.send, _event())
-    return took_ms
+                posts_ms.append((time.perf_counter() - began) * 1000)
+    return took_ms, posts_ms
 
 
 def _event() -> dict[str, Any]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from holdfast.local.stack import Stack
 
-__all__ = ["claim_and_settle", "clear", "record"]
+__all__ = ["claim_and_settle", "clear", "record", "record_many"]
 
 CLIENTS = 8
 
@@ -20,6 +20,19 @@ INSERT INTO processing_state (event_id, state, version, available_at, next_dispa
 VALUES (':id', 'queued', 1, now(), now() + interval '1 hour');
 INSERT INTO event_update (event_id, version, state, attempt, at) VALUES (':id', 1, 'queued', 0, now());
 COMMIT;
+"""
+
+RECORD_MANY = """
+WITH made AS (
+    INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest)
+    SELECT gen_random_uuid(), 'pgbench', '/bench', gen_random_uuid()::text, 'bench.pgbench',
+           jsonb_build_object('n', n, 'text', repeat('x', 400)), sha256(n::text::bytea)
+    FROM generate_series(1, {batch}) AS n RETURNING id
+), queued AS (
+    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
+    SELECT id, 'queued', 1, now(), now() + interval '1 hour' FROM made
+)
+INSERT INTO event_update (event_id, version, state, attempt, at) SELECT id, 1, 'queued', 0, now() FROM made;
 """
 
 CLAIM_AND_SETTLE = r"""
@@ -67,6 +80,11 @@ SELECT id, 1, 'queued', 0, now(), now() FROM made
 def record(stack: Stack, *, seconds: float) -> float:
     """Events a second that pgbench records, one a transaction."""
     return _pgbench(stack, RECORD, seconds)
+
+
+def record_many(stack: Stack, *, seconds: float, batch: int) -> float:
+    """Events a second that pgbench records, ``batch`` of them a transaction."""
+    return batch * _pgbench(stack, RECORD_MANY.format(batch=batch), seconds)
 
 
 def claim_and_settle(stack: Stack, *, seconds: float) -> float:

@@ -1,40 +1,75 @@
-"""Figures as a page of Markdown."""
+"""Figures as a page of Markdown, and ratios as a file that later runs are held against."""
 
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-__all__ = ["Figure", "page"]
+from bench.cases import Comparison
+from bench.rounds import Measured, ratio
 
+__all__ = ["fallen", "page", "ratios", "save"]
 
-@dataclass(frozen=True, slots=True)
-class Figure:
-    """One measured figure; ``limit`` is what it is to be compared with."""
-
-    name: str
-    value: float
-    unit: str
-    limit: float | None = None
-
-    def row(self) -> str:
-        """A row of the table."""
-        value = f"{self.value:,.0f}" if self.unit == "events/s" else f"{self.value:.1f}"
-        share = f"{self.value / self.limit:.0%}" if self.limit else ""
-        return f"| {self.name} | {value} {self.unit} | {share} |"
+TOLERATED = 2 / 3
+"""A ratio that falls below this part of the recorded one has fallen: machines differ by less."""
 
 
-def page(figures: list[Figure], *, machine: str, seconds: float, rounds: int) -> str:
-    """The page."""
-    rows = "\n".join(figure.row() for figure in figures)
-    return f"""# Benchmarks
+def ratios(measured: Mapping[str, Measured], comparisons: Sequence[Comparison]) -> dict[Comparison, float]:
+    """Those whose two figures were measured."""
+    return {
+        each: ratio(measured[each.of], measured[each.to])
+        for each in comparisons
+        if each.of in measured and each.to in measured
+    }
 
-Measured with `make bench` ({rounds} rounds of {seconds:g} s each, medians; every server and the load generator on the same
-machine): {machine}. Absolute figures drift with the machine; compare the shares, which are taken within one run.
 
-| what | figure | of its limit |
+def page(
+    measured: Mapping[str, Measured], found: Mapping[Comparison, float], *, machine: str, command: str, rounds: int
+) -> str:
+    """The figures, and what they say in comparison."""
+    figures = "\n".join(_figure(each) for each in measured.values())
+    compared = "\n".join(_compared(each, value) for each, value in found.items())
+    return f"""Measured with `{command}`: {machine}. {rounds} interleaved rounds; medians. Every server
+and the load generator share the machine. Absolute figures drift with it: hold on to the ratios.
+
+| what | median | spread |
 |---|---|---|
-{rows}
+{figures}
 
-How to read it. The limits are what PostgreSQL alone does with the same rows, driven by pgbench; fsync and synchronous
-commit are on. Ingest and processor share two cores with PostgreSQL, Valkey and the load generator. Nothing has been tuned
-yet: the hot statements take lists from the start, so that group commit and micro-batches change callers and not the
-protocol.
+The ratio is the median of the rounds' ratios: both figures of a round come from the same minute.
+
+| ratio | is | goal | |
+|---|---|---|---|
+{compared}
 """
+
+
+def save(found: Mapping[Comparison, float], file: Path) -> None:
+    """Record the ratios."""
+    file.write_text(json.dumps({each.name: round(value, 3) for each, value in found.items()}, indent=2) + "\n")
+
+
+def fallen(found: Mapping[Comparison, float], file: Path) -> list[str]:
+    """A sentence for each ratio that is worse by more than a third than the recorded one."""
+    recorded = json.loads(file.read_text())
+    return [
+        f"{each.name} is {value:.3f}; recorded: {recorded[each.name]:.3f}"
+        for each, value in found.items()
+        if each.name in recorded and _is_worse(each, value, recorded[each.name])
+    ]
+
+
+def _is_worse(comparison: Comparison, value: float, recorded: float) -> bool:
+    return value > recorded / TOLERATED if comparison.is_most else value < recorded * TOLERATED
+
+
+def _figure(measured: Measured) -> str:
+    digits = 0 if measured.case.unit == "events/s" else 1
+    return (
+        f"| {measured.case.title} | {measured.median:,.{digits}f} {measured.case.unit} | ±{measured.spread / 2:.0%} |"
+    )
+
+
+def _compared(comparison: Comparison, value: float) -> str:
+    is_met = value <= comparison.goal if comparison.is_most else value >= comparison.goal
+    bound = "≤" if comparison.is_most else "≥"
+    return f"| {comparison.name} | {value:.2f} | {bound} {comparison.goal:g} | {'met' if is_met else 'missed'} |"

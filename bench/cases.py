@@ -1,0 +1,105 @@
+"""What is measured, in the order of a round: each limit right before what is held against it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bench import ingest, latency, limits, processing
+from bench.rounds import Case
+from holdfast.local.stack import Stack
+
+__all__ = ["COMPARISONS", "Comparison", "cases"]
+
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The figure ``of`` divided by the figure ``to``. The goal is at least that much, or ``is_most``, at most."""
+
+    of: str
+    to: str
+    goal: float
+    is_most: bool = False
+
+    @property
+    def name(self) -> str:
+        """By which a recorded ratio is found."""
+        return f"{self.of} / {self.to}"
+
+
+COMPARISONS = [
+    Comparison("ingest", "pgbench-record", 0.5),
+    Comparison("ingest-batches", "pgbench-record-100", 0.5),
+    Comparison("ingest-batches", "ingest", 12),
+    Comparison("processing", "pgbench-claim-settle", 0.9),
+    Comparison("processing", "celery-commits", 5),
+    Comparison("processing", "dramatiq-commits", 2),
+    Comparison("processing", "oban-noop", 1.2),
+    Comparison("latency-p50", "post-p50", 3, is_most=True),
+    Comparison("latency-p99", "post-p50", 5, is_most=True),
+]
+"""With the goals of 2026-11-28. Those whose peer was not measured are left out of the page."""
+
+
+def cases(stack: Stack, *, seconds: float) -> list[Case]:
+    """The limits, and Holdfast beside them."""
+
+    def stage(name: str, title: str, measure: Callable[[], float]) -> Case:
+        return Case(name, title, lambda: _alone(stack, measure))
+
+    live = _Latencies(stack, events=max(20, int(40 * seconds)))
+    return [
+        stage("pgbench-record", "pgbench: event, state and update in one transaction, 8 clients",
+              lambda: limits.record(stack, seconds=seconds)),
+        stage("ingest", "ingest: POST one event a request, 32 connections",
+              lambda: ingest.measure(stack, seconds=seconds)),
+        stage("pgbench-record-100", f"pgbench: {BATCH} events with their rows in one transaction, 8 clients",
+              lambda: limits.record_many(stack, seconds=seconds, batch=BATCH)),
+        stage("ingest-batches", f"ingest: POST {BATCH} events a request, 8 connections",
+              lambda: ingest.measure(stack, seconds=seconds, batch=BATCH)),
+        stage("pgbench-claim-settle", "pgbench: claim and settle in two transactions, 8 clients",
+              lambda: limits.claim_and_settle(stack, seconds=seconds)),
+        stage("processing", "processor: claim, empty handler, settle, publish; 8 threads",
+              lambda: processing.measure(stack, events=int(400 * seconds))),
+        Case("post-p50", "POST alone, one at a time, p50", live.post, "ms"),
+        Case("latency-p50", "POST to live `processed`, back to back, p50", live.p50, "ms"),
+        Case("latency-p99", "the same, p99", live.p99, "ms"),
+    ]  # fmt: skip
+
+
+def _alone(stack: Stack, measure: Callable[[], float]) -> float:
+    """One stage by itself, on an empty database."""
+    stack.hold("processor")
+    limits.clear(stack)
+    try:
+        return measure()
+    finally:
+        limits.clear(stack)
+        stack.resume("processor")
+
+
+class _Latencies:
+    """One measurement a round, of which three figures are told."""
+
+    def __init__(self, stack: Stack, *, events: int) -> None:
+        self._stack = stack
+        self._events = events
+        self._last: latency.Latency | None = None
+
+    def post(self) -> float:
+        """Milliseconds; measures."""
+        self._last = latency.measure(self._stack, events=self._events, pause_seconds=0)
+        return self._last.post_p50
+
+    def p50(self) -> float:
+        """Of the last measurement."""
+        return self._measured().p50
+
+    def p99(self) -> float:
+        """Of the last measurement."""
+        return self._measured().p99
+
+    def _measured(self) -> latency.Latency:
+        if self._last is None:
+            raise RuntimeError("measure the POST first: all three figures come from one measurement")
+        return self._last
