@@ -208,7 +208,7 @@ def test_a_key_without_the_scope_is_403(ingest: Any, post: Post, make_event: Mak
     ("headers", "status", "code"),
     [
         ({"Content_Type": "application/json"}, 400, "not_a_cloudevent"),
-        ({"Content_Type": "application/cloudevents-batch+json"}, 415, "unsupported_format"),
+        ({"Content_Type": "application/cloudevents-batch+xml"}, 415, "unsupported_format"),
         ({"Content_Type": "application/cloudevents+xml"}, 415, "unsupported_format"),
         ({"Content_Encoding": "gzip"}, 415, "unsupported_encoding"),
     ],

@@ -132,6 +132,20 @@ class Metrics:
         (INGEST,),
         lambda: Histogram("holdfast_ingest_duration_seconds", "POST /v1/events, whole request", buckets=_FAST),
     )
+    in_flight = Declared(
+        (INGEST,),
+        lambda: Gauge(
+            "holdfast_ingest_in_flight", "Requests that are whole and not answered yet", multiprocess_mode=_MODE
+        ),
+    )
+    group_size = Declared(
+        (INGEST,),
+        lambda: Histogram(
+            "holdfast_ingest_group_size",
+            "Events recorded in one transaction",
+            buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
+        ),
+    )
     # ingest, processor, maintenance
     enqueue_failures = Declared(
         (INGEST, PROCESSOR, MAINTENANCE),

@@ -101,6 +101,11 @@ class Recorded:
     is_duplicate: bool = False
     is_conflict: bool = False
 
+    @property
+    def is_new(self) -> bool:
+        """Whether the event was not there before."""
+        return not (self.is_duplicate or self.is_conflict)
+
 
 @dataclass(frozen=True, slots=True)
 class EventView:

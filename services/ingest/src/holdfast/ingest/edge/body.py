@@ -6,8 +6,10 @@ from typing import Any
 
 from holdfast.ingest.edge.connection import Connection
 from holdfast.ingest.edge.refusal import Refusal
+from holdfast.ingest.intake.cloudevents import BATCH, media_type
+from holdfast.runtime.settings import IngestSettings
 
-__all__ = ["Disconnected", "check_framing", "read_body", "Reading"]
+__all__ = ["Disconnected", "Reading", "body_limit", "check_framing", "read_body"]
 
 DISCARD_SECONDS = 2.0
 DISCARD_BYTES = 64 * 1024 * 1024
@@ -39,6 +41,12 @@ def check_framing(headers: dict[bytes, bytes], http_version: str) -> None:
         raise Refusal(
             400, "bad_request", "send Content-Length or Transfer-Encoding, not both, and the latter in HTTP/1.1 only"
         )
+
+
+def body_limit(headers: dict[bytes, bytes], settings: IngestSettings) -> int:
+    """Bytes that a body may have: those of a batch, or of an event."""
+    is_batch = media_type(headers.get(b"content-type", b"").decode("latin-1")) == BATCH
+    return settings.max_batch_bytes if is_batch else settings.max_event_bytes
 
 
 async def read_body(connection: Connection, receive: Any, headers: dict[bytes, bytes], limit: int) -> bytearray:

@@ -11,7 +11,7 @@ import uvicorn
 from flask import Flask
 
 from holdfast.ingest.edge import wsgi
-from holdfast.ingest.edge.body import Disconnected, check_framing, read_body
+from holdfast.ingest.edge.body import Disconnected, body_limit, check_framing, read_body
 from holdfast.ingest.edge.connection import MAX_HEAD_BYTES, Connection, connection_class
 from holdfast.ingest.edge.crowd import Crowd
 from holdfast.ingest.edge.refusal import Refusal, note, problem_response
@@ -49,11 +49,11 @@ class Edge:
 
     def __init__(self, app: Flask, settings: IngestSettings, threads: Threads) -> None:
         self._app = app.wsgi_app
-        self._limit = settings.max_event_bytes
+        self._settings = settings
         self._threads = threads
         self.crowd: Crowd[Connection] = Crowd(
             most_connections=connection_limit(MAX_CONNECTIONS),
-            most_bytes=max(MAX_BODY_BYTES, 8 * settings.max_event_bytes),
+            most_bytes=max(MAX_BODY_BYTES, 8 * max(settings.max_event_bytes, settings.max_batch_bytes)),
         )
 
     async def serve(self, connection: Connection, scope: Any, receive: Any, send: Any) -> None:
@@ -61,7 +61,7 @@ class Edge:
         headers: list[tuple[bytes, bytes]] = scope["headers"]
         try:
             check_framing(dict(headers), scope["http_version"])
-            body = await read_body(connection, receive, dict(headers), self._limit)
+            body = await read_body(connection, receive, dict(headers), body_limit(dict(headers), self._settings))
         except Disconnected:
             return
         except Refusal as refusal:

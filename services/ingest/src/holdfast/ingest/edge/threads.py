@@ -6,6 +6,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
+from holdfast.runtime.telemetry import Metrics
+
 __all__ = ["NoFreeThread", "Threads"]
 
 BUSY_SECONDS = 2.0
@@ -38,7 +40,8 @@ class Threads:
             self._waiting.pop(mark, None)
             return function()
 
-        return await loop.run_in_executor(self._work, begin)
+        with Metrics.in_flight.track_inprogress():
+            return await loop.run_in_executor(self._work, begin)
 
     def check(self) -> None:
         """For readiness.

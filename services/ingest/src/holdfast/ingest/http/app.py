@@ -38,7 +38,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     )
     export_metrics("ingest")
     app = Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_event_bytes + 1
+    app.config["MAX_CONTENT_LENGTH"] = max(settings.max_event_bytes, settings.max_batch_bytes) + 1
     parts = build(settings)
     app.extensions[EXTENSION] = parts
     app.before_request(_begin)

@@ -145,17 +145,19 @@ def refuse_body() -> None:
         raise Problem(400, "invalid_request", "this request takes no body; send none, or {}")
 
 
-def body_bytes() -> bytes:
+def body_bytes(*, is_batch: bool = False) -> bytes:
     """The body.
 
     Raises:
         Problem: 413.
     """
-    limit: int = parts().settings.max_event_bytes
+    settings = parts().settings
+    limit: int = settings.max_batch_bytes if is_batch else settings.max_event_bytes
     body = request.get_data(cache=False)
     # Werkzeug cuts a chunked body off at MAX_CONTENT_LENGTH without a word, so that is one byte above the limit.
     if len(body) > limit:
-        raise Problem(413, "too_large", f"an event has at most {limit} bytes; send a reference to large data")
+        remedy = "send several batches" if is_batch else "send a reference to large data"
+        raise Problem(413, "too_large", f"{'a batch' if is_batch else 'an event'} has at most {limit} bytes; {remedy}")
     return body
 
 

@@ -7,7 +7,7 @@ percent-encoded or raw.
 
 import base64
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
@@ -20,7 +20,10 @@ from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
 from holdfast.ingest.intake.moment import RANGE, read_moment
 from holdfast.ingest.intake.strict_json import parse, storable
 
-__all__ = ["MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "is_traceparent", "media_type", "read_event"]
+__all__ = [
+    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "is_traceparent", "media_type", "read_event",
+    "structured_event",
+]  # fmt: skip
 
 MAX_ATTRIBUTE_BYTES = 1024
 """One attribute's value in UTF-8. Tenant, source and id share an index entry, which holds at most 2704 bytes."""
@@ -28,6 +31,8 @@ MAX_ATTRIBUTE_BYTES = 1024
 MAX_EXTENSIONS = 50
 
 STRUCTURED = "application/cloudevents+json"
+
+BATCH = "application/cloudevents-batch+json"
 
 _NAMES = ("id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
 _KNOWN = frozenset({"specversion", *_NAMES, "audience", "traceparent"})
@@ -56,21 +61,34 @@ def read_event(headers: Mapping[str, str], body: bytes, *, event_id: UUID, tenan
         InvalidEvent: with every fault found.
     """
     content_type = headers.get("Content-Type", "")
-    is_structured = media_type(content_type) == STRUCTURED
-    attributes, data = _structured(body) if is_structured else _binary(headers.items(), content_type, body)
+    if media_type(content_type) == STRUCTURED:
+        return structured_event(parse(body, where=""), event_id=event_id, tenant=tenant)
+    attributes, data = _binary(headers.items(), content_type, body)
+    return _checked(attributes, data, _header, event_id=event_id, tenant=tenant)
+
+
+def structured_event(envelope: Any, *, event_id: UUID, tenant: str) -> NewEvent:
+    """The event in the JSON value of a structured one.
+
+    Raises:
+        InvalidEvent: with every fault found.
+    """
+    attributes, data = _structured(envelope)
+    return _checked(attributes, data, pointer, event_id=event_id, tenant=tenant)
+
+
+def _checked(
+    attributes: dict[str, Any], data: Data, place_of: Callable[[str], str], *, event_id: UUID, tenant: str
+) -> NewEvent:
     # A JSON null is an absent attribute (JSON event format 2.2).
     present = {name: value for name, value in attributes.items() if value is not None}
-    faults = [
-        Fault(pointer(name) if is_structured else _header(name), code, detail)
-        for name, code, detail in _faults(present)
-    ]
+    faults = [Fault(place_of(name), code, detail) for name, code, detail in _faults(present)]
     if faults:
         raise InvalidEvent(faults)
     return _event(present, data, event_id=event_id, tenant=tenant)
 
 
-def _structured(body: bytes) -> tuple[dict[str, Any], Data]:
-    envelope = parse(body, where="")
+def _structured(envelope: Any) -> tuple[dict[str, Any], Data]:
     if not isinstance(envelope, dict):
         fail("", "not_an_object", "a structured CloudEvent is one JSON object")
     attributes = {name: value for name, value in envelope.items() if name not in ("data", "data_base64")}

@@ -1,15 +1,19 @@
-"""``POST /v1/events``: accept events."""
+"""``POST /v1/events``: accept an event, or a batch."""
+
+from typing import Any
 
 from flask import Blueprint, Response, g, json, request
 
+from holdfast.domain.event import NewEvent
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import body_bytes
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.http.views import address_of, links
-from holdfast.ingest.intake.cloudevents import STRUCTURED, media_type, read_event
+from holdfast.ingest.http.views import links
+from holdfast.ingest.intake.batch import MAX_FAULTS, BatchTooLarge, InvalidBatch, read_batch
+from holdfast.ingest.intake.cloudevents import BATCH, STRUCTURED, media_type, read_event
 from holdfast.ingest.intake.faults import InvalidEvent
-from holdfast.ingest.intake.record import Outcome
+from holdfast.ingest.intake.record import ConflictInBatch, Outcome
 from holdfast.runtime.ids import uuid7
 from holdfast.runtime.telemetry import Metrics
 
@@ -20,7 +24,7 @@ blueprint = Blueprint("events", __name__)
 
 @blueprint.post("/v1/events")
 def accept() -> Response:
-    """Record one CloudEvent; see docs/http-api.md for the answers."""
+    """Record CloudEvents; see docs/http-api.md for the answers."""
     g.outcome = "failed"
     with Metrics.ingest_seconds.time():
         try:
@@ -33,12 +37,16 @@ def accept() -> Response:
 def _accept() -> Response:
     holder = require("events:write")
     parts().backpressure.check()
-    body = _body()
+    kind = media_type(request.headers.get("Content-Type", ""))
+    _check_format(kind)
+    return _accept_batch(holder.tenant) if kind == BATCH else _accept_one(holder.tenant)
+
+
+def _accept_one(tenant: str) -> Response:
     try:
-        event = read_event(dict(request.headers), body, event_id=uuid7(), tenant=holder.tenant)
+        event = read_event(dict(request.headers), body_bytes(), event_id=uuid7(), tenant=tenant)
     except InvalidEvent as exc:
-        errors = [fault.as_dict() for fault in exc.faults]
-        raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
+        raise _invalid(exc, [fault.as_dict() for fault in exc.faults]) from exc
     outcome = parts().recorder.record(event)
     if outcome.recorded.is_conflict:
         raise Problem(
@@ -46,26 +54,56 @@ def _accept() -> Response:
             f"source {event.source!r} has sent the id {event.ce_id!r} with other data or another type; use a new id",
         )  # fmt: skip
     g.outcome = "duplicate" if outcome.recorded.is_duplicate else "accepted"
-    return _accepted(event.ce_id, event.source, outcome)
+    body = _answer(event, outcome)
+    return _accepted(body, {"Location": body["links"]["self"]})
 
 
-def _body() -> bytes:
+def _accept_batch(tenant: str) -> Response:
+    """All events of a batch, or none."""
+    try:
+        batch = read_batch(
+            body_bytes(is_batch=True), new_id=uuid7, tenant=tenant, most_bytes=parts().settings.max_event_bytes
+        )
+        outcomes = parts().recorder.record_batch(batch)
+    except InvalidEvent as exc:
+        raise _invalid(exc, [fault.as_dict() for fault in exc.faults]) from exc
+    except InvalidBatch as exc:
+        raise _invalid(exc, [{"index": index} | fault.as_dict() for index, fault in exc.faults]) from exc
+    except BatchTooLarge as exc:
+        raise Problem(413, "too_many_events", str(exc)) from exc
+    except ConflictInBatch as exc:
+        raise _conflict(exc.indexes) from exc
+    duplicates = sum(outcome.recorded.is_duplicate for outcome in outcomes)
+    g.outcome = "duplicate" if outcomes and duplicates == len(outcomes) else "accepted"
+    return _accepted({
+        "accepted": len(outcomes) - duplicates,
+        "duplicates": duplicates,
+        "events": [_answer(event, outcome) for event, outcome in zip(batch, outcomes, strict=True)],
+    })  # fmt: skip
+
+
+def _invalid(exc: Exception, errors: list[dict[str, Any]]) -> Problem:
+    return Problem(400, errors[0]["code"], str(exc), errors=errors)
+
+
+def _conflict(indexes: list[int]) -> Problem:
+    code, detail = "id_conflict", "its source has sent its id with other data or another type; use a new id"
+    errors = [{"index": index, "pointer": f"/{index}/id", "code": code, "detail": detail} for index in indexes]
+    return Problem(422, code, "nothing of the batch was recorded: ids were used before", errors=errors[:MAX_FAULTS])
+
+
+def _check_format(kind: str) -> None:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(415, "unsupported_encoding", "send the body without Content-Encoding")
-    kind = media_type(request.headers.get("Content-Type", ""))
-    if kind == "application/cloudevents-batch+json":
-        raise Problem(415, "unsupported_format", "batches are not offered yet; send one event a request")
-    if kind.startswith("application/cloudevents") and kind != STRUCTURED:
-        raise Problem(415, "unsupported_format", f"structured events are {STRUCTURED}")
-    return body_bytes()
+    if kind.startswith("application/cloudevents") and kind not in (STRUCTURED, BATCH):
+        raise Problem(415, "unsupported_format", f"structured events are {STRUCTURED}, batches of them {BATCH}")
 
 
-def _accepted(ce_id: str, source: str, outcome: Outcome) -> Response:
+def _answer(event: NewEvent, outcome: Outcome) -> dict[str, Any]:
     update = outcome.recorded.update
-    address = address_of(update.event_id)
-    body = {
-        "id": ce_id,
-        "source": source,
+    return {
+        "id": event.ce_id,
+        "source": event.source,
         "event_id": str(update.event_id),
         "state": update.state,
         "version": update.version,
@@ -73,4 +111,7 @@ def _accepted(ce_id: str, source: str, outcome: Outcome) -> Response:
         "enqueued": outcome.is_enqueued,
         "links": links(update.event_id),
     }
-    return Response(json.dumps(body), 202, {"Location": address}, content_type="application/json")
+
+
+def _accepted(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(body), 202, headers, content_type="application/json")
