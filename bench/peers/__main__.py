@@ -12,7 +12,7 @@ from holdfast.local.stack import Stack
 
 
 def main() -> int:
-    """Measure and print a line for each; half a minute with the first installation done."""
+    """Measure and print a line for each; some ten seconds for each case and round."""
     parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
     parser.add_argument("--seconds", type=float, default=5.0, help="about how long a drain takes (5)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds; the median counts (3)")

@@ -25,7 +25,7 @@ DRAMATIQ_KEYS = ValkeyClock((("HLEN", "dramatiq:default.msgs"),))
 
 PROCRASTINATE = f"{WORKERS}.procrastinate_tasks"
 PROCRASTINATE_WORKER = (
-    "-m", "procrastinate", "--app", f"{PROCRASTINATE}.app", "--log-level", "warning", "worker", "--concurrency", "16",
+    "-m", "procrastinate", "--app", f"{PROCRASTINATE}.app", "--log-level", "warning", "worker", "--concurrency", "50",
 )  # fmt: skip
 PROCRASTINATE_JOBS = TableClock(
     done="SELECT count(*) FROM procrastinate_jobs WHERE status = 'succeeded'",
@@ -47,24 +47,24 @@ EVENTS = TableClock(
 """The clock of ``bench.processing``, so that the same is measured."""
 
 PEERS = (
-    Peer("celery-commits", "Celery, Holdfast's two commits; 2 processes", CELERY, "commits", CELERY_WORKER, EVENTS, 500),
-    Peer("celery-noop", "Celery, empty task; 2 processes", CELERY, "noop", CELERY_WORKER, CELERY_KEYS, 1500),
+    Peer("celery-commits", "Celery, Holdfast's two commits; 2 processes", CELERY, "commits", CELERY_WORKER, EVENTS, 450),
+    Peer("celery-noop", "Celery, empty task; 2 processes", CELERY, "noop", CELERY_WORKER, CELERY_KEYS, 700),
     Peer(
         "dramatiq-commits", "Dramatiq, Holdfast's two commits; 2 processes of 8 threads", DRAMATIQ, "commits",
         DRAMATIQ_WORKER, EVENTS, 700,
     ),
     Peer(
         "dramatiq-noop", "Dramatiq, empty actor; 2 processes of 8 threads", DRAMATIQ, "noop", DRAMATIQ_WORKER,
-        DRAMATIQ_KEYS, 2000,
+        DRAMATIQ_KEYS, 4000,
     ),
     Peer(
-        "procrastinate-noop", "Procrastinate, empty task; 1 process, 16 at a time", PROCRASTINATE, "noop",
-        PROCRASTINATE_WORKER, PROCRASTINATE_JOBS, 400,
+        "procrastinate-noop", "Procrastinate, empty task; 1 process, 50 at a time", PROCRASTINATE, "noop",
+        PROCRASTINATE_WORKER, PROCRASTINATE_JOBS, 300,
     ),
 )  # fmt: skip
 OBAN_PEER = Peer(
     "oban-noop",
-    "Oban for Python, empty job; 1 process, 16 at a time",
+    "Oban for Python, empty job; 1 process, 50 at a time",
     OBAN,
     "noop",
     ("-m", OBAN, "work"),

@@ -11,7 +11,7 @@ from oban.schema import install
 __all__ = ["enqueue", "noop", "work"]
 
 BATCH = 1000
-LIMIT = 16
+LIMIT = 50
 """Jobs at a time."""
 
 
