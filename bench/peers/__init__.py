@@ -1,0 +1,1 @@
+"""Other job systems, measured beside Holdfast with the same PostgreSQL and Valkey."""
