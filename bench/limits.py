@@ -5,7 +5,7 @@ from pathlib import Path
 
 from holdfast.local.stack import Stack
 
-__all__ = ["claim_and_settle", "clear", "record", "record_many"]
+__all__ = ["SEED", "claim_and_settle", "clear", "record", "record_many"]
 
 CLIENTS = 8
 

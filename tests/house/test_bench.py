@@ -19,7 +19,11 @@ def test_every_case_is_measured_once_a_round_in_their_order() -> None:
     order: list[str] = []
 
     def case(name: str) -> Case:
-        return Case(name, name, lambda: float(order.append(name) or len(order)))
+        def measure() -> float:
+            order.append(name)
+            return float(len(order))
+
+        return Case(name, name, measure)
 
     found = interleave([case("limit"), case("mine")], rounds=2, say=lambda _: None)
 
