@@ -2,6 +2,7 @@
 
 import time
 
+from bench.limits import clear
 from holdfast.domain.event import Doorbell, NewEvent, canonical_json
 from holdfast.local.stack import Stack
 from holdfast.messaging.brokers import open_bell
@@ -34,7 +35,7 @@ def measure(stack: Stack, *, events: int) -> float:
         " FROM event_update",
         database="holdfast",
     )
-    stack.postgres.execute("TRUNCATE event CASCADE", database="holdfast")
+    clear(stack)
     return events / float(took)
 
 
