@@ -14,11 +14,15 @@ from holdfast.messaging.bell import Bell
 from holdfast.messaging.live import Publisher
 from holdfast.runtime import logging
 from holdfast.runtime.breaker import Breaker
+from holdfast.runtime.group_commit import GroupCommit
 from holdfast.runtime.telemetry import Log, Metrics
 
 __all__ = ["Announcer"]
 
 log = logging.get(__name__)
+
+MOST_TOGETHER = 200
+"""Updates of one call: Redis does nothing else meanwhile."""
 
 
 class Announcer:
@@ -36,15 +40,16 @@ class Announcer:
         self._note_published = note_published
         self._publishing = _Channel(failed=Log.NOT_PUBLISHED, back=Log.LIVE_WINDOW_BACK)
         self._ringing = _Channel(failed=Log.NOT_ENQUEUED, back=Log.BROKER_BACK)
+        self._group: GroupCommit[Sequence[Update], bool, bool] = GroupCommit(
+            self._publish_together, lambda published: published, weigh=len, most=MOST_TOGETHER
+        )
 
     def publish(self, updates: Sequence[Update]) -> bool:
-        """Show updates live, in the given order; whether Redis took them. Publishing one again is invisible to clients."""
-        if not updates:
-            return True
-        is_published = self._publishing.send(lambda: self._publisher.publish(updates), len(updates))
-        if is_published:
-            self._note_published([(update.event_id, update.version) for update in updates])
-        return is_published
+        """Show updates live, in the given order; whether Redis took them. Publishing one again is invisible to clients.
+
+        Threads that publish at the same moment share a call.
+        """
+        return self._group.add(updates) if updates else True
 
     def publish_recovered(self, recovered: Sequence[Update]) -> None:
         """Count, log and show the events whose expired leases were taken away."""
@@ -65,6 +70,13 @@ class Announcer:
         if not doorbells:
             return True
         return self._ringing.send(lambda: self._bell.ring(doorbells), len(doorbells))
+
+    def _publish_together(self, lists: Sequence[Sequence[Update]]) -> list[bool]:
+        updates = [update for each in lists for update in each]
+        is_published = self._publishing.send(lambda: self._publisher.publish(updates), len(updates))
+        if is_published:
+            self._note_published([(update.event_id, update.version) for update in updates])
+        return [is_published] * len(lists)
 
 
 class _Channel:

@@ -36,6 +36,12 @@ FROM moved m JOIN event e ON e.id = m.event_id
     held_lane_key="s.lane_key", turn=ITS_TURN, columns=EVENT_COLUMNS,
 )  # fmt: skip
 
+_OUT_OF_TURN = statement("""
+-- Parameters: event_ids. A claim that waited for the row of an event sees what was put in line meanwhile in that row alone,
+-- and everything else as it was before (EvalPlanQual of READ COMMITTED); a statement of its own sees it all.
+SELECT EXISTS (SELECT FROM processing_state s WHERE s.event_id = ANY (:event_ids) AND NOT {turn})
+""", turn=ITS_TURN)  # fmt: skip
+
 _CANDIDATES = render("""
 SELECT s.event_id, s.version, e.type, e.subject IS NOT NULL AS has_subject, s.lane_key IS NOT NULL AS has_lane,
        CAST(extract(epoch FROM now() - coalesce(s.waiting_since, s.available_at)) AS float8) AS waited_seconds,
@@ -106,7 +112,7 @@ def claim_events(
     before any handler runs; needs no durable commit.
 
     Raises:
-        LaneTaken: another worker took one of the lanes at this moment. The transaction is spent: roll back.
+        LaneTaken: a lane was taken, or made longer at its front, at this moment. The transaction is spent: roll back.
     """
     requested = [claim(event_id, version, Grant(uuid4(), owner, lease_seconds)) for event_id, version, *_ in doorbells]
     try:
@@ -115,7 +121,11 @@ def claim_events(
         if violates(exc, "uq_processing_state_held_lane_key"):
             raise LaneTaken("another worker has just taken an event of this subject") from exc
         raise
-    return [(_lease(row, lease_seconds), update_of(row)) for row in rows]
+    claimed = [(_lease(row, lease_seconds), update_of(row)) for row in rows]
+    in_lanes = [lease.event.id for lease, _ in claimed if lease.lane is not None]
+    if in_lanes and session.scalar(_OUT_OF_TURN, {"event_ids": in_lanes}):
+        raise LaneTaken("an earlier event of the subject has just been put in line")
+    return claimed
 
 
 def claim_due(

@@ -18,6 +18,7 @@ __all__ = [
     "LANE_KEY",
     "WAIT_SECONDS",
     "assign",
+    "is_in_line",
     "promote",
     "promote_forgotten",
     "wait_for_turn",
@@ -122,19 +123,32 @@ WHERE s.event_id = :event_id
 
 _ASSIGN = statement(
     """
--- Parameters: event_id; types, the ordered ones.
-UPDATE processing_state p SET lane_key = w.lane_key
-FROM (
-    SELECT o.event_id, {lane_key} AS lane_key FROM processing_state s
+-- Parameters: event_id; types, the ordered ones. Behind an event that somebody else has locked none is put in line: what
+-- is in line is taken for the next one when no earlier event is there, too.
+WITH listed AS (
+    SELECT o.event_id, o.lane_at, {lane_key} AS lane_key FROM processing_state s
     JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
     JOIN event e ON e.id = o.event_id AND e.type = ANY (:types)
     WHERE s.event_id = :event_id
+), ours AS MATERIALIZED (
+    SELECT o.event_id FROM processing_state o JOIN listed USING (event_id)
+    WHERE o.state IN {OPEN} AND o.lane_key IS NULL
     FOR NO KEY UPDATE OF o SKIP LOCKED
-) w
-WHERE p.event_id = w.event_id
+), missed AS (
+    SELECT * FROM listed WHERE event_id NOT IN (SELECT event_id FROM ours)
+)
+UPDATE processing_state p SET lane_key = w.lane_key FROM listed w
+WHERE p.event_id = w.event_id AND w.event_id IN (SELECT event_id FROM ours)
+  AND NOT EXISTS (SELECT FROM missed m
+                  WHERE m.lane_key = w.lane_key AND (m.lane_at, m.event_id) < (w.lane_at, w.event_id))
 """,
     lane_key=LANE_KEY,
 )
+
+_IS_IN_LINE = statement("""
+-- Parameters: event_id.
+SELECT lane_key IS NOT NULL FROM processing_state WHERE event_id = :event_id
+""")
 
 
 def wait_for_turn(session: Session, event_ids: Sequence[UUID]) -> dict[UUID, UUID]:
@@ -164,13 +178,18 @@ def promote_forgotten(session: Session, *, limit: int) -> int:
 def assign(session: Session, event_id: UUID, is_ordered: Callable[[str], bool]) -> list[str]:
     """Put the open events of this event's subject into their lane, those of ordered types; returns these types.
 
-    For events that were recorded before anybody had declared their type ordered. All of the subject at once, so that none
-    overtakes another.
+    For events that were recorded before anybody had declared their type ordered. All of the subject at once, up to the first
+    one that somebody else has locked, so that none overtakes another.
     """
     types = ordered_among(session.scalars(_TYPES, {"event_id": event_id}), is_ordered)
     if types:
         session.execute(_ASSIGN, {"event_id": event_id, "types": types})
     return types
+
+
+def is_in_line(session: Session, event_id: UUID) -> bool:
+    """Whether an event is in a lane, after :func:`assign`."""
+    return bool(session.scalar(_IS_IN_LINE, {"event_id": event_id}))
 
 
 def ordered_among(types: Iterable[str], is_ordered: Callable[[str], bool]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from typing import NamedTuple
 from uuid import UUID
 
 from holdfast.domain.errors import LaneTaken
@@ -10,6 +11,7 @@ from holdfast.domain.transitions import await_handler
 from holdfast.domain.update import Update
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
+from holdfast.runtime.group_commit import GroupCommit
 from holdfast.runtime.telemetry import Log
 from holdfast.storage import Session, claims, lanes, leases, lifecycle, served
 from holdfast.storage.claims import Candidate
@@ -24,6 +26,9 @@ REPORT_SECONDS = 5.0
 
 LOOK_AGAIN_SECONDS = 30.0
 """Between two looks at an event that a busy processor serves."""
+
+MOST_TOGETHER = 64
+"""Doorbells of one claim: more than threads in a process are worth having."""
 
 MAX_LOGGED_TYPES = 1000
 """Types without handler that are logged, each once: types are made by strangers."""
@@ -80,6 +85,9 @@ class Claimer:
         self._publish = publish
         self._wake = wake
         self._logged_types: set[str] = set()
+        self._group: GroupCommit[Doorbell, _Claimed, Lease | None] = GroupCommit(
+            self._claim_together, self._tell, weigh=lambda _: 1, most=MOST_TOGETHER
+        )
 
     def claim(self, event_id: UUID, version: int) -> Lease | None:
         """The event of a doorbell, if it is due, its turn, and of a type that is served here.
@@ -89,17 +97,12 @@ class Claimer:
         """
         doorbell = Doorbell(event_id, version)
         try:
-            with self._database.transaction() as session:
-                claimed = self._claim(session, [doorbell])
-                self._check(claimed)
-                waiting = {} if claimed else lanes.wait_for_turn(session, [event_id])
+            return self._group.add(doorbell)
         except _Misfit:
             # Rare: the first event of a type that became ordered, or one without handler.
             return self._claim_after_a_look(doorbell)
         except LaneTaken:
             return None
-        self._call(waiting.values())
-        return self._first(claimed)
 
     def extend(self, held: list[Lease]) -> set[UUID]:
         """Keep leases; returns the ids of those events that are still held.
@@ -151,6 +154,21 @@ class Claimer:
         if doorbell is not None:
             self._wake(doorbell)
 
+    def _claim_together(self, doorbells: Sequence[Doorbell]) -> list["_Claimed"]:
+        """Claim for several threads in one transaction; what each has got. Of equal doorbells the first one gets it."""
+        with self._database.transaction() as session:
+            claimed = self._claim(session, doorbells)
+            self._check(claimed)
+            found = {lease.event.id: (lease, update) for lease, update in claimed}
+            missed = [each.event_id for each in doorbells if each.event_id not in found]
+            waiting = lanes.wait_for_turn(session, missed)
+        return [_Claimed(found.pop(each.event_id, None), waiting.get(each.event_id)) for each in doorbells]
+
+    def _tell(self, claimed: Sequence["_Claimed"]) -> list[Lease | None]:
+        self._publish([each.got[1] for each in claimed if each.got])
+        self._call({each.lane for each in claimed if each.lane})
+        return [each.got[0] if each.got else None for each in claimed]
+
     def _claim_after_a_look(self, doorbell: Doorbell) -> Lease | None:
         reported: list[Update] = []
         try:
@@ -199,6 +217,8 @@ class Claimer:
                 continue
             if is_ordered and each.has_subject and not each.has_lane:
                 served.declare_ordered(session, lanes.assign(session, each.event_id, self._is_ordered_here))
+                if not lanes.is_in_line(session, each.event_id):
+                    continue  # an earlier one is just being looked at; the next poll finds both
             chosen.append(each)
         return chosen
 
@@ -225,6 +245,13 @@ class Claimer:
         if candidate.type not in self._logged_types and len(self._logged_types) < MAX_LOGGED_TYPES:
             self._logged_types.add(candidate.type)
             log.warning(Log.WAITS_FOR_HANDLER, event_type=candidate.type)
+
+
+class _Claimed(NamedTuple):
+    """What a doorbell has brought: the event, or the lane in which it waits, or neither."""
+
+    got: tuple[Lease, Update] | None
+    lane: UUID | None
 
 
 class _Misfit(Exception):
