@@ -60,7 +60,7 @@ def cases(stack: Stack, *, seconds: float) -> list[Case]:
         stage("pgbench-claim-settle", "pgbench: claim and settle in two transactions, 8 clients",
               lambda: limits.claim_and_settle(stack, seconds=seconds)),
         stage("processing", "processor: claim, empty handler, settle, publish; 8 threads",
-              lambda: processing.measure(stack, events=int(400 * seconds))),
+              lambda: processing.measure(stack, events=int(800 * seconds))),
         Case("post-p50", "POST alone, one at a time, p50", live.post, "ms"),
         Case("latency-p50", "POST to live `processed`, back to back, p50", live.p50, "ms"),
         Case("latency-p99", "the same, p99", live.p99, "ms"),

@@ -103,3 +103,17 @@ def test_a_connection_too_many_is_a_problem_with_a_code(start_gateway: Callable[
 
     assert line == b"HTTP/1.1 503 Service Unavailable"
     assert (problem["status"], problem["code"]) == (503, "too_many_connections")
+
+
+def test_what_is_written_to_a_client_does_not_wait_for_its_acknowledgement(
+    serve: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
+    address = serve()
+    where = urlsplit(address.http)
+
+    with socket.create_connection((where.hostname or "", where.port or 0), timeout=10):
+        connections = address.server.server_state.connections
+        eventually(lambda: len(connections) == 1, message="the connection is there")
+        [connection] = connections
+        accepted = connection.transport.get_extra_info("socket")
+        assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) != 0
