@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import redis
+
 from holdfast.local.stack import Stack
 
 __all__ = ["SEED", "claim_and_settle", "clear", "record", "record_many"]
@@ -95,7 +97,9 @@ def claim_and_settle(stack: Stack, *, seconds: float) -> float:
 
 
 def clear(stack: Stack) -> None:
-    """Forget all events, and what dead rows and stale statistics they left."""
+    """Forget all events, what dead rows and stale statistics they left, and their doorbells."""
+    with redis.Redis.from_url(stack.redis.url(0)) as broker:
+        broker.flushdb()
     # In the order in which maintenance, which goes on, locks them: TRUNCATE by itself may end in a deadlock.
     stack.postgres.execute(
         "BEGIN; LOCK TABLE processing_state, event, event_update, attempt_error, processed_event_log;"
