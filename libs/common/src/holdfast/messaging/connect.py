@@ -1,6 +1,6 @@
 """Connections to Redis, and its errors in the house's own words.
 
-Nothing outside ``messaging`` and the gateway names redis: here its errors become
+Nothing outside ``messaging`` and the gateway's room ``redis`` names redis: here its errors become
 :class:`BrokerUnavailable` or :class:`LiveWindowUnavailable`.
 """
 

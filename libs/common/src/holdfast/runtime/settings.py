@@ -130,8 +130,9 @@ class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
     ingest_request_seconds: float = Field(default=20.0, ge=1, le=600)
     """A request has to arrive whole within this time of its first byte, and its head within ten seconds; otherwise 408."""
     max_event_bytes: int = Field(default=256 * 1024, ge=1024, le=16 * 1024 * 1024)
-    max_batch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
     """Body of one event; longer ones are answered with 413."""
+    max_batch_bytes: int = Field(default=4 * 1024 * 1024, ge=1024, le=64 * 1024 * 1024)
+    """Body of a batch; the same."""
     redis_timeout_seconds: float = Field(default=0.3, gt=0, le=5)
     """For publish and doorbell after the commit, each; the 202 never waits longer for Redis."""
     redispatch_grace_seconds: float = Field(default=5.0, ge=0, le=3600)
