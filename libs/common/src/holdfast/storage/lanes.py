@@ -123,8 +123,8 @@ WHERE s.event_id = :event_id
 
 _ASSIGN = statement(
     """
--- Parameters: event_id; types, the ordered ones. Behind an event that somebody else has locked none is put in line: what
--- is in line is taken for the next one when no earlier event is there, too.
+-- Parameters: event_id; types, the ordered ones. Nothing is put in line behind an event that somebody else has locked: an
+-- event in line may run as soon as no earlier one is in line.
 WITH listed AS (
     SELECT o.event_id, o.lane_at, {lane_key} AS lane_key FROM processing_state s
     JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
