@@ -144,9 +144,20 @@ def test_a_lease_that_is_held_is_extended_and_a_lost_one_is_not(table: Table) ->
     with table.database.transaction() as session:
         kept = leases.extend(session, [held, lost])
 
-    assert kept == {held.event.id}
+    assert kept == {held.event.id: True}
     remaining = "SELECT event_id FROM processing_state WHERE lease_expires_at > now() + interval '20 s'"
     assert table.run(remaining).scalars().all() == [held.event.id]
+
+
+def test_a_lease_whose_row_is_locked_keeps_no_other_waiting(table: Table) -> None:
+    table.record(subject=None), table.record(subject=None)
+    free, locked = table.claim_due()
+    lock = text("SELECT FROM processing_state WHERE event_id = :id FOR NO KEY UPDATE")
+
+    with table.database.transaction() as writing, table.database.transaction() as session:
+        writing.execute(lock, {"id": locked.event.id})
+        session.execute(text("SET LOCAL statement_timeout = '5s'"))
+        assert leases.extend(session, [free, locked]) == {free.event.id: True, locked.event.id: False}
 
 
 def test_a_freshly_expired_lease_can_be_left_to_somebody_else(table: Table) -> None:

@@ -176,7 +176,7 @@ class Walk(RuleBasedStateMachine):
             before = clock(session)
             extended = leases.extend(session, [lease])
             found, now = rows_of(session)[event_id], clock(session)
-        assert extended == ({event_id} if is_held else set())
+        assert extended == ({event_id: True} if is_held else {})
         if found.lease_expires_at is not None and is_held:
             assert before <= found.lease_expires_at - timedelta(seconds=seconds) <= now
             model.row = replace(model.row, lease_expires_at=found.lease_expires_at)

@@ -44,6 +44,11 @@ def order(payload: Order, ctx: Context) -> dict[str, Any]:
     return {"amount": payload.amount}
 
 
+@handlers.on("test.nothing", name="nothing")
+def nothing(data: Any, ctx: Context) -> None:
+    """Leave no effect, and ask for no session."""
+
+
 @handlers.on("test.blocked", name="blocked", retry=AT_ONCE)
 def blocked(data: Any, ctx: Context) -> None:  # noqa: ARG001
     leave_effect(ctx)

@@ -183,7 +183,7 @@ def test_a_handler_that_returns_after_its_event_was_given_away_settles_nothing(
 
 def test_the_first_heartbeat_that_finds_the_lease_lost_tells(lease: Lease) -> None:
     [handler] = handling(endless, transactional=False)
-    heartbeat = Heartbeat(lambda _: set(), Interruptions(), lease_seconds=3600)
+    heartbeat = Heartbeat(lambda _: {}, Interruptions(), lease_seconds=3600)
 
     with heartbeat.watched(lease, handler) as running:
         heartbeat.beat()
@@ -248,7 +248,7 @@ def test_a_handler_without_transaction_is_asked_before_it_is_interrupted(
 def test_one_that_does_not_listen_is_interrupted(lease: Lease) -> None:
     [handler] = handling(endless, transactional=False, timeout=0.2)
     interruptions = Interruptions()
-    heartbeat = Heartbeat(lambda _: {lease.event.id}, interruptions, lease_seconds=60, insist_seconds=0.3)
+    heartbeat = Heartbeat(lambda _: {lease.event.id: True}, interruptions, lease_seconds=60, insist_seconds=0.3)
     heartbeat.start()
 
     def ignore_it() -> None:
@@ -279,7 +279,7 @@ def test_a_handler_that_nothing_ends_is_reported_once(lease: Lease) -> None:
     [handler] = handling(endless, timeout=0.2)
     stuck: queue.Queue[str] = queue.Queue()
     heartbeat = Heartbeat(
-        lambda _: {lease.event.id}, Interruptions(), lease_seconds=60, stuck_seconds=0.3,
+        lambda _: {lease.event.id: True}, Interruptions(), lease_seconds=60, stuck_seconds=0.3,
         on_stuck=lambda: stuck.put("stuck"),
     )  # fmt: skip
     heartbeat.start()

@@ -1,9 +1,9 @@
 """What is left of an attempt whose worker loses its lease or its database."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from uuid import UUID
 
 import pytest
 import redis
@@ -112,20 +112,22 @@ def test_postgres_down_at_the_settling_leaves_the_lease_and_no_effect(
     database.close()
 
 
-def test_a_worker_that_lost_its_lease_before_it_began_runs_nothing(
-    stored: Any, executor: MakeExecutor, redis_url: str
+@pytest.mark.parametrize("is_let_out", [True, False])
+def test_a_worker_that_lost_its_lease_before_it_began_gets_no_session(
+    stored: Any, executor: MakeExecutor, redis_url: str, is_let_out: bool
 ) -> None:
-    ran: list[UUID] = []
+    got: list[Any] = []
 
     def work(data: Any, ctx: Context) -> None:  # noqa: ARG001
-        ran.append(ctx.event.id)
+        with contextlib.nullcontext() if is_let_out else contextlib.suppress(Exception):
+            got.append(ctx.session)
 
     event_id = stored.record("test.done")
     lost = Metrics.lost_leases._value.get()
     with redis.Redis.from_url(redis_url) as client:
         executor(handling(work), publisher=Recovering(client, stored)).execute(event_id, 1)
 
-    assert (stored.state(event_id), stored.row(event_id).version, ran) == ("queued", 3, [])
+    assert (stored.state(event_id), stored.row(event_id).version, got) == ("queued", 3, [])
     assert Metrics.lost_leases._value.get() == lost + 1
 
 

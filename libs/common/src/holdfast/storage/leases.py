@@ -16,10 +16,21 @@ __all__ = ["extend", "recover_expired"]
 
 _EXTEND = statement("""
 -- Parameters: leases, JSON array of {{event_id, expected_token, seconds}}.
-UPDATE processing_state s SET lease_expires_at = statement_timestamp() + make_interval(secs => l.seconds)
-FROM jsonb_to_recordset(CAST(:leases AS jsonb)) AS l(event_id uuid, expected_token uuid, seconds float8)
-WHERE s.event_id = l.event_id AND s.state = {PROCESSING} AND s.lease_token = l.expected_token
-RETURNING s.event_id
+-- A row that is locked belongs to a handler that has just opened its transaction, or to a settle: waiting for it could take
+-- as long as a handler, and the other leases would expire meanwhile.
+WITH held AS (
+    SELECT l.event_id, l.expected_token, l.seconds
+    FROM jsonb_to_recordset(CAST(:leases AS jsonb)) AS l(event_id uuid, expected_token uuid, seconds float8)
+    JOIN processing_state s ON s.event_id = l.event_id AND s.state = {PROCESSING} AND s.lease_token = l.expected_token
+), free AS (
+    SELECT s.event_id FROM processing_state s JOIN held USING (event_id) FOR NO KEY UPDATE OF s SKIP LOCKED
+), extended AS (
+    UPDATE processing_state s SET lease_expires_at = statement_timestamp() + make_interval(secs => held.seconds)
+    FROM held JOIN free USING (event_id)
+    WHERE s.event_id = held.event_id AND s.state = {PROCESSING} AND s.lease_token = held.expected_token
+    RETURNING s.event_id
+)
+SELECT held.event_id, extended.event_id IS NOT NULL AS is_extended FROM held LEFT JOIN extended USING (event_id)
 """)
 
 _EXPIRED = statement("""
@@ -32,13 +43,16 @@ FOR NO KEY UPDATE SKIP LOCKED
 """)
 
 
-def extend(session: Session, leases: Iterable[Lease]) -> set[UUID]:
-    """Let leases last their ``seconds`` from now on again; returns the ids of those events that are still held."""
+def extend(session: Session, leases: Iterable[Lease]) -> dict[UUID, bool]:
+    """Let leases last their ``seconds`` from now on again; the events that are still held, and whether theirs was extended.
+
+    A row that another transaction has locked is left as it is: its handler has just begun to write, or it is being settled.
+    """
     listed = [
         {"event_id": str(lease.event.id), "expected_token": str(lease.token), "seconds": lease.seconds}
         for lease in sorted(leases, key=lambda lease: lease.event.id)
     ]
-    return {row.event_id for row in session.execute(_EXTEND, {"leases": json.dumps(listed)})}
+    return {row.event_id: row.is_extended for row in session.execute(_EXTEND, {"leases": json.dumps(listed)})}
 
 
 def recover_expired(session: Session, *, limit: int, expired_for_seconds: float = 0.0) -> list[Update]:

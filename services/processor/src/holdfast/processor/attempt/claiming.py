@@ -104,8 +104,8 @@ class Claimer:
         except LaneTaken:
             return None
 
-    def extend(self, held: list[Lease]) -> set[UUID]:
-        """Keep leases; returns the ids of those events that are still held.
+    def extend(self, held: list[Lease]) -> dict[UUID, bool]:
+        """Keep leases; see ``storage.leases.extend``.
 
         Raises:
             DatabaseUnavailable, StatementTooSlow: not known.

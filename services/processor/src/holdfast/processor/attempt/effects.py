@@ -1,21 +1,26 @@
 """A handler's effects: the transaction that they belong to, from the handler's first statement to the settle."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from types import TracebackType
+from typing import Self
 
 from holdfast.domain.errors import EffectsLost
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion, settle
 from holdfast.domain.update import Update
+from holdfast.processor.attempt.interruption import Interruptions
 from holdfast.processor.handlers.outcomes import TransactionAborted, TransactionEnded
 from holdfast.processor.handlers.reports import Report
 from holdfast.runtime.tracebacks import error_text, error_type
-from holdfast.storage import Session
+from holdfast.storage import Session, lifecycle
+from holdfast.storage.database import Database
 from holdfast.storage.held import current_transaction, kept_open, settle_held
-from holdfast.storage.lending import Lent
+from holdfast.storage.lending import Lent, lend
 
-__all__ = ["aborted", "check_held", "ended_before", "guarded", "settle_effects"]
+__all__ = ["Effects", "LazyEffects", "aborted", "check_held", "ended_before", "settle_effects"]
 
 ENDED = (
     "the handler ended the transaction that its effects belong to (COMMIT, ROLLBACK or the driver's own methods), so some of"
@@ -29,19 +34,97 @@ ABORTED = (
 )
 
 
-@contextmanager
-def guarded(session: Session | None) -> Iterator[None]:
-    """Within the block the session, if there is one, cannot end its transaction; what is pending is written at the end.
+class Effects:
+    """The session of an attempt and the connection under it, which a handler may have or not.
 
-    A handler that commits by itself would keep its effects when it fails afterwards, and apply them again in the next
-    attempt. ``begin_nested()`` (a savepoint) stays, for work that may fail in part.
+    Attributes:
+        session: ``None`` while there is none.
+        lent: its connection, or ``None``.
+        on_open: told of a session that is opened later, in the handler's thread.
     """
-    if session is None:
-        yield
-        return
-    with kept_open(session):
-        yield
-        session.flush()
+
+    def __init__(self, session: Session | None = None, lent: Lent | None = None) -> None:
+        self.session = session
+        self.lent = lent
+        self.on_open: Callable[[Session], object] = lambda _: None
+        self._guard = ExitStack()
+
+    @property
+    def open(self) -> Callable[[], Session] | None:
+        """What ``ctx.session`` asks; ``None`` for a handler that gets no session."""
+        session = self.session
+        return None if session is None else lambda: session
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Within the block a session cannot end its transaction; what is pending is written at the end.
+
+        A handler that commits by itself would keep its effects when it fails afterwards, and apply them again in the next
+        attempt. ``begin_nested()`` (a savepoint) stays, for work that may fail in part.
+        """
+        with self._guard:
+            if self.session is not None:
+                self._guard.enter_context(kept_open(self.session))
+            yield
+            if self.session is not None:
+                self.session.flush()
+
+    def check(self) -> None:
+        """Raise what kept the transaction from beginning, whatever the handler made of it."""
+
+
+class LazyEffects(Effects):
+    """A transaction that begins when the handler first asks for its session, with the event's row locked.
+
+    A context manager: its end commits, or rolls back where the block raises, what has begun.
+    """
+
+    def __init__(
+        self, database: Database, lease: Lease, interruptions: Interruptions, *, timeout_seconds: float
+    ) -> None:
+        super().__init__()
+        self._database = database
+        self._lease = lease
+        self._interruptions = interruptions
+        self._timeout_seconds = timeout_seconds
+        self._transaction = ExitStack()
+        self._opening = threading.Lock()  # a handler may have threads of its own
+        self._error: Exception | None = None
+
+    @property
+    def open(self) -> Callable[[], Session] | None:
+        return self._open
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._transaction.__exit__(kind, error, traceback)
+
+    def check(self) -> None:
+        if self._error is not None:
+            raise self._error
+
+    def _open(self) -> Session:
+        with self._opening:
+            self.check()
+            return self.session or self._begin()
+
+    def _begin(self) -> Session:
+        with self._interruptions.suspended():  # an exception from another thread would break the pool
+            try:
+                session = self._transaction.enter_context(self._database.transaction())
+                transaction = lifecycle.hold(session, self._lease, timeout_seconds=self._timeout_seconds)
+                lent = lend(session, transaction)
+            except Exception as exc:
+                self._error = exc
+                raise
+            self.session, self.lent = session, lent
+            self.on_open(session)
+        self._guard.enter_context(kept_open(session))
+        return session
 
 
 def aborted(exc: BaseException, lent: Lent | None) -> BaseException:

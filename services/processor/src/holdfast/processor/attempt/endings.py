@@ -1,4 +1,4 @@
-"""How attempts end by themselves: each end is a transition that is applied, logged, counted and published."""
+"""How attempts end by themselves: each end is a transition that is applied, published, counted and logged."""
 
 import contextlib
 import time
@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from holdfast.domain.event import Lease
 from holdfast.domain.state import State
-from holdfast.domain.transitions import Transition, resettle
+from holdfast.domain.transitions import resettle
 from holdfast.domain.update import Update
-from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.claiming import Claimer
+from holdfast.processor.attempt.joining import Joined
 from holdfast.processor.attempt.releasing import UNDECIDED
 from holdfast.processor.attempt.reporting import report_failure, report_lost
 from holdfast.processor.handlers.outcomes import failure
@@ -17,35 +17,24 @@ from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Report, report_of
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import lifecycle
-from holdfast.storage.database import Database
 
 __all__ = ["Endings"]
 
 
 class Endings:
-    """Ends attempts, from any number of threads. What is announced is announced after its commit."""
+    """Ends attempts, from any number of threads."""
 
-    def __init__(
-        self, effects: Database, announcer: Announcer, claimer: Claimer, *, owner: str, draw: Callable[[], float],
-        with_texts: bool,
-    ) -> None:  # fmt: skip
-        self._effects = effects
-        self._announcer = announcer
+    def __init__(self, joined: Joined, claimer: Claimer, *, draw: Callable[[], float], with_texts: bool) -> None:
+        self._joined = joined
         self._claimer = claimer
-        self._owner = owner
         self._draw = draw
         self._with_texts = with_texts
 
-    def settled(
-        self, updates: list[Update], lease: Lease, log: logging.Logger, *, handler_name: str, started: float
-    ) -> None:
+    def settled(self, update: Update, lease: Lease, log: logging.Logger, *, handler_name: str, started: float) -> None:
         """The event is processed."""
         seconds = time.monotonic() - started
         Metrics.handler_seconds.labels(handler_name, "processed").observe(seconds)
-        for update in updates:
-            Metrics.end_to_end_seconds.observe((update.at - lease.event.received_at).total_seconds())
-        self._announcer.publish(updates)
+        Metrics.end_to_end_seconds.observe((update.at - lease.event.received_at).total_seconds())
         log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
         self._call_next(lease)
 
@@ -57,26 +46,21 @@ class Endings:
         duration_ms = int((time.monotonic() - started) * 1000)
         report = report or report_of(exc, package=handler.package if handler else None)
         transition = failure(exc, lease, handler, draw=self._draw(), duration_ms=duration_ms, report=report)
-        updates = self._apply(transition)
-        if not updates:
+        if self._joined.apply(transition) is None:
             report_lost(log)
             return
         Metrics.handler_seconds.labels(handler.name if handler else "", "failed").observe(duration_ms / 1000)
         report_failure(report, transition, handler, log, with_texts=self._with_texts)
-        self._announcer.publish(updates)
         if transition.to_state is State.DEAD:
             self._call_next(lease)
 
     def already_processed(self, lease: Lease, log: logging.Logger) -> None:
         """The processed-event log has the event; its state follows."""
         log.warning(Log.ALREADY_PROCESSED)
-        self._announcer.publish(self._apply(resettle(lease.event.id, lease.token)))
+        self._joined.apply(resettle(lease.event.id, lease.token))
 
     def _call_next(self, lease: Lease) -> None:
         """Wake the next event of the subject, if there is one; the poll would, later."""
         if lease.lane is not None:
             with contextlib.suppress(*UNDECIDED):
                 self._claimer.call_next(lease.lane)
-
-    def _apply(self, transition: Transition) -> list[Update]:
-        return self._effects.call(lifecycle.apply, [transition], worker=self._owner)

@@ -146,7 +146,7 @@ class Executor:
     def _attempt(self, lease: Lease, handler: Handler | None, log: logging.Logger) -> None:
         started = time.monotonic()
         try:
-            updates = self._settler.run(lease, handler, log)
+            update = self._settler.run(lease, handler, log)
         except LeaseLost:
             report_lost(log)
         except AlreadyProcessed:
@@ -162,7 +162,7 @@ class Executor:
             self._endings.failed(exc, lease, handler, log, started=started)
         else:
             name = handler.name if handler else ""
-            self._endings.settled(updates, lease, log, handler_name=name, started=started)
+            self._endings.settled(update, lease, log, handler_name=name, started=started)
 
     def _note_stuck(self) -> None:
         self.is_stuck = True

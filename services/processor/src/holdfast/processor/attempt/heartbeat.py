@@ -39,7 +39,7 @@ class Running:
     lease: Lease
     handler: Handler
     backend: Backend | None = None
-    """The connection of a transactional handler."""
+    """The connection of a handler that has its session: its transaction has locked the event's row."""
     thread: int = field(default_factory=threading.get_ident)
     started: float = field(default_factory=time.monotonic)
     kept_at: float = field(default_factory=time.monotonic)
@@ -48,21 +48,25 @@ class Running:
     is_given_up: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
+    def hold(self, session: Session) -> None:
+        """From now on the transaction of this session keeps the event, in which the caller is."""
+        self.backend = Backend(session)
+
     def is_over_time(self, now: float) -> bool:
         """Whether the handler's timeout has passed."""
         return now - self.started >= self.handler.timeout_seconds
 
     def is_adrift(self, now: float) -> bool:
         """Whether the lease may have expired: another worker may have the event by now."""
-        return not self.handler.is_transactional and now - self.kept_at >= self.lease.seconds
+        return self.backend is None and now - self.kept_at >= self.lease.seconds
 
 
 class Heartbeat:
     """Knows every handler that runs in this process.
 
-    A transactional handler's row is locked, so its lease needs no care; what is cancelled is its thread's work, by an
-    exception within the handler (nowhere else: see ``interruption``). Another handler's lease is extended every third
-    of it. When that fails for a whole lease, however it fails, the handler is told to stop.
+    The row of a handler that has its session is locked, so its lease needs no care. Another handler's lease is extended every
+    third of it; when that fails for a whole lease, however it fails, the handler is told to stop. A transactional handler
+    whose time is up is ended by an exception (nowhere else than within it: see ``interruption``); another one is told first.
 
     Args:
         extend: see ``storage.leases.extend``; in a transaction of its own.
@@ -72,7 +76,7 @@ class Heartbeat:
 
     def __init__(
         self,
-        extend: Callable[[list[Lease]], set[UUID]],
+        extend: Callable[[list[Lease]], dict[UUID, bool]],
         interruptions: Interruptions,
         *,
         lease_seconds: float,
@@ -107,9 +111,9 @@ class Heartbeat:
         return self._beat.is_alive and self._check.is_alive
 
     @contextmanager
-    def watched(self, lease: Lease, handler: Handler, *, session: Session | None = None) -> Iterator[Running]:
-        """The block is one handler's run in this thread, with the session of its transaction if it has one."""
-        running = Running(lease, handler, Backend(session) if session is not None else None)
+    def watched(self, lease: Lease, handler: Handler) -> Iterator[Running]:
+        """The block is one handler's run in this thread."""
+        running = Running(lease, handler)
         with self._lock:
             self._running.add(running)
         try:
@@ -136,9 +140,9 @@ class Heartbeat:
             return list(self._running)
 
     def beat(self) -> None:
-        """Extend the leases of handlers that run without a transaction."""
+        """Extend the leases of handlers whose events no transaction keeps."""
         now = time.monotonic()
-        kept = [running for running in self.running() if not running.handler.is_transactional]
+        kept = [running for running in self.running() if running.backend is None]
         if not kept:
             return
         try:
@@ -147,9 +151,9 @@ class Heartbeat:
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
             return
         for running in kept:
-            if running.lease.event.id in held:
+            if held.get(running.lease.event.id):
                 running.kept_at = now  # the time before the call: the lease lasts at least from then
-            else:
+            elif running.lease.event.id not in held and running.backend is None:
                 self._cancel(running, "the lease was lost")
 
     def check(self) -> None:

@@ -51,6 +51,27 @@ class Interruptions:
             with self._lock:
                 self._threads.discard(thread)
 
+    @contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Within :meth:`allowed`: the inner block is not interrupted. What comes meanwhile is raised at its end, or is
+        raised again later by who wants the block to end.
+
+        Raises:
+            Interrupted: at the end of the block.
+        """
+        thread, was_allowed = threading.get_ident(), False
+        try:
+            with self._lock:
+                was_allowed = thread in self._threads
+                self._threads.discard(thread)
+            yield
+        finally:
+            if was_allowed:
+                with self._lock:
+                    self._threads.add(thread)
+        if was_allowed and self._is_over:
+            raise Interrupted
+
     def interrupt(self) -> None:
         """Raise :class:`Interrupted` in every such block. A thread in a system call notices when that returns."""
         with self._lock:

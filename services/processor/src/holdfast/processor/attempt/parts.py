@@ -9,6 +9,7 @@ from holdfast.processor.attempt.claiming import Claimer
 from holdfast.processor.attempt.endings import Endings
 from holdfast.processor.attempt.heartbeat import Heartbeat
 from holdfast.processor.attempt.interruption import Interruptions
+from holdfast.processor.attempt.joining import Joined
 from holdfast.processor.attempt.releasing import Releaser
 from holdfast.processor.attempt.run import Runner
 from holdfast.processor.attempt.settling import Settler
@@ -41,12 +42,13 @@ def parts(
         publish=announcer.publish, wake=wake,
     )  # fmt: skip
     interruptions = Interruptions()
+    joined = Joined(effects, announcer, owner=owner)
     heartbeat = Heartbeat(claimer.extend, interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck)
     return Parts(
         claimer=claimer,
         interruptions=interruptions,
         heartbeat=heartbeat,
-        settler=Settler(effects, Runner(announcer, interruptions, heartbeat)),
-        endings=Endings(effects, announcer, claimer, owner=owner, draw=draw, with_texts=is_logging_texts),
+        settler=Settler(effects, Runner(announcer, interruptions, heartbeat), interruptions, joined, announcer),
+        endings=Endings(joined, claimer, draw=draw, with_texts=is_logging_texts),
         releaser=Releaser(effects, announcer, owner=owner, draw=draw),
     )

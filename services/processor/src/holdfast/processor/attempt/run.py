@@ -12,6 +12,7 @@ from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.calling import called
+from holdfast.processor.attempt.effects import Effects
 from holdfast.processor.attempt.failures import HandlerFailed, failed
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
@@ -19,8 +20,6 @@ from holdfast.processor.attempt.progress import LiveProgress
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime.logging import Logger
-from holdfast.storage import Session
-from holdfast.storage.lending import Lent
 
 __all__ = ["Runner"]
 
@@ -35,34 +34,37 @@ class Runner:
         self._interruptions = interruptions
         self._heartbeat = heartbeat
 
-    def run(
-        self, handler: Handler, lease: Lease, log: Logger, *, session: Session | None = None, lent: Lent | None = None
-    ) -> Completion:
-        """One attempt. ``session`` is that of the settling transaction and ``lent`` its connection; or both are ``None``.
+    def run(self, handler: Handler, lease: Lease, log: Logger, effects: Effects) -> Completion:
+        """One attempt.
 
         Raises:
+            LeaseLost, AlreadyProcessed: the handler asked for a session, and the event is somebody else's.
             HandlerFailed: the data did not fit, the handler raised or took too long, or its result cannot be stored.
             Interrupted: the process has no time left.
             DatabaseUnavailable: the transaction's connection went away under it.
         """
         started = time.monotonic()
-        with self._heartbeat.watched(lease, handler, session=session) as running:
+        with self._heartbeat.watched(lease, handler) as running:
+            effects.on_open = running.hold
             context = Context(
-                event=lease.event, handler=handler.name, attempt=lease.attempt, session=session, log=log,
+                event=lease.event, handler=handler.name, attempt=lease.attempt, open_session=effects.open, log=log,
                 report=LiveProgress(self._announcer, lease, log), is_cancelled=running.cancelled.is_set,
             )  # fmt: skip
-            result = self._call(running, context, session, lent)
+            result = self._call(running, context, effects)
+            effects.check()
         return Completion(handler.name, result, int((time.monotonic() - started) * 1000))
 
-    def _call(self, running: Running, context: Context, session: Session | None, lent: Lent | None) -> Any:
+    def _call(self, running: Running, context: Context, effects: Effects) -> Any:
         try:
             with self._interruptions.allowed():
-                return called(running, context, session, lent)
+                return called(running, context, effects)
         except Interrupted:
             raise
         except BaseException as exc:
             if self._interruptions.is_over:  # whatever it raises now comes of that: a statement was cancelled, say
                 raise Interrupted from exc
+            effects.check()
+            lent = effects.lent
             failure = exc if isinstance(exc, HandlerFailed) else failed(exc, running, lent)
             if lent is not None and lent.is_cut_off():
                 raise DatabaseUnavailable("the connection was lost while the handler ran") from failure.error

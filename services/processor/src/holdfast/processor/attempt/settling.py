@@ -1,11 +1,14 @@
-"""Running a handler and settling its event: in one transaction, or in one after the run."""
+"""Running a handler and settling its event: in the transaction of its effects, or, without any, together with others."""
 
 from holdfast.domain.errors import LeaseLost
 from holdfast.domain.event import Lease
-from holdfast.domain.transitions import settle
+from holdfast.domain.transitions import Completion, settle
 from holdfast.domain.update import Update
-from holdfast.processor.attempt.effects import ended_before, settle_effects
+from holdfast.messaging.announce import Announcer
+from holdfast.processor.attempt.effects import Effects, LazyEffects, ended_before, settle_effects
 from holdfast.processor.attempt.failures import HandlerFailed
+from holdfast.processor.attempt.interruption import Interruptions
+from holdfast.processor.attempt.joining import Joined
 from holdfast.processor.attempt.run import Runner
 from holdfast.processor.handlers.outcomes import NoHandler, TransactionEnded
 from holdfast.processor.handlers.registry import Handler
@@ -14,7 +17,6 @@ from holdfast.runtime.logging import Logger
 from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 from holdfast.storage.held import has_committed
-from holdfast.storage.lending import lend
 
 __all__ = ["Settler"]
 
@@ -24,12 +26,17 @@ __tracebackhide__ = True
 class Settler:
     """Runs and settles on the database in which effects and settling commit together."""
 
-    def __init__(self, effects: Database, runner: Runner) -> None:
+    def __init__(
+        self, effects: Database, runner: Runner, interruptions: Interruptions, joined: Joined, announcer: Announcer
+    ) -> None:
         self._effects = effects
         self._runner = runner
+        self._interruptions = interruptions
+        self._joined = joined
+        self._announcer = announcer
 
-    def run(self, lease: Lease, handler: Handler | None, log: Logger) -> list[Update]:
-        """Run the handler, if there is one, and settle; returns what is to be published.
+    def run(self, lease: Lease, handler: Handler | None, log: Logger) -> Update:
+        """Run the handler, if there is one, and settle; returns the update, which is published.
 
         Raises:
             HandlerFailed, NoHandler, TransactionEnded: the attempt has failed.
@@ -38,14 +45,12 @@ class Settler:
             DatabaseUnavailable, StatementTooSlow: nothing is known of what was committed.
         """
         if handler is not None and handler.is_transactional:
-            return self._run_in_transaction(lease, handler, log)
+            return self._run_with_effects(lease, handler, log)
         with self._effects.transaction() as session:
-            lifecycle.hold(session, lease)
+            lifecycle.hold(session, lease)  # what it does elsewhere is not to be done again
         if handler is None:
             raise NoHandler(f"no handler for {lease.event.type}; deploy one and replay the event")
-        completion = self._runner.run(handler, lease, log)
-        with self._effects.transaction() as session:
-            return _unless_lost(lifecycle.apply(session, [settle(lease.event.id, lease.token, completion)]))
+        return self._settle_joined(lease, self._runner.run(handler, lease, log, Effects()))
 
     def checked(self, failed: HandlerFailed) -> tuple[BaseException, Report]:
         """What to record of a handler that raised: worse than its error is that it may have committed before."""
@@ -55,20 +60,29 @@ class Settler:
             return failed.error, failed.report
         return TransactionEnded(), ended_before(failed.report)
 
-    def _run_in_transaction(self, lease: Lease, handler: Handler, log: Logger) -> list[Update]:
-        transaction = ""
+    def _run_with_effects(self, lease: Lease, handler: Handler, log: Logger) -> Update:
+        effects = LazyEffects(self._effects, lease, self._interruptions, timeout_seconds=handler.timeout_seconds)
+        update = None
         try:
-            with self._effects.transaction() as session:
-                transaction = lifecycle.hold(session, lease, timeout_seconds=handler.timeout_seconds)
-                lent = lend(session, transaction)
-                completion = self._runner.run(handler, lease, log, session=session, lent=lent)
-                return _unless_lost(settle_effects(session, lease, completion, lent))
+            with effects:
+                completion = self._runner.run(handler, lease, log, effects)
+                if effects.session is not None and effects.lent is not None:
+                    update = _unless_lost(settle_effects(effects.session, lease, completion, effects.lent))
         except TransactionEnded:
-            has_committed(self._effects, transaction)  # or prepared, which must not stay
+            if effects.lent is not None:
+                has_committed(self._effects, effects.lent.transaction)  # or prepared, which must not stay
             raise
+        if update is None:
+            return self._settle_joined(lease, completion)
+        self._announcer.publish([update])
+        return update
+
+    def _settle_joined(self, lease: Lease, completion: Completion) -> Update:
+        update = self._joined.apply(settle(lease.event.id, lease.token, completion))
+        return _unless_lost([update] if update else [])
 
 
-def _unless_lost(updates: list[Update]) -> list[Update]:
+def _unless_lost(updates: list[Update]) -> Update:
     if not updates:
         raise LeaseLost("the lease was taken away while the handler ran")
-    return updates
+    return updates[0]

@@ -32,14 +32,14 @@ class Context:
         event: StoredEvent,
         handler: str,
         attempt: int,
-        session: Session | None,
+        open_session: Callable[[], Session] | None,
         log: Logger,
         report: Report,
         is_cancelled: Callable[[], bool] = lambda: False,
     ) -> None:
         self.event = event
         self.attempt = attempt
-        self._session = session
+        self._open_session = open_session
         self.log = log
         self.idempotency_key = f"{event.id}:{handler}"
         self._report = report
@@ -50,18 +50,21 @@ class Context:
     def session(self) -> Session:
         """A SQLAlchemy session in the transaction in which the event becomes ``processed``.
 
-        What is written through it commits with that, or not at all; it refuses to commit or roll back by itself.
+        What is written through it commits with that, or not at all; it refuses to commit or roll back by itself. The
+        transaction begins when it is first asked for: a handler that never does needs none of its own.
 
         Raises:
+            LeaseLost, AlreadyProcessed, sqlalchemy.exc.DBAPIError: the transaction cannot begin; let it out, the attempt is
+                over.
             RuntimeError: the handler is declared with ``transactional=False``; or this is a process that it forked.
         """
         self._refuse_in_child()
-        if self._session is None:
+        if self._open_session is None:
             raise RuntimeError(
                 "a handler with transactional=False has no ctx.session: nothing would commit with 'processed';"
                 " use a connection of your own and ctx.idempotency_key, or declare it transactional"
             )
-        return self._session
+        return self._open_session()
 
     @property
     def cancelled(self) -> bool:

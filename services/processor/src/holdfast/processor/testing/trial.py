@@ -8,7 +8,7 @@ from uuid import UUID
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor.attempt.calling import called
-from holdfast.processor.attempt.effects import check_held, ended_before
+from holdfast.processor.attempt.effects import Effects, check_held, ended_before
 from holdfast.processor.attempt.failures import HandlerFailed, failed
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.handlers.context import Context
@@ -56,7 +56,8 @@ class Case:
         Raises:
             HandlerFailed: as in an attempt.
         """
-        return called(self._running, self._context(), self.session, None)
+        effects = Effects(self.session)
+        return called(self._running, self._context(effects), effects)
 
     def call_in_savepoint(self) -> Any:
         """The same, with the effects of a failed attempt rolled back, and with a look at what was done to the transaction.
@@ -70,7 +71,8 @@ class Case:
         lent = lend(session, own_transaction(session))
         savepoint = session.begin_nested()
         try:
-            result = called(self._running, self._context(), session, lent)
+            effects = Effects(session, lent)
+            result = called(self._running, self._context(effects), effects)
         except HandlerFailed as exc:
             if is_committed(session, lent.transaction):
                 _begin_anew(session)
@@ -88,10 +90,10 @@ class Case:
             raise failed(exc, self._running, lent) from None
         return result
 
-    def _context(self) -> Context:
+    def _context(self, effects: Effects) -> Context:
         cancelled = self._cancelled
         return Context(
-            event=self.lease.event, handler=self.handler.name, attempt=self.lease.attempt, session=self.session,
+            event=self.lease.event, handler=self.handler.name, attempt=self.lease.attempt, open_session=effects.open,
             log=logging.get(self.handler.function.__module__),
             report=lambda fraction, message: self.progress.append((fraction, message)),
             is_cancelled=cancelled if callable(cancelled) else lambda: cancelled,
