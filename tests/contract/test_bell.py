@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from holdfast.domain.errors import BrokerUnavailable
 from holdfast.domain.event import Doorbell
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Valkey
-from holdfast.messaging.bell import Bell, Listener
+from holdfast.messaging.bell import Bell, Listener, Rung
 from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.doorbell import QUEUE, SUSPECT_QUEUE
 
@@ -59,10 +59,29 @@ def open_one(broker: Broker) -> Iterator[Callable[..., Bell]]:
         yield make
 
 
-class Heard:
-    """A listener, and what it heard. Its answers wait while ``gate`` is shut."""
+class Places:
+    """The room of a listener: a semaphore that is taken as a whole."""
 
-    def __init__(self, bell: Bell, *, queue: str = QUEUE, threads: int = 4) -> None:
+    def __init__(self, count: int) -> None:
+        self.count = self.free = count
+        self._changed = threading.Condition()
+
+    def take(self, timeout_seconds: float) -> int:
+        with self._changed:
+            self._changed.wait_for(lambda: self.free, timeout_seconds)
+            taken, self.free = self.free, 0
+        return taken
+
+    def give_back(self, count: int) -> None:
+        with self._changed:
+            self.free += count
+            self._changed.notify_all()
+
+
+class Heard:
+    """A listener with room for ``places`` doorbells, and what it heard. Its doorbells are not done while ``gate`` is shut."""
+
+    def __init__(self, bell: Bell, *, queue: str = QUEUE, places: int = 4) -> None:
         self.doorbells: list[tuple[UUID, int]] = []
         self.running = 0
         self.most_at_once = 0
@@ -70,29 +89,38 @@ class Heard:
         self.failure: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
+        self.room = Places(places)
         self._lock = threading.Lock()
-        self.listener: Listener = bell.consume(queue, threads=threads, answer=self._answer)
+        self.listener: Listener = bell.consume(queue, room=self.room, answer=self._answer)
         self.listener.start()
 
-    def _answer(self, event_id: UUID, version: int) -> None:
+    def _answer(self, rung: Sequence[Rung]) -> None:
         with self._lock:
-            self.doorbells.append((event_id, version))
-            self.running += 1
+            self.doorbells += [(each.event_id, each.version) for each in rung]
+            self.running += len(rung)
             self.most_at_once = max(self.most_at_once, self.running)
+        if self.failure:
+            with self._lock:
+                self.running -= len(rung)
+                self.finished += len(rung)
+            raise self.failure
+        for each in rung:
+            threading.Thread(target=self._finish, args=[each], daemon=True).start()
+
+    def _finish(self, rung: Rung) -> None:
         self.gate.wait(20)
         with self._lock:
             self.running -= 1
             self.finished += 1
-        if self.failure:
-            raise self.failure
+        rung.done()
 
 
 @pytest.fixture
 def hear(open_one: Callable[..., Bell]) -> Iterator[Callable[..., Heard]]:
     listening: list[Heard] = []
 
-    def one(queue: str = QUEUE, *, threads: int = 4) -> Heard:
-        listening.append(Heard(open_one(is_consumer=True), queue=queue, threads=threads))
+    def one(queue: str = QUEUE, *, places: int = 4) -> Heard:
+        listening.append(Heard(open_one(is_consumer=True), queue=queue, places=places))
         return listening[-1]
 
     yield one
@@ -130,7 +158,7 @@ def test_suspects_are_heard_on_their_own_queue_alone(
     open_one: Callable[..., Bell], hear: Callable[..., Heard], eventually: Eventually
 ) -> None:
     plain, suspects = doorbells(5), doorbells(5, is_suspect=True)
-    bell, heard, heard_suspects = open_one(), hear(), hear(SUSPECT_QUEUE, threads=1)
+    bell, heard, heard_suspects = open_one(), hear(), hear(SUSPECT_QUEUE, places=1)
 
     bell.ring([*plain, *suspects])
 
@@ -186,7 +214,7 @@ def test_a_ping_is_heard_by_nobody(
 def test_an_answer_that_raises_neither_ends_the_listener_nor_comes_again(
     open_one: Callable[..., Bell], hear: Callable[..., Heard], eventually: Eventually
 ) -> None:
-    bell, heard, rung = open_one(), hear(threads=1), doorbells(3)
+    bell, heard, rung = open_one(), hear(places=1), doorbells(3)
     heard.failure = RuntimeError("an answer failed")
 
     bell.ring(rung)
@@ -200,10 +228,22 @@ def test_an_answer_that_raises_neither_ends_the_listener_nor_comes_again(
     assert heard.listener.is_alive
 
 
-def test_no_more_answers_run_at_once_than_there_are_threads(
+def test_doorbells_of_a_moment_are_answered_at_once(
     open_one: Callable[..., Bell], hear: Callable[..., Heard], eventually: Eventually
 ) -> None:
-    bell, heard = open_one(), hear(threads=3)
+    rung = doorbells(60)
+    open_one().ring(rung)
+
+    heard = hear(places=60)
+
+    eventually(lambda: heard.finished == 60)
+    assert heard.most_at_once > 1
+
+
+def test_no_more_doorbells_are_taken_than_there_is_room_for(
+    open_one: Callable[..., Bell], hear: Callable[..., Heard], eventually: Eventually
+) -> None:
+    bell, heard = open_one(), hear(places=3)
     heard.gate.clear()
     bell.ring(doorbells(20))
     eventually(lambda: heard.running == 3)
@@ -212,12 +252,13 @@ def test_no_more_answers_run_at_once_than_there_are_threads(
 
     eventually(lambda: heard.finished == 20)
     assert heard.most_at_once == 3
+    eventually(lambda: heard.room.free in (0, 3), message="all places are given back, or wait with the listener")
 
 
 def test_a_busy_listener_leaves_doorbells_to_others(
     open_one: Callable[..., Bell], hear: Callable[..., Heard], eventually: Eventually
 ) -> None:
-    bell, busy = open_one(), hear(threads=2)
+    bell, busy = open_one(), hear(places=2)
     busy.gate.clear()
     bell.ring(doorbells(50))
     eventually(lambda: busy.running == 2)
@@ -230,7 +271,7 @@ def test_a_busy_listener_leaves_doorbells_to_others(
 def test_stopping_waits_for_answers_that_run_and_hands_back_the_rest(
     open_one: Callable[..., Bell], hear: Callable[..., Heard], eventually: Eventually
 ) -> None:
-    bell, first, rung = open_one(), hear(threads=1), doorbells(6)
+    bell, first, rung = open_one(), hear(places=1), doorbells(6)
     first.gate.clear()
     bell.ring(rung)
     eventually(lambda: first.running == 1)

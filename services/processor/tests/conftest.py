@@ -256,8 +256,16 @@ def live(make_live: Callable[[str], Redis], redis_url: str) -> Redis:
     return make_live(redis_url)
 
 
+class OneAtATime(Executor):
+    """Claims and runs in the calling thread."""
+
+    def execute(self, event_id: UUID, version: int) -> None:
+        for lease in self.claim([Doorbell(event_id, version)]):
+            self.run(lease)
+
+
 @pytest.fixture
-def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Executor]]:
+def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., OneAtATime]]:
     """An executor in this process; jitter is half of what it can be. Takes the address of another Redis or database."""
     with contextlib.ExitStack() as opened:
 
@@ -265,7 +273,7 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Execut
             handlers: Handlers, *, redis_url: str = redis_url, database_url: str = database_url,
             publisher: Publisher | None = None,
             lease_seconds: float = 60, statement_timeout_seconds: float = 30, **options: Any,
-        ) -> Executor:  # fmt: skip
+        ) -> OneAtATime:  # fmt: skip
             claims, effects = (
                 Database(
                     database_url, application_name="executor", pool_size=20, is_durable=is_durable,
@@ -277,7 +285,7 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., Execut
             bell = open_bell(redis_url, timeout_seconds=1, is_consumer=False)
             for each in (claims, effects, window, bell):
                 opened.callback(each.close)
-            return Executor(
+            return OneAtATime(
                 handlers, claims=claims, effects=effects,
                 announcer=Announcer(window, bell, note_published=lambda _: None), owner="test",
                 lease_seconds=lease_seconds, draw=lambda: 0.5, **options,

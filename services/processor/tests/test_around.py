@@ -13,7 +13,6 @@ from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import Attempt, Backoff, Context, Handlers, Reject
-from holdfast.processor.attempt.execute import Executor
 
 Call = Callable[[], Any]
 Handle = Callable[..., UUID]
@@ -26,7 +25,7 @@ class Order(BaseModel):
 
 
 @pytest.fixture
-def handle(stored: Any, executor: Callable[..., Executor]) -> Handle:
+def handle(stored: Any, executor: Callable[..., Any]) -> Handle:
     """Execute one event of type ``test.order`` with these handlers, as often as it is due."""
 
     def run(handlers: Handlers, attempts: int = 1) -> UUID:

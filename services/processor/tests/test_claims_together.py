@@ -1,23 +1,18 @@
 """Doorbells that are answered at the same moment share a claim, and nothing else."""
 
-import contextlib
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import text
 
-from holdfast.local.fixtures import Eventually
+from holdfast.domain.event import Doorbell
 from holdfast.processor import Context, Handlers
-from holdfast.processor.attempt.execute import Executor
 
 COUNT = 8
 
-MakeExecutor = Callable[..., Executor]
-
-WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST('processing_state' AS regclass)"
+MakeExecutor = Callable[..., Any]
 
 CLAIMS = "SELECT count(DISTINCT CAST(xmin AS text)) FROM event_update WHERE state = 'processing'"
 
@@ -39,36 +34,23 @@ def take_turn(data: Any, ctx: Context) -> None:
 
 
 @pytest.fixture
-def answer(stored: Any, executor: MakeExecutor, eventually: Eventually) -> Callable[..., None]:
-    """Answer doorbells in a thread each; the first claim is held up until all of them wait."""
+def answer(executor: MakeExecutor) -> Callable[..., None]:
+    """Answer doorbells that ring at one moment."""
 
     def run(*doorbells: tuple[UUID, int]) -> None:
         made = executor(handlers)
-        with ThreadPoolExecutor(len(doorbells)) as pool:
-            with _held_up(stored.database):
-                answered = [pool.submit(made.execute, *doorbell) for doorbell in doorbells]
-                eventually(lambda: stored.scalar(WAITING) > 0, message="a claim waits")
-                group = made._claimer._group
-                eventually(lambda: len(group._waiting) == len(doorbells) - 1, message="the others wait for it")
-            for each in answered:
-                each.result(30)
+        for lease in made.claim([Doorbell(*doorbell) for doorbell in doorbells]):
+            made.run(lease)
 
     return run
 
 
-@contextlib.contextmanager
-def _held_up(database: Any) -> Iterator[None]:
-    with database.engine.connect() as connection:
-        connection.execute(text("LOCK TABLE processing_state IN SHARE MODE"))
-        yield
-
-
-def test_doorbells_that_wait_are_claimed_in_one_transaction(stored: Any, live: Any, answer: Any) -> None:
+def test_doorbells_of_a_moment_are_claimed_in_one_transaction(stored: Any, live: Any, answer: Any) -> None:
     event_ids = [stored.record("test.done") for _ in range(COUNT)]
 
     answer(*((event_id, 1) for event_id in event_ids))
 
-    assert stored.scalar(CLAIMS) == 2, "the first alone, all others together"
+    assert stored.scalar(CLAIMS) == 1
     assert [stored.state(each) for each in event_ids] == ["processed"] * COUNT
     assert [stored.effects(each) for each in event_ids] == [1] * COUNT
     assert [state for each in event_ids for state, _, _ in live.told(each)] == ["processing", "processed"] * COUNT

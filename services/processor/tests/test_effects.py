@@ -12,9 +12,8 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from holdfast.local.servers import free_port
 from holdfast.processor import Context, Handlers
-from holdfast.processor.attempt.execute import Executor
 
-MakeExecutor = Callable[..., Executor]
+MakeExecutor = Callable[..., Any]
 
 
 class Base(DeclarativeBase):
@@ -174,7 +173,7 @@ def test_another_database_being_down_is_a_failed_attempt_and_not_an_outage_of_ou
 
 
 def test_a_connection_killed_under_a_handler_judges_nothing_but_not_for_ever(
-    stored: Any, executor: Callable[..., Executor]
+    stored: Any, executor: MakeExecutor
 ) -> None:
     def die(data: Any, ctx: Context) -> None:  # noqa: ARG001
         leave_effect(ctx)

@@ -12,10 +12,9 @@ from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
-from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.attempt.results import MAX_RESULT_BYTES
 
-MakeExecutor = Callable[..., Executor]
+MakeExecutor = Callable[..., Any]
 
 
 class Order(BaseModel):

@@ -19,7 +19,7 @@ from holdfast.processor.attempt.interruption import Interruptions, TimedOut
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import claims, leases
 
-MakeExecutor = Callable[..., Executor]
+MakeExecutor = Callable[..., Any]
 
 
 class Outside:
@@ -90,7 +90,7 @@ def serve(executor: MakeExecutor) -> Any:
     """An executor for one handler, watching, as a process does."""
     made: list[Executor] = []
 
-    def serve_one(function: Callable[..., Any], *, lease_seconds: float = 1, **options: Any) -> Executor:
+    def serve_one(function: Callable[..., Any], *, lease_seconds: float = 1, **options: Any) -> Any:
         one = executor(handling(function, **options), lease_seconds=lease_seconds)
         one.start()
         made.append(one)

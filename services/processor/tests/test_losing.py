@@ -9,18 +9,18 @@ import pytest
 import redis
 from sqlalchemy import text
 
+from holdfast.domain.event import Doorbell
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.local.servers import Postgres, free_port
 from holdfast.messaging.live import Publisher
 from holdfast.processor import Context, Handlers
-from holdfast.processor.attempt.execute import Executor
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import claims, leases
 from holdfast.storage.database import Database
 from holdfast.storage.migrate import upgrade
 
-MakeExecutor = Callable[..., Executor]
+MakeExecutor = Callable[..., Any]
 
 
 def handling(function: Callable[..., Any], **options: Any) -> Handlers:
@@ -57,8 +57,7 @@ class Recovering(Publisher):
 def test_a_worker_whose_event_was_given_away_leaves_nothing(stored: Any, executor: MakeExecutor) -> None:
     event_id = stored.record("test.done")
     made = executor(handling(just_leave_effect))
-    lease = made._claimer.claim(event_id, 1)
-    assert lease is not None
+    [lease] = made.claim([Doorbell(event_id, 1)])
     stored.take_away(event_id)
 
     made.run(lease)

@@ -11,9 +11,8 @@ import redis
 from holdfast.local.servers import Valkey
 from holdfast.messaging.live import topic_keys
 from holdfast.processor import Context, Handlers
-from holdfast.processor.attempt.execute import Executor
 
-MakeExecutor = Callable[..., Executor]
+MakeExecutor = Callable[..., Any]
 
 
 def handling(function: Callable[..., Any], **options: Any) -> Handlers:

@@ -10,13 +10,12 @@ from pydantic import AfterValidator, BaseModel
 from sqlalchemy import text
 
 from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
-from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.handlers.outcomes import HandlerTimeout
 from holdfast.processor.handlers.reports import report_of
 from holdfast.runtime.telemetry import Metrics
 from holdfast.runtime.tracebacks import MAX_MESSAGE, MAX_TRACEBACK, MAX_TYPE
 
-MakeExecutor = Callable[..., Executor]
+MakeExecutor = Callable[..., Any]
 Handle = Callable[..., UUID]
 
 

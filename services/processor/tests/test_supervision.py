@@ -98,29 +98,20 @@ def test_a_service_is_asked_for_its_health_though_orphans_had_its_port(
     eventually(successor.is_ready, message="the port is the successor's")
 
 
-def test_a_worker_thread_that_has_ended_fails_liveness(
-    start: Start, stored: Any, live: Any, eventually: Eventually
+@pytest.mark.parametrize("is_polled", [False, True])
+def test_a_thread_of_the_crew_that_has_ended_fails_liveness(
+    start: Start, stored: Any, live: Any, closed_url: str, eventually: Eventually, is_polled: bool
 ) -> None:
-    worker = start(PROCESSOR_THREADS="2")
-    event_id = stored.record("test.deadly")
-    assert worker.get("/livez")[0] == 200
-
-    live.ring((event_id, 1))
-
-    eventually(lambda: worker.get("/livez")[0] == 503)
-    assert "holdfast_events_polled_total 0.0" in worker.get("/metrics")[1], "it was one of Dramatiq's"
-
-
-def test_a_thread_of_the_poller_that_has_ended_fails_liveness(
-    start: Start, stored: Any, closed_url: str, eventually: Eventually
-) -> None:
-    worker = start(PROCESSOR_THREADS="2", BROKER_URL=closed_url, REDIS_URL=closed_url)
+    away = {"BROKER_URL": closed_url, "REDIS_URL": closed_url} if is_polled else {}
+    worker = start(PROCESSOR_THREADS="2", **away)
     assert worker.get("/livez")[0] == 200
 
     def is_dead() -> bool:
         # Again and again: a thread that waits for an event ends with the next one, and one that runs a handler at that moment
         # takes it for the handler's failure.
-        stored.record("test.deadly")
+        event_id = stored.record("test.deadly")
+        if not is_polled:
+            live.ring((event_id, 1))
         return bool(worker.get("/livez")[0] == 503)
 
     eventually(is_dead)

@@ -12,11 +12,10 @@ from sqlalchemy.orm import Session
 
 from holdfast.local.servers import Postgres
 from holdfast.processor import Backoff, Context, Handlers
-from holdfast.processor.attempt.execute import Executor
 from holdfast.storage.database import Database
 from holdfast.storage.migrate import upgrade
 
-MakeExecutor = Callable[..., Executor]
+MakeExecutor = Callable[..., Any]
 Handle = Callable[..., UUID]
 Ending = Callable[[Context], Any]
 

@@ -8,15 +8,40 @@ bell needs no durability of its own; it has to be quick, and honest about what i
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from holdfast.domain.event import Doorbell
 
-__all__ = ["Answer", "Bell", "Listener"]
+__all__ = ["Answer", "Bell", "Listener", "Room", "Rung"]
 
-Answer = Callable[[UUID, int], None]
-"""Called with ``(event_id, version)`` of each doorbell, from several threads. What it raises is logged, never repeated."""
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """A doorbell that was taken from the broker.
+
+    ``done()``: its event was looked after, so nobody has to hear it again; and its place is free. From any thread, once.
+    """
+
+    event_id: UUID
+    version: int
+    done: Callable[[], None]
+
+
+Answer = Callable[[Sequence[Rung]], None]
+"""Called from one thread with the doorbells that ring at a moment, at least one. What it raises is logged, and none of them
+is heard again."""
+
+
+class Room(Protocol):
+    """How many doorbells a listener may have taken that are not done."""
+
+    def take(self, timeout_seconds: float) -> int:
+        """Places, all that there are; 0 if there is none within the time."""
+
+    def give_back(self, count: int) -> None:
+        """Places that were taken for doorbells that did not ring, or that are done."""
 
 
 class Listener(Protocol):
@@ -30,7 +55,7 @@ class Listener(Protocol):
         """Begin to take doorbells. Does not wait for the broker."""
 
     def stop(self, *, timeout_seconds: float) -> None:
-        """Take nothing new from now on, wait for the answers that run, and hand back what was taken and not begun."""
+        """Take nothing new from now on, wait until what was answered is done, and hand back the rest."""
 
 
 class Bell(Protocol):
@@ -43,8 +68,8 @@ class Bell(Protocol):
             BrokerUnavailable: not all were taken, as far as is known; within the bell's timeout.
         """
 
-    def consume(self, queue: str, *, threads: int, answer: Answer) -> Listener:
-        """A listener for ``queue`` (``doorbell.QUEUE`` or ``doorbell.SUSPECT_QUEUE``), with ``threads`` answers at once."""
+    def consume(self, queue: str, *, room: Room, answer: Answer) -> Listener:
+        """A listener for ``queue`` (``doorbell.QUEUE`` or ``doorbell.SUSPECT_QUEUE``), which takes what there is room for."""
 
     def ping(self) -> None:
         """Do what ringing does, without anybody hearing it: a broker that answers and takes nothing is of no use.

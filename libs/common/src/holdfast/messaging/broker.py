@@ -11,10 +11,9 @@ system took 209 ms from POST to ``processed`` at the median, and 6 ms. What a cr
 doorbell that is lost is rung again, and one that is delivered twice is stale.
 """
 
-import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import Any
 from uuid import uuid4
@@ -27,6 +26,7 @@ from dramatiq.errors import ConnectionClosed
 from dramatiq.middleware import Middleware
 from redis.exceptions import RedisError
 
+from holdfast.messaging.bell import Room
 from holdfast.messaging.connect import redis_client
 
 __all__ = ["DoorbellBroker", "redis_broker"]
@@ -77,6 +77,7 @@ class DoorbellBroker(RedisBroker):
         self._url = url
         self._timeout_seconds = timeout_seconds
         self._ring: Any = self.client.register_script(_RING)
+        self._rooms: dict[str, Room] = {}
 
     def declare_queue(self, queue_name: str) -> None:
         """Declare a queue, without Dramatiq's companion for delayed messages and the thread that would poll it."""
@@ -137,28 +138,32 @@ class DoorbellBroker(RedisBroker):
         """A name in this broker's part of Redis."""
         return f"{self.namespace}:{name}"
 
+    def limit(self, queue_name: str, room: Room) -> None:
+        """Let consumers of this queue take as many messages as there is room for. Comes before :meth:`consume`."""
+        self._rooms[queue_name] = room
+
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "Consumer":
-        """A consumer that returns ``None`` after ``timeout`` ms without a message."""
+        """A consumer that returns ``None`` after ``timeout`` ms without a message. ``prefetch`` is for the room to say."""
+        del prefetch
         # Its own connection: it sleeps in a blocking call for longer than other calls may take.
         sleeper = redis_client(self._url, timeout_seconds=timeout / 1000 + self._timeout_seconds)
-        return _SleepingConsumer(self, queue_name, prefetch=prefetch, timeout_ms=timeout, sleeper=sleeper)
+        return _SleepingConsumer(self, queue_name, self._rooms[queue_name], timeout_ms=timeout, sleeper=sleeper)
 
 
 class _SleepingConsumer(Consumer):
+    """Each message that it hands out has a place in the room, from before it is fetched until it is done."""
+
     def __init__(
-        self, broker: DoorbellBroker, queue_name: str, *, prefetch: int, timeout_ms: int, sleeper: "redis.Redis"
+        self, broker: DoorbellBroker, queue_name: str, room: Room, *, timeout_ms: int, sleeper: "redis.Redis"
     ) -> None:
         self._broker = broker
         self._queue_name = queue_name
-        self._prefetch = prefetch
+        self._room = room
         self._timeout_seconds = timeout_ms / 1000
         self._sleeper = sleeper
         self._exchange: Any = broker.client.register_script(_EXCHANGE)
         self._fetched: deque[bytes] = deque()
-        self._running = 0  # handed out and not yet acknowledged
         self._finished: deque[str] = deque()
-        self._is_finished = threading.Event()
-        self._lock = threading.Lock()
 
     def __next__(self) -> MessageProxy | None:
         try:
@@ -168,15 +173,11 @@ class _SleepingConsumer(Consumer):
 
     def ack(self, message: MessageProxy) -> None:
         """Remember it for the next exchange. One that is lost with its process comes back as a stale doorbell."""
-        with self._lock:
-            self._running -= 1
         self._finished.append(message.options["redis_message_id"])
-        self._is_finished.set()
 
     def nack(self, message: MessageProxy) -> None:
         """Put a message that nobody understands on Dramatiq's dead queue."""
-        with self._lock:
-            self._running -= 1
+        self._room.give_back(1)
         try:
             self._broker.do_nack(self._queue_name, message.options["redis_message_id"])
         except RedisError as exc:
@@ -185,11 +186,14 @@ class _SleepingConsumer(Consumer):
     def requeue(self, messages: Iterable[MessageProxy]) -> None:
         """Give back what a worker that stops has fetched and not begun."""
         if ids := [message.options["redis_message_id"] for message in messages]:
+            self._room.give_back(len(ids))
             self._broker.do_requeue(self._queue_name, *ids)
 
     def close(self) -> None:
-        """Acknowledge what is finished."""
+        """Acknowledge what is finished, and give back what was not handed out."""
+        left = [MessageProxy(Message.decode(self._fetched.popleft())) for _ in range(len(self._fetched))]
         try:
+            self.requeue(left)
             self._fetch(0)
         except RedisError:
             pass  # they come back as stale doorbells
@@ -198,21 +202,23 @@ class _SleepingConsumer(Consumer):
 
     def _next(self) -> MessageProxy | None:
         if not self._fetched:
-            self._is_finished.clear()
-            wanted = self._prefetch - self._running
-            if wanted <= 0 and not self._finished:
-                # Every thread is busy: only a finished message makes room for another.
-                self._is_finished.wait(self._timeout_seconds)
-                return None
-            self._fetched.extend(self._fetch(wanted))
+            if places := self._room.take(self._timeout_seconds):
+                self._fetch_into(places, self._fetch)
+            elif self._finished:
+                self._fetch(0)
         if not self._fetched:
             if not self._finished:
                 self._sleep()
             return None
-        message = Message.decode(self._fetched.popleft())
-        with self._lock:
-            self._running += 1
-        return MessageProxy(message)
+        return MessageProxy(Message.decode(self._fetched.popleft()))
+
+    def _fetch_into(self, places: int, fetch: Callable[[int], Sequence[bytes]]) -> None:
+        got: Sequence[bytes] = ()
+        try:
+            got = fetch(places)
+        finally:
+            self._room.give_back(places - len(got))
+        self._fetched.extend(got)
 
     def _fetch(self, wanted: int) -> list[bytes]:
         acknowledged = [self._finished.popleft() for _ in range(len(self._finished))]
@@ -231,4 +237,5 @@ class _SleepingConsumer(Consumer):
         if self._sleeper.blpop([self._broker.key(f"{self._queue_name}.bell")], timeout=self._timeout_seconds):
             return
         # Nothing to do for a while: Dramatiq's own fetch also looks after the messages of dead workers, now and then.
-        self._fetched.extend(self._broker.do_fetch(self._queue_name, max(1, self._prefetch - self._running)))
+        if places := self._room.take(0):
+            self._fetch_into(places, lambda most: self._broker.do_fetch(self._queue_name, most))

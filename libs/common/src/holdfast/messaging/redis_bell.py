@@ -1,19 +1,32 @@
 """The bell on Redis: Dramatiq's messages and worker, on a :class:`DoorbellBroker`."""
 
+import contextlib
+import threading
 from collections.abc import Sequence
+from queue import Empty
+from typing import Any
 from uuid import UUID
 
 import dramatiq
 from dramatiq import Worker
+from dramatiq.broker import MessageProxy
+from dramatiq.worker import WorkerThread
 
 from holdfast.domain.errors import BrokerUnavailable
 from holdfast.domain.event import Doorbell
-from holdfast.messaging.bell import Answer
+from holdfast.messaging.bell import Answer, Room, Rung
 from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.connect import translated
 from holdfast.messaging.doorbell import ACTOR, message_of
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
 
 __all__ = ["RedisBell"]
+
+log = logging.get(__name__)
+
+MOST_AT_ONCE = 100
+"""Doorbells of one answer: what is claimed in one statement."""
 
 
 class RedisBell:
@@ -35,9 +48,9 @@ class RedisBell:
         with translated(BrokerUnavailable):
             self._broker.enqueue_many(message_of(doorbell) for doorbell in doorbells)
 
-    def consume(self, queue: str, *, threads: int, answer: Answer) -> "_WorkerListener":
+    def consume(self, queue: str, *, room: Room, answer: Answer) -> "_WorkerListener":
         """A Dramatiq worker for one queue; a bell has one for each queue at most."""
-        return _WorkerListener(self._broker, queue, threads=threads, answer=answer)
+        return _WorkerListener(self._broker, queue, room=room, answer=answer)
 
     def ping(self) -> None:
         """Put a message on a queue that nobody consumes, and take it away again.
@@ -54,15 +67,14 @@ class RedisBell:
 
 
 class _WorkerListener:
-    def __init__(self, broker: DoorbellBroker, queue: str, *, threads: int, answer: Answer) -> None:
+    def __init__(self, broker: DoorbellBroker, queue: str, *, room: Room, answer: Answer) -> None:
         @dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=queue)
-        def process_event(event_id: str, version: int) -> None:
-            """Answer one doorbell. Arguments are the contract ``doorbell.v1``."""
-            answer(UUID(event_id), version)
+        def process_event(event_id: str, version: int) -> Doorbell:
+            """Read one doorbell. Arguments are the contract ``doorbell.v1``."""
+            return Doorbell(UUID(event_id), version)
 
-        self._worker = Worker(broker, queues={queue}, worker_threads=threads)
-        # More than the threads can take would keep doorbells from other replicas that are idle.
-        self._worker.queue_prefetch = threads
+        broker.limit(queue, room)
+        self._worker = _ListWorker(broker, queue, room=room, answer=answer)
 
     @property
     def is_alive(self) -> bool:
@@ -76,3 +88,93 @@ class _WorkerListener:
         for consumer in self._worker.consumers.values():
             consumer.stop()  # now: one that sleeps because Redis is down takes three seconds to notice
         self._worker.stop(timeout=int(timeout_seconds * 1000))
+
+
+class _ListWorker(Worker):
+    """Dramatiq's worker with one thread, which answers all messages of a moment at once."""
+
+    def __init__(self, broker: DoorbellBroker, queue: str, *, room: Room, answer: Answer) -> None:
+        super().__init__(broker, queues={queue}, worker_threads=1)
+        self._room = room
+        self._answer = answer
+
+    def _add_worker(self) -> None:
+        thread = _Answering(
+            broker=self.broker, consumers=self.consumers, work_queue=self.work_queue,
+            worker_timeout=self.worker_timeout,
+        )  # fmt: skip
+        thread.room, thread.answer = self._room, self._answer
+        thread.start()
+        self.workers.append(thread)
+
+
+class _Answering(WorkerThread):
+    """Messages are acknowledged when their doorbells are done, which other threads say."""
+
+    room: Room
+    answer: Answer
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._left = 0
+        self._changed = threading.Condition()
+
+    def run(self) -> None:
+        """Until it is stopped, and then until what was answered is done."""
+        super().run()
+        with self._changed:
+            self._changed.wait_for(lambda: self._left == 0)
+
+    def process_message(self, message: MessageProxy) -> None:
+        """Answer this message and those that wait behind it."""
+        messages = [message]
+        with contextlib.suppress(Empty):
+            while len(messages) < MOST_AT_ONCE:
+                messages.append(self.work_queue.get_nowait().message)
+        rung = [each for each in map(self._rung, messages) if each is not None]
+        try:
+            if rung:
+                self.answer(rung)
+        except Exception:
+            log.exception(Log.EXECUTION_BROKE)
+            for each in rung:
+                each.done()
+
+    def _rung(self, message: MessageProxy) -> Rung | None:
+        done = _Once(self, message)
+        try:
+            doorbell: Doorbell = self.broker.get_actor(message.actor_name)(*message.args, **message.kwargs)
+        except (TypeError, ValueError):
+            log.exception(Log.EXECUTION_BROKE)
+            done()
+            return None
+        return Rung(doorbell.event_id, doorbell.version, done)
+
+    def note_begun(self) -> None:
+        with self._changed:
+            self._left += 1
+
+    def note_done(self, message: MessageProxy) -> None:
+        consumer = self.consumers[message.queue_name].consumer
+        if consumer is not None:
+            consumer.ack(message)
+        self.room.give_back(1)
+        with self._changed:
+            self._left -= 1
+            if self._left == 0:
+                self._changed.notify_all()
+
+
+class _Once:
+    """``done()`` of one message: what fails half-way may say it again."""
+
+    __slots__ = ("_message", "_thread")
+
+    def __init__(self, thread: _Answering, message: MessageProxy) -> None:
+        thread.note_begun()
+        self._thread = thread
+        self._message: list[MessageProxy] = [message]
+
+    def __call__(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._thread.note_done(self._message.pop())

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
-from typing import NamedTuple
 from uuid import UUID
 
 from holdfast.domain.errors import LaneTaken
@@ -11,7 +10,6 @@ from holdfast.domain.transitions import await_handler
 from holdfast.domain.update import Update
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
-from holdfast.runtime.group_commit import GroupCommit
 from holdfast.runtime.telemetry import Log
 from holdfast.storage import Session, claims, lanes, leases, lifecycle, served
 from holdfast.storage.claims import Candidate
@@ -26,9 +24,6 @@ REPORT_SECONDS = 5.0
 
 LOOK_AGAIN_SECONDS = 30.0
 """Between two looks at an event that a busy processor serves."""
-
-MOST_TOGETHER = 64
-"""Doorbells of one claim: more than threads in a process are worth having."""
 
 MAX_LOGGED_TYPES = 1000
 """Types without handler that are logged, each once: types are made by strangers."""
@@ -85,24 +80,26 @@ class Claimer:
         self._publish = publish
         self._wake = wake
         self._logged_types: set[str] = set()
-        self._group: GroupCommit[Doorbell, _Claimed, Lease | None] = GroupCommit(
-            self._claim_together, self._tell, weigh=lambda _: 1, most=MOST_TOGETHER
-        )
 
-    def claim(self, event_id: UUID, version: int) -> Lease | None:
-        """The event of a doorbell, if it is due, its turn, and of a type that is served here.
+    def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
+        """The events of doorbells that are due, whose turn it is, and of a type that is served here; in one transaction.
+
+        Those that do not fit, and lanes that somebody else has just taken, take no other along.
 
         Raises:
-            DatabaseUnavailable, StatementTooSlow: nothing was claimed; or it was, and the lease will expire.
+            DatabaseUnavailable, StatementTooSlow: nothing was claimed; or it was, and the leases will expire.
         """
-        doorbell = Doorbell(event_id, version)
         try:
-            return self._group.add(doorbell)
-        except _Misfit:
-            # Rare: the first event of a type that became ordered, or one without handler.
-            return self._claim_after_a_look(doorbell)
+            return self._claim_together(doorbells)
+        except _Misfit as exc:
+            # Rare: the first events of a type that became ordered, or those without handler.
+            others = [each for each in doorbells if each.event_id not in exc.event_ids]
+            misfits = {each.event_id: each for each in doorbells if each.event_id in exc.event_ids}
+            looked = [self._claim_after_a_look(each) for each in misfits.values()]
+            return [*(self.claim(others) if others else []), *(lease for lease in looked if lease is not None)]
         except LaneTaken:
-            return None
+            half = len(doorbells) // 2
+            return [*self.claim(doorbells[:half]), *self.claim(doorbells[half:])] if half else []
 
     def extend(self, held: list[Lease]) -> dict[UUID, bool]:
         """Keep leases; see ``storage.leases.extend``.
@@ -154,20 +151,16 @@ class Claimer:
         if doorbell is not None:
             self._wake(doorbell)
 
-    def _claim_together(self, doorbells: Sequence[Doorbell]) -> list["_Claimed"]:
-        """Claim for several threads in one transaction; what each has got. Of equal doorbells the first one gets it."""
+    def _claim_together(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
         with self._database.transaction() as session:
             claimed = self._claim(session, doorbells)
             self._check(claimed)
-            found = {lease.event.id: (lease, update) for lease, update in claimed}
+            found = {lease.event.id for lease, _ in claimed}
             missed = [each.event_id for each in doorbells if each.event_id not in found]
-            waiting = lanes.wait_for_turn(session, missed)
-        return [_Claimed(found.pop(each.event_id, None), waiting.get(each.event_id)) for each in doorbells]
-
-    def _tell(self, claimed: Sequence["_Claimed"]) -> list[Lease | None]:
-        self._publish([each.got[1] for each in claimed if each.got])
-        self._call({each.lane for each in claimed if each.lane})
-        return [each.got[0] if each.got else None for each in claimed]
+            waiting = lanes.wait_for_turn(session, missed) if missed else {}
+        self._publish([update for _, update in claimed])
+        self._call(set(waiting.values()))
+        return [lease for lease, _ in claimed]
 
     def _claim_after_a_look(self, doorbell: Doorbell) -> Lease | None:
         reported: list[Update] = []
@@ -196,8 +189,8 @@ class Claimer:
 
     def _check(self, claimed: list[tuple[Lease, Update]]) -> None:
         """Raise, so that the claim is rolled back, where it was not this processor's to make in this way."""
-        if any(self._is_misfit(lease) for lease, _ in claimed):
-            raise _Misfit
+        if misfits := {lease.event.id for lease, _ in claimed if self._is_misfit(lease)}:
+            raise _Misfit(misfits)
 
     def _is_misfit(self, lease: Lease) -> bool:
         is_ordered = self._handlers.is_ordered(lease.event.type)
@@ -247,12 +240,9 @@ class Claimer:
             log.warning(Log.WAITS_FOR_HANDLER, event_type=candidate.type)
 
 
-class _Claimed(NamedTuple):
-    """What a doorbell has brought: the event, or the lane in which it waits, or neither."""
-
-    got: tuple[Lease, Update] | None
-    lane: UUID | None
-
-
 class _Misfit(Exception):
-    """What was claimed is not for this processor, or not in this way: nothing of it is committed."""
+    """Some of what was claimed is not for this processor, or not in this way: nothing is committed."""
+
+    def __init__(self, event_ids: set[UUID]) -> None:
+        super().__init__()
+        self.event_ids = event_ids

@@ -1,4 +1,4 @@
-"""One event, from doorbell to settled, as named steps: claim, run, settle; or fail.
+"""Events, from doorbell to settled, as named steps: claim, run, settle; or fail.
 
 Every step commits before its update is published; whatever is lost in between is found again by maintenance.
 """
@@ -6,8 +6,7 @@ Every step commits before its update is published; whatever is lost in between i
 import contextlib
 import random
 import time
-from collections.abc import Callable
-from uuid import UUID
+from collections.abc import Callable, Sequence
 
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
@@ -26,7 +25,7 @@ __all__ = ["Executor"]
 
 
 class Executor:
-    """Executes events, one per call, from any number of threads.
+    """Executes events, from any number of threads.
 
     Args:
         claims: a database whose commits need not be durable.
@@ -88,23 +87,26 @@ class Executor:
         """Whether leases are kept and timeouts enforced."""
         return self._heartbeat.is_alive
 
-    def execute(self, event_id: UUID, version: int) -> None:
-        """Do what the doorbell ``(event_id, version)`` asks for, if it is still to be done.
+    def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
+        """Lease the events of doorbells that are still to be done; each is to be :meth:`run`.
 
-        Never raises for what a handler, PostgreSQL or Redis can do.
+        Never raises for what PostgreSQL or Redis can do.
         """
-        log = logging.get(__name__).bind(event_id=str(event_id))
+        log = logging.get(__name__)
         try:
-            lease = self._claimer.claim(event_id, version)
+            leases = self._claimer.claim(doorbells)
         except UNDECIDED as exc:
-            # The claim is all there was; the next doorbell or poll brings the event back.
+            # The claim is all there was; the next doorbells or polls bring the events back.
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
-            return
-        if lease is None:
-            Metrics.stale_doorbells.inc()
-            log.debug(Log.STALE_DOORBELL, version=version)
-            return
-        self.run(lease)
+            return []
+        if stale := len(doorbells) - len(leases):
+            Metrics.stale_doorbells.inc(stale)
+            log.debug(Log.STALE_DOORBELL, count=stale)
+        return leases
+
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """Give up leases of events that were not begun. Never raises for what PostgreSQL or Redis can do."""
+        self._releaser.unbegun(leases)
 
     def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
         """Claim up to ``limit`` events that have been due for a while, without a doorbell; each is to be :meth:`run`.

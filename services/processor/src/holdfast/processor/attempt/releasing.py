@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from uuid import UUID
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
-from holdfast.domain.event import Lease
+from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import Transition, release
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
@@ -50,6 +50,18 @@ class Releaser:
     def hurry(self) -> None:
         """The process has no time left: nobody waits for a database any more."""
         self._is_over.set()
+
+    def unbegun(self, leases: Sequence[Lease]) -> None:
+        """They waited for a thread for too long, or the process has to go: for another one to take, now."""
+        try:
+            updates = self._effects.call(lifecycle.apply, [release(each.event.id, each.token) for each in leases])
+        except UNDECIDED as exc:
+            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            return
+        suspects = {lease.event.id for lease in leases if lease.crashes}
+        self._announcer.publish(updates)
+        self._announcer.ring([Doorbell(each.event_id, each.version, each.event_id in suspects) for each in updates])
+        logging.get(__name__).info(Log.NOT_BEGUN, count=len(updates))
 
     def interrupted(self, lease: Lease, log: logging.Logger) -> None:
         """The process has no time left."""

@@ -12,15 +12,18 @@ from holdfast.processor.handlers.registry import Handlers
 from holdfast.processor.worker import recovery
 from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.canary import Canary
+from holdfast.processor.worker.crew import Crew
 from holdfast.processor.worker.poller import Poller
 from holdfast.processor.worker.roles import Role
-from holdfast.processor.worker.slots import Slots
 from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.storage.database import Database
 from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["Parts", "parts"]
+
+MOST_AHEAD = 64
+"""Events that wait for a thread, at most. A claim of a few dozen costs each of them as little as one of hundreds."""
 
 REDIS_TIMEOUT_SECONDS = 1.0
 """For publishing after a commit; the relay does it when Redis does not answer in time."""
@@ -39,7 +42,7 @@ class Parts:
     Attributes:
         claims: whose commits need not be durable.
         effects: in which handlers' effects and settling commit together.
-        listener: answers doorbells, as ``poller`` finds events without them; both run them with ``executor``, in ``slots``.
+        crew: runs what ``listener`` has claimed by doorbells and ``poller`` without them.
     """
 
     claims: Database
@@ -48,7 +51,7 @@ class Parts:
     bell: Bell
     publisher: Publisher
     executor: Executor
-    slots: Slots
+    crew: Crew
     poller: Poller
     broker_watch: BrokerWatch
     recovery: Repeater
@@ -56,12 +59,20 @@ class Parts:
 
     def start(self) -> None:
         """Begin."""
-        for part in (self.published, self.executor, self.broker_watch, self.listener, self.poller, self.recovery):
+        for part in (
+            self.published,
+            self.executor,
+            self.broker_watch,
+            self.crew,
+            self.listener,
+            self.poller,
+            self.recovery,
+        ):
             part.start()
 
     def are_alive(self) -> bool:
         """Whether every thread that takes part in the work runs, and the last poll is recent."""
-        beside = (self.listener, self.executor, self.broker_watch, self.recovery)
+        beside = (self.crew, self.listener, self.executor, self.broker_watch, self.recovery)
         return self.poller.is_alive() and all(part.is_alive for part in beside)
 
     def close(self) -> None:
@@ -85,7 +96,6 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
         window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
     )  # fmt: skip
     announcer = Announcer(publisher, bell, note_published=published.add_all)
-    slots = Slots(role.threads)
     executor = Executor(
         handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
         lease_seconds=settings.lease_seconds, no_handler_seconds=settings.no_handler_seconds, is_spoiled=canary.is_dead,
@@ -93,21 +103,20 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
         # Without a broker whose turn it is has to be looked for.
         wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
     )  # fmt: skip
+    # A suspect may take its neighbours along.
+    crew = Crew(executor, threads=role.threads, most_ahead=0 if role.is_suspect else MOST_AHEAD)
     poller = Poller(
-        executor, slots, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering
+        executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     return Parts(
         claims=claims, effects=effects, published=published, bell=bell, publisher=publisher, executor=executor,
-        slots=slots, poller=poller, broker_watch=broker_watch,
+        crew=crew, poller=poller, broker_watch=broker_watch,
         recovery=Repeater(
             "recovery", lambda: recovery.recover(effects, announcer, executor.note_served),
             interval_seconds=recovery.INTERVAL_SECONDS,
         ),
-        listener=bell.consume(
-            role.queue, threads=role.threads,
-            answer=lambda event_id, version: slots.run(lambda: executor.execute(event_id, version)),
-        ),
+        listener=bell.consume(role.queue, room=crew.slots, answer=crew.answer),
     )  # fmt: skip
 
 

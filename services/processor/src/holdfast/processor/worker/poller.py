@@ -1,19 +1,17 @@
 """Finding due events without a doorbell: the processor's own way, which needs neither Redis nor maintenance."""
 
-import queue
 import random
 import threading
 import time
 from collections.abc import Callable
-from typing import Protocol
 
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
-from holdfast.processor.worker.slots import Slots
+from holdfast.processor.worker.crew import Crew, Runs
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 
-__all__ = ["Poller", "Runs"]
+__all__ = ["Poller"]
 
 log = logging.get(__name__)
 
@@ -36,18 +34,8 @@ STALE_SECONDS = 60.0
 """A poll takes milliseconds; one that meets a dead network may wait for a connection and a statement, 35 s at most."""
 
 
-class Runs(Protocol):
-    """What the poller needs of an executor."""
-
-    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
-        """Lease due events."""
-
-    def run(self, lease: Lease) -> None:
-        """Run and settle one."""
-
-
 class Poller:
-    """Claims due events for free slots and runs them on threads of its own.
+    """Claims due events for free slots, and has the crew run them.
 
     While the broker answers it looks about once a second for events that nobody rang for, so it neither races doorbells nor
     costs them time. When the broker is silent it takes whatever is due, and goes on while there is more.
@@ -58,55 +46,41 @@ class Poller:
     """
 
     def __init__(
-        self, executor: Runs, slots: Slots, *, is_suspect: bool, is_broker_answering: Callable[[], bool]
+        self, executor: Runs, crew: Crew, *, is_suspect: bool, is_broker_answering: Callable[[], bool]
     ) -> None:
         self._executor = executor
-        self._slots = slots
+        self._crew = crew
+        self._slots = crew.slots
         self._is_suspect = is_suspect
         self._is_broker_answering = is_broker_answering
-        self._claimed: queue.SimpleQueue[Lease | None] = queue.SimpleQueue()
         self._wake = threading.Event()
         self._is_stopping = False
         self._outages = 0
         self._polled_at = time.monotonic()
         self._polling = threading.Thread(target=self._poll, name="poller", daemon=True)
-        # Daemons all: a handler that never ends must not keep the process from ending.
-        self._runners = [
-            threading.Thread(target=self._run, name=f"polled-{number}", daemon=True) for number in range(slots.count)
-        ]
 
     def start(self) -> None:
         """Poll for the first time at once."""
-        for thread in (self._polling, *self._runners):
-            thread.start()
+        self._polling.start()
 
     def nudge(self) -> None:
         """Poll now."""
         self._wake.set()
 
     def is_alive(self) -> bool:
-        """Whether every thread runs and the last poll is recent. A PostgreSQL that is away does not matter."""
-        is_recent = time.monotonic() - self._polled_at < STALE_SECONDS
-        return is_recent and all(thread.is_alive() for thread in (self._polling, *self._runners))
+        """Whether its thread runs and the last poll is recent. A PostgreSQL that is away does not matter."""
+        return self._polling.is_alive() and time.monotonic() - self._polled_at < STALE_SECONDS
 
     def stop_claiming(self) -> None:
         """Claim nothing more; what is claimed goes on."""
         self._is_stopping = True
         self.nudge()
 
-    def join(self, timeout_seconds: float) -> None:
-        """After :meth:`stop_claiming`: wait for the events that run, as long as there is time."""
-        deadline = time.monotonic() + timeout_seconds
-        self._polling.join(timeout_seconds)
-        for _ in self._runners:
-            self._claimed.put(None)
-        for thread in self._runners:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
     def _poll(self) -> None:
         while not self._is_stopping:
             self._polled_at = time.monotonic()
             try:
+                self._crew.give_back_overdue()
                 is_more = self._turn()
             except DatabaseUnavailable as exc:
                 self._away(Log.DATABASE_UNAVAILABLE, reason=str(exc))
@@ -128,7 +102,7 @@ class Poller:
         finally:
             self._slots.give_back(free - len(leases))
         for lease in leases:
-            self._claimed.put(lease)
+            self._crew.add(lease, self._give_back_one)
         Metrics.polled.inc(len(leases))
         return len(leases) == free
 
@@ -150,11 +124,5 @@ class Poller:
         self._wake.wait(seconds * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
         self._wake.clear()
 
-    def _run(self) -> None:
-        while (lease := self._claimed.get()) is not None:
-            try:
-                self._executor.run(lease)
-            except Exception:
-                log.exception(Log.EXECUTION_BROKE, event_id=str(lease.event.id))
-            finally:
-                self._slots.give_back(1)
+    def _give_back_one(self) -> None:
+        self._slots.give_back(1)

@@ -62,9 +62,10 @@ class WorkerProcess:
         """
         self._is_stopping = True
         self._log.info(Log.STOPPING)
-        poller, slots = self._parts.poller, self._parts.slots
+        poller, slots = self._parts.poller, self._parts.crew.slots
         poller.stop_claiming()
         slots.close()
+        self._parts.crew.close()
         # Beside: it waits for handlers too, but for less time than there is (dramatiq.common.join_all takes from the time
         # that is left what was waited so far, for every thread anew).
         listening = threading.Thread(target=self._stop_listening, args=[grace], name="stop-listening", daemon=True)
@@ -79,7 +80,7 @@ class WorkerProcess:
         executor, is_over = self._parts.executor, False
         while not is_over and grace.seconds_to_give_up():
             executor.interrupt()
-            is_over = self._parts.slots.wait_until_free(min(INSIST_SECONDS, grace.seconds_to_give_up()))
+            is_over = self._parts.crew.slots.wait_until_free(min(INSIST_SECONDS, grace.seconds_to_give_up()))
         if not is_over:
             executor.abandon()
 

@@ -1,50 +1,77 @@
-"""How many handlers a process runs at once, whichever way their events were found."""
+"""How many events a process has claimed at once, whichever way they were found."""
 
 import threading
-from collections.abc import Callable
 
 __all__ = ["Slots"]
 
+AHEAD_SECONDS = 0.05
+"""How long an event may wait for a thread once it is claimed, about: meanwhile an idle process could have it."""
+
+FIRST_PACE_SECONDS = 1.0
+"""Taken for the time of an event until some have been measured."""
+
+WEIGHT = 0.1
+"""Of the last event in the average of their times."""
+
 
 class Slots:
-    """Room for ``count`` handlers, shared by those that doorbells bring and those that the poller finds."""
+    """Room for ``count`` events, one for each thread; and for some more to wait, while a thread is done with each quickly.
 
-    def __init__(self, count: int) -> None:
+    Those that wait are claimed together, which makes claims cheap: a statement for many costs little more than for one.
+
+    Args:
+        most_ahead: how many may wait at most; 0 where an event must have no neighbours.
+    """
+
+    def __init__(self, count: int, *, most_ahead: int = 0) -> None:
         self.count = count
         self._free = count
+        """Negative while events wait for a thread."""
+        self._most_ahead = most_ahead
+        self._ahead = 0
+        self._pace_seconds = FIRST_PACE_SECONDS
         self._is_closed = False
         self._changed = threading.Condition()
 
-    def run(self, work: Callable[[], object]) -> None:
-        """Wait for a slot and work in it. When the process stops nothing is done: a poll, of another process or the next
-        one, finds the event.
-        """
-        if self._take_one():
-            try:
-                work()
-            finally:
-                self.give_back(1)
+    def take(self, timeout_seconds: float) -> int:
+        """Take all the room that there is, once there is enough to be worth a claim; 0 if there is not within the time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._is_closed or self._room() > 0, timeout_seconds)
+            taken = 0 if self._is_closed else self._room()
+            self._free -= taken
+        return taken
 
     def take_free(self) -> int:
-        """Take what is free, without waiting; returns how many."""
+        """Take what threads are free for, without waiting; returns how many."""
         with self._changed:
-            taken = 0 if self._is_closed else self._free
+            taken = 0 if self._is_closed else max(0, self._free)
             self._free -= taken
         return taken
 
     def give_back(self, count: int) -> None:
-        """Of those that were taken with :meth:`take_free`."""
+        """Of those that were taken."""
         with self._changed:
             self._free += count
-            self._changed.notify_all()
+            if self._free > 0 or self._room() > 0:
+                self._changed.notify_all()
+
+    def note_pace(self, seconds: float) -> None:
+        """A thread was busy with an event for so long."""
+        # Without the lock: threads that do so at once may lose one of many.
+        self._pace_seconds += (seconds - self._pace_seconds) * WEIGHT
+        self._ahead = min(self._most_ahead, int(self.count * AHEAD_SECONDS / max(self._pace_seconds, 1e-6)))
+
+    def slow_down(self) -> None:
+        """Events have waited for too long: none is to wait until threads are quick again."""
+        self._pace_seconds, self._ahead = FIRST_PACE_SECONDS, 0
 
     def wait_for_half(self, timeout_seconds: float) -> None:
-        """Return when half of the slots are free, none will be, or the time is up."""
+        """Return when half of the threads are free, none will be, or the time is up."""
         with self._changed:
             self._changed.wait_for(lambda: self._is_closed or 2 * self._free >= self.count, timeout_seconds)
 
     def wait_until_free(self, timeout_seconds: float) -> bool:
-        """Whether all slots are free, within this time: no event is worked on."""
+        """Whether no event is worked on, within this time."""
         with self._changed:
             return self._changed.wait_for(lambda: self._free == self.count, timeout_seconds)
 
@@ -54,10 +81,7 @@ class Slots:
             self._is_closed = True
             self._changed.notify_all()
 
-    def _take_one(self) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: self._is_closed or self._free)
-            if self._is_closed:
-                return False
-            self._free -= 1
-            return True
+    def _room(self) -> int:
+        room = self._free + self._ahead
+        # A thread that is idle is not to wait for others. Those that wait are refilled by half: for one it is not worth it.
+        return room if self._free > 0 or 2 * room >= self._ahead > 0 else 0

@@ -1,0 +1,143 @@
+"""The threads of a process in which handlers run, and the events that are claimed for them."""
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from holdfast.domain.event import Doorbell, Lease
+from holdfast.messaging.bell import Rung
+from holdfast.processor.worker.slots import Slots
+from holdfast.runtime import logging
+from holdfast.runtime.telemetry import Log
+
+__all__ = ["Crew", "Runs"]
+
+log = logging.get(__name__)
+
+PATIENCE_SECONDS = 1.0
+"""An event that waits for a thread for longer is given back, for another process to take."""
+
+
+class Runs(Protocol):
+    """What is needed of an executor."""
+
+    def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
+        """Lease those of the doorbells that are due."""
+
+    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
+        """Lease due events."""
+
+    def run(self, lease: Lease) -> None:
+        """Run and settle one."""
+
+    def give_back(self, leases: Sequence[Lease]) -> None:
+        """Give up those that were not begun."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A claimed event. ``done`` is called once: it has ended, or was given back."""
+
+    lease: Lease
+    done: Callable[[], object]
+    since: float = field(default_factory=time.monotonic)
+
+
+class Crew:
+    """Runs claimed events, from doorbells and from polls, in one thread for each slot.
+
+    Args:
+        most_ahead: how many may wait for a thread; 0 where an event must have no neighbours.
+
+    Attributes:
+        slots: each event has one until it is done.
+    """
+
+    def __init__(self, executor: Runs, *, threads: int, most_ahead: int) -> None:
+        self._executor = executor
+        self.slots = Slots(threads, most_ahead=most_ahead)
+        self._numbers = itertools.count()
+        self._waiting: dict[int, _Waiting] = {}
+        """By number, the oldest first. Who takes an entry out of it has the event."""
+        self._queue: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._is_closed = False
+        # Daemons: a handler that never ends must not keep the process from ending.
+        self._threads = [
+            threading.Thread(target=self._work, name=f"handler-{number}", daemon=True) for number in range(threads)
+        ]
+
+    def start(self) -> None:
+        """Begin to run what is added."""
+        for thread in self._threads:
+            thread.start()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether every thread runs."""
+        return all(thread.is_alive() for thread in self._threads)
+
+    def answer(self, rung: Sequence[Rung]) -> None:
+        """Claim the events of doorbells and run those that are due."""
+        claimed = self._executor.claim([Doorbell(each.event_id, each.version) for each in rung])
+        leases = {lease.event.id: lease for lease in claimed}
+        for each in rung:
+            lease = leases.pop(each.event_id, None)
+            if lease is None:
+                each.done()
+            else:
+                self.add(lease, each.done)
+
+    def add(self, lease: Lease, done: Callable[[], object]) -> None:
+        """Run a claimed event as soon as a thread is free."""
+        number = next(self._numbers)
+        self._waiting[number] = _Waiting(lease, done)
+        self._queue.put(number)
+        if self._is_closed:
+            self._give_back([number])
+
+    def give_back_overdue(self) -> None:
+        """Give back what has waited for too long: every thread is busy with something slow."""
+        limit = time.monotonic() - PATIENCE_SECONDS
+        overdue = list(itertools.takewhile(lambda number: self._is_older(number, limit), list(self._waiting)))
+        if overdue:
+            self.slots.slow_down()
+            self._give_back(overdue)
+
+    def close(self) -> None:
+        """Begin no event any more: give back those that wait. What runs goes on."""
+        self._is_closed = True
+        self._give_back(list(self._waiting))
+
+    def _is_older(self, number: int, limit: float) -> bool:
+        waiting = self._waiting.get(number)
+        return waiting is None or waiting.since < limit
+
+    def _give_back(self, numbers: Iterable[int]) -> None:
+        given = [each for each in (self._waiting.pop(number, None) for number in numbers) if each is not None]
+        if not given:
+            return
+        try:
+            self._executor.give_back([each.lease for each in given])
+        finally:
+            for each in given:
+                each.done()
+
+    def _work(self) -> None:
+        while True:
+            waiting = self._waiting.pop(self._queue.get(), None)
+            if waiting is not None:
+                self._run(waiting)
+
+    def _run(self, waiting: _Waiting) -> None:
+        began = time.monotonic()
+        try:
+            self._executor.run(waiting.lease)
+        except Exception:
+            log.exception(Log.EXECUTION_BROKE, event_id=str(waiting.lease.event.id))
+        finally:
+            self.slots.note_pace(time.monotonic() - began)
+            waiting.done()
