@@ -49,6 +49,13 @@ def nothing(data: Any, ctx: Context) -> None:
     """Leave no effect, and ask for no session."""
 
 
+@handlers.on("test.batched", name="batched", batch=50)
+def batched(data: Any, ctx: Context) -> None:
+    leave_effect(ctx)
+    if data == "blocks":
+        ctx.session.execute(text("SELECT pg_advisory_xact_lock_shared(:key)"), {"key": LOCK})
+
+
 @handlers.on("test.blocked", name="blocked", retry=AT_ONCE)
 def blocked(data: Any, ctx: Context) -> None:  # noqa: ARG001
     leave_effect(ctx)

@@ -11,7 +11,7 @@ from hypothesis import example, given, strategies
 from pydantic import BaseModel, Field, ValidationError
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.processor import Context, Handlers
+from holdfast.processor import BatchContext, Context, Handlers
 from holdfast.processor.handlers.discovery import discover
 
 
@@ -204,12 +204,29 @@ def test_options_of_the_wrong_type_are_refused_where_they_stand(options: dict[st
     "options",
     [
         {"timeout": 0}, {"timeout": True}, {"timeout": "30"}, {"timeout": 86_401}, {"timeout": None},
-        {"transactional": None}, {"ordering": "source"}, {"ordering": True},
+        {"transactional": None}, {"ordering": "source"}, {"ordering": True}, {"batch": 0}, {"batch": 101}, {"batch": True},
+        {"batch": "50"},
     ],
 )  # fmt: skip
 def test_how_a_handler_runs_is_checked_where_it_stands(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigurationError, match=r"test_registry.py:\d+: (timeout|transactional|ordering) takes"):
+    with pytest.raises(ConfigurationError, match=r"test_registry.py:\d+: (timeout|transactional|ordering|batch) takes"):
         Handlers().on("a.b", name="x", **options)(handle)
+
+
+def test_a_batch_shares_a_transaction_so_it_needs_one() -> None:
+    with pytest.raises(ConfigurationError, match="leave one of them out"):
+        Handlers().on("a.b", name="x", batch=50, transactional=False)(handle)
+
+
+def test_a_handler_of_lists_takes_lists_and_says_how_long() -> None:
+    def handle_all(numbers: list[int], ctx: BatchContext) -> None: ...
+
+    def handle_one(number: int, ctx: BatchContext) -> None: ...
+
+    with pytest.raises(ConfigurationError, match="batch=50"):
+        Handlers().on("a.b", name="x")(handle_all)
+    with pytest.raises(ConfigurationError, match=r"payloads: list\[Model\]"):
+        Handlers().on("a.b", name="x", batch=50)(handle_one)
 
 
 TYPES = [

@@ -64,6 +64,7 @@ class Log:
     LEASE_LOST: Final = "lease lost"
     ALREADY_PROCESSED: Final = "event was processed before"
     RELEASED: Final = "handler interrupted by the shutdown; event given back"
+    BATCH_SPLIT: Final = "batch was rolled back; each of its events is tried alone"
     NOT_BEGUN: Final = "events given back that had waited for a thread"
     GIVEN_BACK: Final = "event given back after an outage of the database"
     CANCELLED: Final = "handler told to stop"

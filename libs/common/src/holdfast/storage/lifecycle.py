@@ -11,6 +11,7 @@ settling transaction is as old as its handler, and in guards: it is stable, so i
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -25,7 +26,7 @@ from holdfast.domain.update import Update
 from holdfast.storage.statements import statement
 from holdfast.storage.updates import update_of
 
-__all__ = ["MOVE", "apply", "execute", "hold", "violates"]
+__all__ = ["MOVE", "Held", "apply", "execute", "hold", "hold_all", "violates"]
 
 IDLE_MARGIN_SECONDS = 10.0
 """A handler that is only slow ends by its own timeout first."""
@@ -96,17 +97,34 @@ FROM moved m JOIN event e ON e.id = m.event_id
 )  # fmt: skip
 
 _HOLD = statement("""
--- Locks the row until the settling transaction ends: the lock keeps the sweep away however long the handler takes.
--- Parameters: event_id; expected_token; timeout_ms and idle_ms, as text, or NULL to leave the settings as they are.
-SELECT EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed,
+-- Locks rows until the settling transaction ends: the lock keeps the sweep away however long the handler takes.
+-- Parameters: event_ids; tokens, of the same length; timeout_ms and idle_ms, as text, or NULL to leave the settings as they
+-- are.
+SELECT s.event_id, EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed,
        CAST(pg_current_xact_id() AS text) AS transaction_id,
        set_config('statement_timeout', coalesce(:timeout_ms, current_setting('statement_timeout')), true),
        set_config('idle_in_transaction_session_timeout',
                   coalesce(:idle_ms, current_setting('idle_in_transaction_session_timeout')), true)
-FROM processing_state s
-WHERE s.event_id = :event_id AND s.state = {PROCESSING} AND s.lease_token = :expected_token
+FROM unnest(CAST(:event_ids AS uuid[]), CAST(:tokens AS uuid[])) AS l(event_id, token)
+JOIN processing_state s ON s.event_id = l.event_id AND s.state = {PROCESSING} AND s.lease_token = l.token
+ORDER BY s.event_id
 FOR NO KEY UPDATE OF s
 """)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Events whose rows a transaction has locked.
+
+    Attributes:
+        transaction: its id; see :func:`hold`. Empty where it has locked none.
+        event_ids: those that are to be run; one that was recovered in the meantime is missing.
+        processed: those whose effects are in the database already.
+    """
+
+    transaction: str
+    event_ids: frozenset[UUID]
+    processed: frozenset[UUID]
 
 
 def apply(session: Session, transitions: Sequence[Transition], *, worker: str | None = None) -> list[Update]:
@@ -135,16 +153,25 @@ def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None
         LeaseLost: the event was recovered in the meantime; stop.
         AlreadyProcessed: effects are in the database already; do not run the handler.
     """
-    limits = {
+    held = hold_all(session, [lease], timeout_seconds=timeout_seconds)
+    if held.processed:
+        raise AlreadyProcessed("the processed-event log has this event")
+    if not held.event_ids:
+        raise LeaseLost("the lease expired and the event was given to another worker")
+    return held.transaction
+
+
+def hold_all(session: Session, leases: Sequence[Lease], *, timeout_seconds: float | None = None) -> Held:
+    """:func:`hold` for several events, which never raises for what became of one of them."""
+    parameters = {
+        "event_ids": [str(lease.event.id) for lease in leases],
+        "tokens": [str(lease.token) for lease in leases],
         "timeout_ms": _milliseconds(timeout_seconds),
         "idle_ms": None if timeout_seconds is None else _milliseconds(timeout_seconds + IDLE_MARGIN_SECONDS),
     }
-    row = session.execute(_HOLD, {"event_id": lease.event.id, "expected_token": lease.token} | limits).one_or_none()
-    if row is None:
-        raise LeaseLost("the lease expired and the event was given to another worker")
-    if row.is_processed:
-        raise AlreadyProcessed("the processed-event log has this event")
-    return str(row.transaction_id)
+    rows = session.execute(_HOLD, parameters).all()
+    processed = frozenset(row.event_id for row in rows if row.is_processed)
+    return Held(rows[0].transaction_id if rows else "", frozenset(row.event_id for row in rows) - processed, processed)
 
 
 def execute(

@@ -14,10 +14,11 @@ from importlib.metadata import version
 
 from holdfast.domain.retry import Backoff
 from holdfast.processor.handlers.around import Attempt
+from holdfast.processor.handlers.bulk import BatchContext
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import Reject, Retry
 from holdfast.processor.handlers.registry import Handler, Handlers
 
-__all__ = ["Attempt", "Backoff", "Context", "Handler", "Handlers", "Reject", "Retry", "VERSION"]
+__all__ = ["Attempt", "Backoff", "BatchContext", "Context", "Handler", "Handlers", "Reject", "Retry", "VERSION"]
 
 VERSION = version("holdfast-processor")

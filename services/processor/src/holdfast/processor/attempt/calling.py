@@ -1,19 +1,22 @@
 """The stranger's code itself: its validators, the handler and what is around it, the flush, making JSON of the result."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
 from holdfast.processor.attempt.effects import Effects
-from holdfast.processor.attempt.failures import failed
+from holdfast.processor.attempt.failures import HandlerFailed, failed
 from holdfast.processor.attempt.forked import call_in_this_process
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.attempt.interruption import Interrupted
 from holdfast.processor.attempt.results import checked_result
 from holdfast.processor.handlers.around import Attempt, call_within
+from holdfast.processor.handlers.bulk import BatchContext
 from holdfast.processor.handlers.context import Context
+from holdfast.processor.handlers.outcomes import InvalidResult
 from holdfast.processor.handlers.payloads import valid_payload
 
-__all__ = ["called"]
+__all__ = ["called", "called_for_all"]
 
 __tracebackhide__ = True
 
@@ -26,6 +29,11 @@ def called(running: Running, context: Context, effects: Effects) -> Any:
         Interrupted: the process has no time left.
     """
     handler = running.handler
+    if handler.is_bulk:
+        [outcome] = called_for_all(running, [context], effects)
+        if isinstance(outcome, HandlerFailed):
+            raise outcome
+        return outcome
     try:
         payload = valid_payload(handler.payload, running.lease.event.data)
         with effects.guarded():
@@ -38,3 +46,47 @@ def called(running: Running, context: Context, effects: Effects) -> Any:
         raise
     except BaseException as exc:  # noqa: BLE001 (a handler that calls sys.exit() has failed, nothing more)
         raise failed(exc, running, effects.lent) from None
+
+
+def called_for_all(running: Running, contexts: Sequence[Context], effects: Effects) -> list[Any]:
+    """For each event what the handler of a list returned for it, as it is stored, or its ``HandlerFailed``.
+
+    Raises:
+        HandlerFailed: the handler raised: there is no telling for which event.
+        Interrupted: the process has no time left.
+    """
+    handler, failures = running.handler, dict[int, HandlerFailed]()
+    try:
+        payloads = dict[int, Any]()
+        for index, context in enumerate(contexts):
+            try:
+                payloads[index] = valid_payload(handler.payload, context.event.data)
+            except Exception as exc:  # noqa: BLE001 (a validator is a stranger's code)
+                failures[index] = failed(exc, running, effects.lent)
+        results = dict(zip(payloads, _results(running, contexts, payloads, effects, failures), strict=True))
+        return [failures.get(index, results.get(index)) for index in range(len(contexts))]
+    except Interrupted:
+        raise
+    except BaseException as exc:  # noqa: BLE001 (as in called)
+        raise failed(exc, running, effects.lent) from None
+
+
+def _results(
+    running: Running, contexts: Sequence[Context], payloads: dict[int, Any], effects: Effects,
+    failures: dict[int, HandlerFailed],
+) -> list[Any]:  # fmt: skip
+    """What the handler returned for its payloads; what it let fail is added to ``failures``."""
+    if not payloads:
+        return []
+    handler, places = running.handler, list(payloads)
+    batch = BatchContext([contexts[index] for index in places])
+    with effects.guarded():
+        call = partial(call_in_this_process, handler.function, list(payloads.values()), batch)
+        attempt = Attempt(handler.name, list(payloads.values()), batch)
+        returned = call_in_this_process(call_within, handler.arounds, attempt, call)
+    results = [None] * len(places) if returned is None else returned
+    if not isinstance(results, list | tuple) or len(results) != len(places):
+        raise InvalidResult(f"a handler of {len(places)} payloads returns nothing, or a list of {len(places)} results")
+    for index, error in batch.failures.items():
+        failures[places[index]] = failed(error, running, effects.lent)
+    return [checked_result(each) for each in results]

@@ -20,7 +20,7 @@ from holdfast.storage.database import Database
 from holdfast.storage.held import current_transaction, kept_open, settle_held
 from holdfast.storage.lending import Lent, lend
 
-__all__ = ["Effects", "LazyEffects", "aborted", "check_held", "ended_before", "settle_effects"]
+__all__ = ["ENDED", "Effects", "LazyEffects", "aborted", "check_held", "ended_before", "settle_effects"]
 
 ENDED = (
     "the handler ended the transaction that its effects belong to (COMMIT, ROLLBACK or the driver's own methods), so some of"

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from holdfast.domain.event import Lease
 from holdfast.domain.state import State
-from holdfast.domain.transitions import resettle
+from holdfast.domain.transitions import Transition, resettle
 from holdfast.domain.update import Update
 from holdfast.processor.attempt.claiming import Claimer
 from holdfast.processor.attempt.joining import Joined
@@ -43,13 +43,26 @@ class Endings:
         report: Report | None = None,
     ) -> None:  # fmt: skip
         """The attempt has failed: it is tried again, or the event is dead."""
-        duration_ms = int((time.monotonic() - started) * 1000)
         report = report or report_of(exc, package=handler.package if handler else None)
-        transition = failure(exc, lease, handler, draw=self._draw(), duration_ms=duration_ms, report=report)
+        transition = self.judge(exc, lease, handler, started=started, report=report)
         if self._joined.apply(transition) is None:
             report_lost(log)
-            return
-        Metrics.handler_seconds.labels(handler.name if handler else "", "failed").observe(duration_ms / 1000)
+        else:
+            self.note_failed(transition, report, lease, handler, log)
+
+    def judge(
+        self, exc: BaseException, lease: Lease, handler: Handler | None, *, started: float, report: Report
+    ) -> Transition:
+        """What a failed attempt comes to."""
+        duration_ms = int((time.monotonic() - started) * 1000)
+        return failure(exc, lease, handler, draw=self._draw(), duration_ms=duration_ms, report=report)
+
+    def note_failed(
+        self, transition: Transition, report: Report, lease: Lease, handler: Handler | None, log: logging.Logger
+    ) -> None:
+        """The attempt has failed, which is committed and published."""
+        duration_ms = transition.error.duration_ms if transition.error else None
+        Metrics.handler_seconds.labels(handler.name if handler else "", "failed").observe((duration_ms or 0) / 1000)
         report_failure(report, transition, handler, log, with_texts=self._with_texts)
         if transition.to_state is State.DEAD:
             self._call_next(lease)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.messaging.announce import Announcer
+from holdfast.processor.attempt.batch_transaction import Item
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.interruption import Interrupted
 from holdfast.processor.attempt.parts import parts
@@ -63,6 +64,7 @@ class Executor:
         )  # fmt: skip
         self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
         self._settler, self._endings, self._releaser = made.settler, made.endings, made.releaser
+        self._batches = made.batches
 
     def start(self) -> None:
         """Begin to keep leases and to enforce timeouts, and declare the ordered types."""
@@ -116,15 +118,25 @@ class Executor:
         """
         return self._claimer.claim_due(limit, is_suspect=is_suspect, overdue_seconds=overdue_seconds)
 
+    def groups(self, leases: Sequence[Lease]) -> list[list[Lease]]:
+        """Events that are to be run together, the others each alone; in their order."""
+        return self._batches.groups(leases)
+
+    def run_group(self, leases: Sequence[Lease]) -> None:
+        """Run and settle the events of a group. Never raises for what a handler, PostgreSQL or Redis can do."""
+        handler = self._handlers.find(leases[0].event.type)
+        if handler is None or len(leases) == 1:
+            for lease in leases:
+                self.run(lease)
+        else:
+            self._batches.run([Item(lease, _log_of(lease, handler)) for lease in leases], handler, alone=self.run)
+
     def run(self, lease: Lease) -> None:
         """Run and settle an event that was claimed. Never raises for what a handler, PostgreSQL or Redis can do."""
-        event = lease.event
-        log = logging.get(__name__).bind(
-            event_id=str(event.id), event_type=event.type, attempt=lease.attempt, tenant=event.tenant
-        )
-        handler = self._handlers.find(event.type)
+        handler = self._handlers.find(lease.event.type)
+        log = _log_of(lease, handler)
         try:
-            self._attempt(lease, handler, log.bind(handler=handler.name if handler else None))
+            self._attempt(lease, handler, log)
         except UNDECIDED as exc:
             log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
             if self._is_spoiled():
@@ -168,3 +180,11 @@ class Executor:
 
     def _note_stuck(self) -> None:
         self.is_stuck = True
+
+
+def _log_of(lease: Lease, handler: Handler | None) -> logging.Logger:
+    event = lease.event
+    return logging.get(__name__).bind(
+        event_id=str(event.id), event_type=event.type, attempt=lease.attempt, tenant=event.tenant,
+        handler=handler.name if handler else None,
+    )  # fmt: skip

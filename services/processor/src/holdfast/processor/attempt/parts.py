@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from holdfast.domain.event import Doorbell
 from holdfast.messaging.announce import Announcer
+from holdfast.processor.attempt.batch_transaction import BatchTransactions
+from holdfast.processor.attempt.batching import Batches
 from holdfast.processor.attempt.claiming import Claimer
 from holdfast.processor.attempt.endings import Endings
 from holdfast.processor.attempt.heartbeat import Heartbeat
@@ -28,6 +30,7 @@ class Parts:
     heartbeat: Heartbeat
     settler: Settler
     endings: Endings
+    batches: Batches
     releaser: Releaser
 
 
@@ -44,11 +47,17 @@ def parts(
     interruptions = Interruptions()
     joined = Joined(effects, announcer, owner=owner)
     heartbeat = Heartbeat(claimer.extend, interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck)
+    runner = Runner(announcer, interruptions, heartbeat)
+    releaser = Releaser(effects, announcer, owner=owner, draw=draw)
+    endings = Endings(joined, claimer, draw=draw, with_texts=is_logging_texts)
     return Parts(
         claimer=claimer,
         interruptions=interruptions,
         heartbeat=heartbeat,
-        settler=Settler(effects, Runner(announcer, interruptions, heartbeat), interruptions, joined, announcer),
-        endings=Endings(joined, claimer, draw=draw, with_texts=is_logging_texts),
-        releaser=Releaser(effects, announcer, owner=owner, draw=draw),
+        settler=Settler(effects, runner, interruptions, joined, announcer),
+        endings=endings,
+        batches=Batches(
+            handlers, BatchTransactions(effects, runner, endings, owner=owner), announcer, endings, releaser
+        ),
+        releaser=releaser,
     )

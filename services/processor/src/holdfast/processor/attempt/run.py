@@ -5,13 +5,14 @@ validators, the handler, the flush, making JSON of its result, and the text of i
 """
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.calling import called
+from holdfast.processor.attempt.calling import called, called_for_all
 from holdfast.processor.attempt.effects import Effects
 from holdfast.processor.attempt.failures import HandlerFailed, failed
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
@@ -46,18 +47,42 @@ class Runner:
         started = time.monotonic()
         with self._heartbeat.watched(lease, handler) as running:
             effects.on_open = running.hold
-            context = Context(
-                event=lease.event, handler=handler.name, attempt=lease.attempt, open_session=effects.open, log=log,
-                report=LiveProgress(self._announcer, lease, log), is_cancelled=running.cancelled.is_set,
-            )  # fmt: skip
-            result = self._call(running, context, effects)
+            if effects.session is not None:
+                running.hold(effects.session)
+            context = self._context(handler, lease, log, running, effects)
+            result = self._call(running, effects, lambda: called(running, context, effects))
             effects.check()
         return Completion(handler.name, result, int((time.monotonic() - started) * 1000))
 
-    def _call(self, running: Running, context: Context, effects: Effects) -> Any:
+    def run_for_all(self, handler: Handler, items: Sequence[tuple[Lease, Logger]], effects: Effects) -> list[Any]:
+        """One attempt of a handler of lists: for each event its ``Completion`` or its ``HandlerFailed``.
+
+        Raises:
+            HandlerFailed, Interrupted, DatabaseUnavailable: as :meth:`run`, for all of them.
+        """
+        started = time.monotonic()
+        with self._heartbeat.watched(items[0][0], handler) as running:
+            effects.on_open = running.hold
+            if effects.session is not None:
+                running.hold(effects.session)
+            contexts = [self._context(handler, lease, log, running, effects) for lease, log in items]
+            outcomes = self._call(running, effects, lambda: called_for_all(running, contexts, effects))
+        duration_ms = int((time.monotonic() - started) * 1000)
+        return [
+            each if isinstance(each, HandlerFailed) else Completion(handler.name, each, duration_ms)
+            for each in outcomes
+        ]
+
+    def _context(self, handler: Handler, lease: Lease, log: Logger, running: Running, effects: Effects) -> Context:
+        return Context(
+            event=lease.event, handler=handler.name, attempt=lease.attempt, open_session=effects.open, log=log,
+            report=LiveProgress(self._announcer, lease, log), is_cancelled=running.cancelled.is_set,
+        )  # fmt: skip
+
+    def _call(self, running: Running, effects: Effects, call: Callable[[], Any]) -> Any:
         try:
             with self._interruptions.allowed():
-                return called(running, context, effects)
+                return call()
         except Interrupted:
             raise
         except BaseException as exc:

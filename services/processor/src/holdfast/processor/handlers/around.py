@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.declaration import POSITIONAL, place_of
 
 __all__ = ["Around", "Attempt", "call_within", "check_around"]
@@ -16,11 +15,14 @@ __tracebackhide__ = True
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What an around function is given: the handler's name, and the two arguments that the handler gets."""
+    """What an around function is given: the handler's name, and the two arguments that the handler gets.
+
+    A ``Context``; for a handler of lists a list and a ``BatchContext``.
+    """
 
     handler: str
     payload: Any
-    context: Context
+    context: Any
 
 
 Around = Callable[[Attempt, Callable[[], Any]], Any]

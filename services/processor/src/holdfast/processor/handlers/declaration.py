@@ -3,14 +3,15 @@
 import inspect
 from collections.abc import Callable
 from types import FunctionType
-from typing import Any, get_type_hints
+from typing import Any, NamedTuple, get_args, get_origin, get_type_hints
 
 from pydantic import PydanticUserError, TypeAdapter
 
 from holdfast.domain.errors import ConfigurationError
+from holdfast.processor.handlers.bulk import BatchContext
 from holdfast.processor.handlers.context import Context
 
-__all__ = ["POSITIONAL", "payload_of", "place_of"]
+__all__ = ["POSITIONAL", "Signature", "place_of", "signature_of"]
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -27,11 +28,22 @@ def place_of(function: Callable[..., Any], *, what: str = "a handler") -> str:
     return f"{found.__code__.co_filename}:{found.__code__.co_firstlineno}"
 
 
-def payload_of(function: Callable[..., Any]) -> TypeAdapter[Any]:
-    """What turns an event's data into the function's first argument, and checks it on the way.
+class Signature(NamedTuple):
+    """What a handler function takes.
+
+    ``payload`` turns an event's data into the first argument, or into an item of it where ``is_bulk``.
+    """
+
+    payload: TypeAdapter[Any]
+    is_bulk: bool
+
+
+def signature_of(function: Callable[..., Any]) -> Signature:
+    """Read from its annotations.
 
     Raises:
-        ConfigurationError: the signature is not ``(payload, ctx)``, or the payload's annotation is nothing to check with.
+        ConfigurationError: the signature is neither ``(payload, ctx)`` nor ``(payloads: list[…], ctx: BatchContext)``, or the
+            payload's annotation is nothing to check with.
     """
     place = place_of(function)
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
@@ -41,10 +53,15 @@ def payload_of(function: Callable[..., Any]) -> TypeAdapter[Any]:
         raise ConfigurationError(f"{place}: a handler takes two arguments, (payload: Model, ctx: Context)")
     hints = _hints(function, place)
     first, second = (hints.get(parameter.name, Any) for parameter in parameters)
-    if first is Context or second not in (Context, Any):
+    if first in (Context, BatchContext) or second not in (Context, BatchContext, Any):
         raise ConfigurationError(f"{place}: the payload comes first, then the context: (payload: Model, ctx: Context)")
+    is_bulk = second is BatchContext
+    if is_bulk and (get_origin(first) is not list or not get_args(first)):
+        raise ConfigurationError(
+            f"{place}: with a BatchContext the payloads are a list: (payloads: list[Model], ctx: …)"
+        )
     try:
-        return TypeAdapter(first)
+        return Signature(TypeAdapter(get_args(first)[0] if is_bulk else first), is_bulk)
     except PydanticUserError as exc:
         raise ConfigurationError(
             f"{place}: the payload's annotation must be a pydantic model, dict, Any or bytes: {exc.message}"

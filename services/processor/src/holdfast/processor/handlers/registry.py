@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
 from holdfast.processor.handlers.around import Around, check_around
-from holdfast.processor.handlers.declaration import payload_of, place_of
+from holdfast.processor.handlers.declaration import place_of, signature_of
 
 __all__ = ["Handler", "Handlers", "declarations_of"]
 
@@ -21,6 +21,9 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 """A minute, as River's jobs have: longer work says so, and work that hangs is noticed."""
 
 MAX_TIMEOUT_SECONDS = 24 * 3600.0
+
+MAX_BATCH = 100
+"""Events in one transaction: they are all locked until its end."""
 
 _DECLARATIONS = "__holdfast_handlers__"
 """Attribute of a declared function."""
@@ -42,6 +45,10 @@ class Handler:
     timeout_seconds: float
     is_transactional: bool
     is_ordered: bool
+    batch: int = 1
+    """How many events may share a transaction."""
+    is_bulk: bool = False
+    """Whether the function takes a list of payloads and a ``BatchContext``."""
     layers: tuple[Sequence[Around], ...] = ()
     """What is around it, outermost first: one sequence for each collection that it is in."""
 
@@ -73,6 +80,7 @@ class Handlers:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         transactional: bool = True,
         ordering: Literal["subject"] | None = None,
+        batch: int = 1,
     ) -> Callable[[Function], Function]:
         """Declare a function the handler of event types.
 
@@ -87,20 +95,24 @@ class Handlers:
                 ``ctx.session``, and a heartbeat keeps their lease.
             ordering: ``"subject"``: the events of one subject (and source) are taken one at a time, in the order in which
                 they arrived, also across retries; a dead letter lets the next one pass.
+            batch: up to so many events that are due at the same moment share a transaction, 100 at most; each has its own
+                savepoint and outcome. For short handlers that write through ``ctx.session``. A function of a list of payloads
+                and a ``BatchContext`` is called once for all of them.
 
         Raises:
             ConfigurationError: a name or pattern that cannot be or is taken, an option of the wrong type, or a function
-                with another signature than ``(payload, ctx)``.
+                with another signature than ``(payload, ctx)`` or, for lists, ``(payloads, ctx)``.
         """
 
         def register(function: Function) -> Function:
-            place, payload = place_of(function), payload_of(function)
+            place, signature = place_of(function), signature_of(function)
             _check(place, patterns, name, retry, final)
             _check_running(place, timeout, transactional, ordering)
+            _check_batch(place, batch, transactional, signature.is_bulk)
             handler = Handler(
-                name, patterns, function, payload, retry, final, place,
+                name, patterns, function, signature.payload, retry, final, place,
                 timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
-                layers=(self._arounds,),
+                batch=batch, is_bulk=signature.is_bulk, layers=(self._arounds,),
             )  # fmt: skip
             self._add(handler)
             vars(function).setdefault(_DECLARATIONS, []).append(handler)
@@ -193,6 +205,18 @@ def _check_running(place: str, timeout: Any, transactional: Any, ordering: Any) 
         raise ConfigurationError(f"{place}: transactional takes True or False")
     if ordering not in (None, "subject"):
         raise ConfigurationError(f'{place}: ordering takes "subject" or None')
+
+
+def _check_batch(place: str, batch: Any, transactional: bool, is_bulk: bool) -> None:
+    is_number = isinstance(batch, int) and not isinstance(batch, bool)
+    if not is_number or not 1 <= batch <= MAX_BATCH:
+        raise ConfigurationError(f"{place}: batch takes a whole number from 1 to {MAX_BATCH}, such as batch=50")
+    if is_bulk and batch == 1:
+        raise ConfigurationError(f"{place}: say how many events it takes at once, such as batch=50")
+    if batch > 1 and not transactional:
+        raise ConfigurationError(
+            f"{place}: batch shares a transaction, which transactional=False does without; leave one of them out"
+        )
 
 
 def _rank(pattern: str) -> tuple[bool, int, str]:

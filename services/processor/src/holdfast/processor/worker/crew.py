@@ -31,20 +31,31 @@ class Runs(Protocol):
     def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
         """Lease due events."""
 
-    def run(self, lease: Lease) -> None:
-        """Run and settle one."""
+    def groups(self, leases: Sequence[Lease]) -> list[list[Lease]]:
+        """Which of them are to be run together."""
+
+    def run_group(self, leases: Sequence[Lease]) -> None:
+        """Run and settle those of a group."""
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """Give up those that were not begun."""
 
 
+Done = Callable[[], object]
+"""Called once: the event has ended, or was given back."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """A claimed event. ``done`` is called once: it has ended, or was given back."""
+    """A group of claimed events."""
 
-    lease: Lease
-    done: Callable[[], object]
+    leases: Sequence[Lease]
+    dones: Sequence[Done]
     since: float = field(default_factory=time.monotonic)
+
+    def done(self) -> None:
+        for each in self.dones:
+            each()
 
 
 class Crew:
@@ -84,20 +95,24 @@ class Crew:
         """Claim the events of doorbells and run those that are due."""
         claimed = self._executor.claim([Doorbell(each.event_id, each.version) for each in rung])
         leases = {lease.event.id: lease for lease in claimed}
+        begun: list[tuple[Lease, Done]] = []
         for each in rung:
             lease = leases.pop(each.event_id, None)
             if lease is None:
                 each.done()
             else:
-                self.add(lease, each.done)
+                begun.append((lease, each.done))
+        self.add(begun)
 
-    def add(self, lease: Lease, done: Callable[[], object]) -> None:
-        """Run a claimed event as soon as a thread is free."""
-        number = next(self._numbers)
-        self._waiting[number] = _Waiting(lease, done)
-        self._queue.put(number)
-        if self._is_closed:
-            self._give_back([number])
+    def add(self, claimed: Sequence[tuple[Lease, Done]]) -> None:
+        """Run claimed events as soon as threads are free."""
+        dones = {lease.event.id: done for lease, done in claimed}
+        for group in self._executor.groups([lease for lease, _ in claimed]):
+            number = next(self._numbers)
+            self._waiting[number] = _Waiting(group, [dones[lease.event.id] for lease in group])
+            self._queue.put(number)
+            if self._is_closed:
+                self._give_back([number])
 
     def give_back_overdue(self) -> None:
         """Give back what has waited for too long: every thread is busy with something slow."""
@@ -121,7 +136,7 @@ class Crew:
         if not given:
             return
         try:
-            self._executor.give_back([each.lease for each in given])
+            self._executor.give_back([lease for each in given for lease in each.leases])
         finally:
             for each in given:
                 each.done()
@@ -135,9 +150,9 @@ class Crew:
     def _run(self, waiting: _Waiting) -> None:
         began = time.monotonic()
         try:
-            self._executor.run(waiting.lease)
+            self._executor.run_group(waiting.leases)
         except Exception:
-            log.exception(Log.EXECUTION_BROKE, event_id=str(waiting.lease.event.id))
+            log.exception(Log.EXECUTION_BROKE, event_ids=[str(lease.event.id) for lease in waiting.leases])
         finally:
-            self.slots.note_pace(time.monotonic() - began)
+            self.slots.note_pace((time.monotonic() - began) / len(waiting.leases))
             waiting.done()

@@ -101,8 +101,7 @@ class Poller:
             leases = self._executor.claim_due(free, is_suspect=self._is_suspect, overdue_seconds=overdue_seconds)
         finally:
             self._slots.give_back(free - len(leases))
-        for lease in leases:
-            self._crew.add(lease, self._give_back_one)
+        self._crew.add([(lease, self._give_back_one) for lease in leases])
         Metrics.polled.inc(len(leases))
         return len(leases) == free
 
