@@ -19,7 +19,7 @@ from holdfast.domain.transitions import AttemptError, Completion, Transition
 from holdfast.domain.update import Update
 from holdfast.storage import Session, claims, dispatch, lanes, leases, lifecycle
 
-__all__ = ["Actor", "Bell", "Place", "Poller", "Sweep", "Violation", "Worker", "held", "write_effect"]
+__all__ = ["Actor", "Bell", "Joiner", "Place", "Poller", "Sweep", "Violation", "Worker", "held", "write_effect"]
 
 REST = "rest"
 """The step between two rounds: no transaction, nothing in hand."""
@@ -39,18 +39,24 @@ class Violation(AssertionError):
 class Place:
     """Where an actor stands: the step it takes next, and all that it knows.
 
-    ``rounds`` is how often it may still begin anew. ``has_waited``: a statement of the open transaction waited for a lock
-    (PostgreSQL may leave the row locked even where its new version fits no guard). ``wrote``: what is not committed yet,
-    where the step alone does not tell.
+    ``rounds`` is how often it may still begin anew. ``others`` are leases beside ``lease``. ``has_waited``: a statement of
+    the open transaction waited for a lock (PostgreSQL may leave the row locked even where its new version fits no guard).
+    ``wrote``: what is not committed yet, where the step alone does not tell.
     """
 
     step: str
     rounds: int
     lease: Lease | None = None
+    others: tuple[Lease, ...] = ()
     doorbells: tuple[Doorbell, ...] = ()
     lanes: tuple[UUID, ...] = ()
     has_waited: bool = False
     wrote: str = ""
+
+    @property
+    def leases(self) -> tuple[Lease, ...]:
+        """All in hand."""
+        return (() if self.lease is None else (self.lease,)) + self.others
 
 
 class Bell:
@@ -292,6 +298,43 @@ class Caller(Worker):
             return replace(place, step="give_up")
         write_effect(session, held(place))
         return super()._settled(session, updates, place)
+
+
+class Joiner(Worker):
+    """A process that claims two events at once and settles them at once, and holds no row while its handlers run."""
+
+    unseen = frozenset()
+
+    def rest(self, session: Session, place: Place, option: int) -> Place:
+        taken = [self.bell.take(option), *(self.bell.take(0) for _ in self.bell.kinds[:1])]
+        claimed = claims.claim_events(session, taken, owner=self.name, lease_seconds=LEASE_SECONDS)
+        leases = sorted((lease for lease, _ in claimed), key=lambda lease: lease.event.id)
+        return replace(
+            place, step="commit_claim", rounds=place.rounds - 1, lease=leases[0] if leases else None,
+            others=tuple(leases[1:]),
+        )  # fmt: skip
+
+    def commit_claim(self, session: Session, place: Place, _: int) -> Place:
+        session.commit()
+        return replace(place, step="finish_handler") if place.lease else self._rested(place)
+
+    def finish_handler(self, session: Session, place: Place, option: int) -> Place:
+        del option
+        updates = lifecycle.apply(session, [self.settling(lease) for lease in place.leases], worker=self.name)
+        self._check_own(updates, place)
+        moved = {update.event_id for update in updates}
+        for lease in place.leases:
+            if lease.event.id in moved:
+                write_effect(session, lease)
+        return replace(place, step="commit", wrote="effect")
+
+    def _check_own(self, updates: list[Update], place: Place) -> None:
+        versions = {lease.event.id: lease.version for lease in place.leases}
+        for update in updates:
+            if update.version != versions[update.event_id] + 1:
+                raise Violation(
+                    f"{self.name} claimed version {versions[update.event_id]} and moved the event to {update.version}"
+                )
 
 
 class Sweep(Actor):

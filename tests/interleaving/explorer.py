@@ -315,10 +315,15 @@ class Explorer:
         """All that decides what the actor does from here on. Of its token: whether the row has it."""
         if each.is_gone:
             return GONE
-        place, lease = each.place, each.place.lease
-        held = lease and (
-            self.world.event_ids.index(lease.event.id), lease.version, seen.token_of(lease.event.id) == str(lease.token)
-        )  # fmt: skip
+        place = each.place
+        held = tuple(
+            (
+                self.world.event_ids.index(lease.event.id),
+                lease.version,
+                seen.token_of(lease.event.id) == str(lease.token),
+            )
+            for lease in place.leases
+        )
         since = each.since and each.since.key
         rest = (place.step, place.rounds, place.doorbells, place.has_waited, place.wrote)
         return (each.actor.kind, *rest, held, since)

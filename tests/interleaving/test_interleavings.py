@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.interleaving.actors import Actor, Bell, Caller, Place, Poller, Sweep, Violation, Worker, held
+from tests.interleaving.actors import Actor, Bell, Caller, Joiner, Place, Poller, Sweep, Violation, Worker, held
 from tests.interleaving.explorer import Explorer, Found
 from tests.interleaving.world import World
 
@@ -93,6 +93,17 @@ def test_handlers_outside_the_database_settle_once(explore: Explore) -> None:
     assert explore(sweep(), worker("w1", Caller), worker("w2", Caller)).waits > 0
 
 
+def test_events_that_are_claimed_and_settled_together_settle_once(explore: Explore) -> None:
+    found = explore(sweep(1), worker("j1", Joiner), worker("w1"), doorbells=1, events=2)
+
+    assert found.waits > 0
+
+
+@pytest.mark.soak
+def test_two_that_claim_and_settle_together_take_nothing_twice(explore: Explore) -> None:
+    assert explore(sweep(), worker("j1", Joiner), worker("j2", Joiner), doorbells=1, events=2).waits > 0
+
+
 @pytest.mark.soak
 def test_three_workers_with_every_outcome_lose_and_double_nothing(explore: Explore) -> None:
     workers = (worker(f"w{number}", outcomes=EVERY_OUTCOME) for number in range(3))
@@ -138,6 +149,13 @@ class Careless(Worker):
 
 class Unfenced(Worker):
     """Settles without its token."""
+
+    def settling(self, lease: Lease) -> Transition:
+        return replace(super().settling(lease), expected_token=None)
+
+
+class JoinerUnfenced(Joiner):
+    """Settles all of them without their tokens."""
 
     def settling(self, lease: Lease) -> Transition:
         return replace(super().settling(lease), expected_token=None)
@@ -202,3 +220,11 @@ def test_a_missing_guard_is_found(
 ) -> None:
     with pytest.raises(Violation, match=violation):
         explore(sweep(), worker("w1", kind, **how), worker("w2", kind, **how), before=before)
+
+
+def test_a_missing_token_among_those_that_settle_together_is_found(explore: Explore) -> None:
+    with pytest.raises(Violation, match=r"claimed version . and moved the event to"):
+        explore(
+            sweep(), worker("j1", JoinerUnfenced), worker("j2", JoinerUnfenced), doorbells=1, events=2,
+            before=UNFENCED_LOG,
+        )  # fmt: skip
