@@ -20,7 +20,8 @@ VALUES (gen_random_uuid(), 'pgbench', '/bench', gen_random_uuid()::text, 'bench.
 RETURNING id AS id \gset
 INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
 VALUES (':id', 'queued', 1, now(), now() + interval '1 hour');
-INSERT INTO event_update (event_id, version, state, attempt, at) VALUES (':id', 1, 'queued', 0, now());
+INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+VALUES (':id', 1, 'queued', 0, now(), now());
 COMMIT;
 """
 
@@ -34,7 +35,8 @@ WITH made AS (
     INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
     SELECT id, 'queued', 1, now(), now() + interval '1 hour' FROM made
 )
-INSERT INTO event_update (event_id, version, state, attempt, at) SELECT id, 1, 'queued', 0, now() FROM made;
+INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+SELECT id, 1, 'queued', 0, now(), now() FROM made;
 """
 
 CLAIM_AND_SETTLE = r"""
@@ -47,8 +49,8 @@ WITH due AS (
         lease_token = gen_random_uuid(), lease_expires_at = now() + interval '30 seconds'
     FROM due WHERE s.event_id = due.event_id RETURNING s.event_id, s.version, s.attempt
 ), history AS (
-    INSERT INTO event_update (event_id, version, state, attempt, at)
-    SELECT event_id, version, 'processing', attempt, now() FROM claimed
+    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+    SELECT event_id, version, 'processing', attempt, now(), now() FROM claimed
 )
 SELECT event_id AS id FROM claimed \gset
 SET synchronous_commit = on;
@@ -57,8 +59,8 @@ WITH settled AS (
         lease_expires_at = NULL, finished_at = now()
     WHERE event_id = ':id' AND state = 'processing' RETURNING event_id, version, attempt
 ), history AS (
-    INSERT INTO event_update (event_id, version, state, attempt, at)
-    SELECT event_id, version, 'processed', attempt, now() FROM settled
+    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+    SELECT event_id, version, 'processed', attempt, now(), now() FROM settled
 )
 INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, duration_ms, processed_at)
 SELECT event_id, 'pgbench', attempt, gen_random_uuid(), 0, now() FROM settled;

@@ -26,8 +26,9 @@ DATABASE = {
         FROM processing_state s JOIN event e ON e.id = s.event_id""",
     "updates": """
         SELECT event_id::text AS event, version, state, attempt, extract(epoch FROM at)::float8 AS at,
-               detail->>'reason' AS reason, published_at IS NOT NULL AS is_published
-        FROM event_update ORDER BY event_id, version""",
+               detail->>'reason' AS reason, coalesce(pg_visible_in_snapshot(
+                   CAST(CAST(transaction_id AS text) AS xid8), CAST(c.confirmed AS pg_snapshot)), true) AS is_published
+        FROM event_update, outbox_cursor c ORDER BY event_id, version""",
     "log": """
         SELECT event_id::text AS event, handler, attempt, result, extract(epoch FROM processed_at)::float8 AS at
         FROM processed_event_log""",

@@ -51,7 +51,10 @@ CREATE TABLE call (event_id uuid, key text)
 """
 
 OPEN = "SELECT count(*) FROM processing_state WHERE state IN ('queued', 'processing', 'failed')"
-IN_OUTBOX = "SELECT count(*) FROM event_update WHERE published_at IS NULL"
+IN_OUTBOX = """
+SELECT count(*) FROM event_update u, outbox_cursor c
+WHERE NOT pg_visible_in_snapshot(CAST(CAST(u.transaction_id AS text) AS xid8), CAST(c.confirmed AS pg_snapshot))
+"""
 
 
 @dataclass(frozen=True, slots=True)

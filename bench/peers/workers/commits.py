@@ -15,8 +15,8 @@ WITH claimed AS (
         lease_token = gen_random_uuid(), lease_expires_at = now() + interval '30 seconds'
     WHERE event_id = %(id)s AND state = 'queued' RETURNING event_id, version, attempt, lease_token
 ), history AS (
-    INSERT INTO event_update (event_id, version, state, attempt, at)
-    SELECT event_id, version, 'processing', attempt, now() FROM claimed
+    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+    SELECT event_id, version, 'processing', attempt, now(), now() FROM claimed
 )
 SELECT lease_token::text FROM claimed
 """
@@ -27,8 +27,8 @@ WITH settled AS (
         lease_expires_at = NULL, finished_at = now()
     WHERE event_id = %(id)s AND lease_token = %(token)s RETURNING event_id, version, attempt
 ), history AS (
-    INSERT INTO event_update (event_id, version, state, attempt, at)
-    SELECT event_id, version, 'processed', attempt, now() FROM settled
+    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+    SELECT event_id, version, 'processed', attempt, now(), now() FROM settled
 )
 INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, duration_ms, processed_at)
 SELECT event_id, 'peer', attempt, %(token)s, 0, now() FROM settled

@@ -2,9 +2,10 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 import pytest
 import redis
@@ -22,13 +23,12 @@ from holdfast.runtime.telemetry import Log, Metrics
 
 
 class Told:
-    """An announcer on one Redis, and what it noted as published."""
+    """An announcer on one Redis."""
 
     def __init__(self, url: str) -> None:
         self.bell = open_bell(url, timeout_seconds=1, is_consumer=False)
         self.publisher = open_publisher(url, timeout_seconds=1, window_seconds=600, window_updates=100)
-        self.noted: list[tuple[UUID, int]] = []
-        self.announcer = Announcer(self.publisher, self.bell, note_published=self.noted.extend)
+        self.announcer = Announcer(self.publisher, self.bell)
 
     def close(self) -> None:
         self.bell.close()
@@ -54,23 +54,25 @@ def update(version: int = 1) -> Update:
     )  # fmt: skip
 
 
-def test_what_redis_took_is_noted_to_be_marked(announce: Callable[[str], Told], redis_url: str) -> None:
+def test_what_redis_took_is_not_missing(announce: Callable[[str], Told], redis_url: str) -> None:
     told, updates = announce(redis_url), [update(1), update(2)]
 
     assert told.announcer.publish(updates)
     assert told.announcer.ring([Doorbell(each.event_id, each.version) for each in updates])
 
-    assert told.noted == [(each.event_id, each.version) for each in updates]
+    keys, other = [(each.event_id, each.version) for each in updates], (updates[0].event_id, 9)
+    assert told.publisher.missing(keys) == []
+    assert told.publisher.missing([keys[0], other, keys[1]]) == [other]
 
 
-def test_progress_is_shown_and_not_noted(announce: Callable[[str], Told], redis_url: str) -> None:
-    told, progress = announce(redis_url), update()
+def test_progress_is_shown_and_is_no_update_of_its_version(announce: Callable[[str], Told], redis_url: str) -> None:
+    told, progress = announce(redis_url), replace(update(), step=1)
 
     assert told.announcer.publish_progress(progress)
 
     with redis.Redis.from_url(redis_url) as client:
         assert client.xlen(topic_keys("acme", f"event:{progress.event_id}").stream) == 1
-    assert told.noted == []
+    assert told.publisher.missing([(progress.event_id, 1)]) == [(progress.event_id, 1)]
 
 
 def test_what_redis_did_not_take_is_counted_and_logged_once_an_outage(
@@ -88,7 +90,8 @@ def test_what_redis_did_not_take_is_counted_and_logged_once_an_outage(
     assert Metrics.enqueue_failures._value.get() - before == 20 * 3
     warnings = [line["event"] for line in lines if line["log_level"] == "warning"]
     assert sorted(warnings) == sorted([Log.NOT_PUBLISHED, Log.NOT_ENQUEUED])
-    assert told.noted == []
+    with pytest.raises(LiveWindowUnavailable):
+        told.publisher.missing([(uuid4(), 1)])
 
 
 def test_the_end_of_an_outage_is_logged_with_what_was_missed(

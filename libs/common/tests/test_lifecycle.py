@@ -15,7 +15,7 @@ from holdfast.domain.event import Doorbell, Lease, NewEvent, canonical_json
 from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import backlog, claims, dispatch, events, leases, lifecycle, updates
+from holdfast.storage import backlog, claims, dispatch, events, leases, lifecycle
 from holdfast.storage.database import Database
 
 
@@ -336,18 +336,6 @@ def test_answers_are_in_the_order_asked(database: Database) -> None:
 
 def test_no_events_are_no_work(database: Database) -> None:
     assert record(database) == []
-
-
-def test_what_is_marked_has_left_the_outbox(database: Database) -> None:
-    first, second = new_event(), new_event()
-    record(database, first, second)
-
-    with database.transaction() as session:
-        updates.mark_published(session, [(first.id, 1), (first.id, 99), (uuid4(), 1)])
-    with database.transaction() as session:
-        left = updates.unpublished(session, older_than_seconds=-1, limit=10)
-
-    assert [(update.event_id, update.version, update.state) for update in left] == [(second.id, 1, State.QUEUED)]
 
 
 def test_the_backlog_is_counted_by_state_and_age(database: Database) -> None:

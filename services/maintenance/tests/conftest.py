@@ -37,7 +37,6 @@ from holdfast.storage.events import record
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.lifecycle import apply
 from holdfast.storage.replays import Replay, start_replay
-from holdfast.storage.updates import mark_published
 
 TENANT = "acme"
 
@@ -110,8 +109,11 @@ class Events:
             event_id,
         )
 
-    def age_updates(self, event_id: UUID) -> None:
-        self.execute("UPDATE event_update SET at = at - interval '1 min' WHERE event_id = :id", event_id)
+    def age_updates(self) -> None:
+        """Make what was written until now a window of the outbox, and let it grow old."""
+        self.execute(
+            "UPDATE outbox_cursor SET until = CAST(pg_current_snapshot() AS text), until_at = now() - interval '1 min'"
+        )
 
     def row(self, event_id: UUID) -> Row[Any]:
         """The ``processing_state``, with ``dispatch_in`` seconds until the next doorbell."""
@@ -121,12 +123,14 @@ class Events:
             event_id,
         )[0]
 
-    def unpublished(self, event_id: UUID) -> list[int]:
-        """Versions in the outbox."""
-        statement = "SELECT version FROM event_update WHERE event_id = :id AND published_at IS NULL ORDER BY version"
+    def in_outbox(self, event_id: UUID) -> list[int]:
+        """Versions that the relay has not made sure of."""
+        statement = """
+            SELECT u.version FROM event_update u, outbox_cursor c WHERE u.event_id = :id AND NOT pg_visible_in_snapshot(
+                CAST(CAST(u.transaction_id AS text) AS xid8), CAST(c.confirmed AS pg_snapshot)) ORDER BY u.version"""
         return [row.version for row in self.execute(statement, event_id)]
 
-    def execute(self, statement: str, event_id: UUID) -> list[Row[Any]]:
+    def execute(self, statement: str, event_id: UUID | None = None) -> list[Row[Any]]:
         with self._database.transaction() as session:
             result: Any = session.execute(text(statement), {"id": event_id})
             return list(result) if result.returns_rows else []
@@ -146,6 +150,15 @@ class Redis:
     def _bodies(self, queue: str) -> list[bytes]:
         bodies: Any = self.client.hvals(f"dramatiq:{queue}.msgs")
         return list(bodies)
+
+    def forget(self) -> None:
+        """Lose everything, as by FLUSHALL."""
+        self.client.flushall()
+
+    def told(self) -> list[UUID]:
+        """Events in the window of their tenant's topic, one for each update, in order."""
+        entries: Any = self.client.xrange(topic_keys(TENANT, f"tenant:{TENANT}").stream)
+        return [UUID(json.loads(fields[b"u"])["id"]) for _, fields in entries]
 
     def published(self, event_id: UUID) -> list[dict[str, Any]]:
         """Updates in the live window of an event's topic."""
@@ -248,14 +261,8 @@ def publisher(make_publisher: Callable[[str], Publisher], redis_url: str) -> Pub
 
 
 @pytest.fixture
-def make_announcer(
-    make_publisher: Callable[[str], Publisher], make_bell: Callable[[str], Bell], database: Database
-) -> MakeAnnouncer:
-    def mark(keys: list[tuple[UUID, int]]) -> None:
-        with database.transaction() as session:
-            mark_published(session, keys)
-
-    return lambda url: Announcer(make_publisher(url), make_bell(url), note_published=mark)
+def make_announcer(make_publisher: Callable[[str], Publisher], make_bell: Callable[[str], Bell]) -> MakeAnnouncer:
+    return lambda url: Announcer(make_publisher(url), make_bell(url))
 
 
 @pytest.fixture

@@ -87,7 +87,7 @@ def test_redis_back_from_an_outage_gets_the_doorbells_and_updates_it_missed(
             [json.loads(body)["args"] for body in own_valkey.execute("HVALS", f"dramatiq:{queue}.msgs")]
             for queue in ("events", "suspect")
         )
-        return rung == [[str(waiting), 1]] and suspects == [[str(lost), 3]] and not events.unpublished(lost)
+        return rung == [[str(waiting), 1]] and suspects == [[str(lost), 3]] and not events.in_outbox(lost)
 
     eventually(is_caught_up, timeout_seconds=10, message="doorbells and updates after the outage")
 

@@ -100,9 +100,11 @@ class Events:
         """Its rows in the processed-event log."""
         return self.rows("SELECT * FROM processed_event_log WHERE event_id = :id", event_id)
 
-    def unpublished(self, event_id: UUID) -> list[int]:
-        """Versions in the outbox."""
-        statement = "SELECT version FROM event_update WHERE event_id = :id AND published_at IS NULL ORDER BY version"
+    def in_outbox(self, event_id: UUID) -> list[int]:
+        """Versions that a relay would look at."""
+        statement = """
+            SELECT u.version FROM event_update u, outbox_cursor c WHERE u.event_id = :id AND NOT pg_visible_in_snapshot(
+                CAST(CAST(u.transaction_id AS text) AS xid8), CAST(c.confirmed AS pg_snapshot)) ORDER BY u.version"""
         return [row.version for row in self.rows(statement, event_id)]
 
     def make_due(self) -> None:
@@ -157,6 +159,13 @@ class Redis:
     def told(self, event_id: UUID) -> list[tuple[str, int, int]]:
         """``(state, version, step)`` of each update."""
         return [(update["state"], update["version"], update["step"]) for update in self.published(event_id)]
+
+    def missing(self, *keys: tuple[UUID, int]) -> list[int]:
+        """Versions of these updates that were not published."""
+        publisher = open_publisher(self.url, timeout_seconds=5, window_seconds=600, window_updates=100)
+        found = publisher.missing(keys)
+        publisher.close()
+        return [version for _, version in found]
 
     def ring(self, *doorbells: tuple[UUID, int]) -> None:
         bell = open_bell(self.url, timeout_seconds=2, is_consumer=False)
@@ -287,7 +296,7 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., OneAtA
                 opened.callback(each.close)
             return OneAtATime(
                 handlers, claims=claims, effects=effects,
-                announcer=Announcer(window, bell, note_published=lambda _: None), owner="test",
+                announcer=Announcer(window, bell), owner="test",
                 lease_seconds=lease_seconds, draw=lambda: 0.5, **options,
             )  # fmt: skip
 

@@ -6,7 +6,6 @@ Redis did not take is left to the relay, a doorbell to polling and redispatch.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from uuid import UUID
 
 from holdfast.domain.event import Doorbell
 from holdfast.domain.update import Update
@@ -26,18 +25,11 @@ MOST_TOGETHER = 200
 
 
 class Announcer:
-    """Publishes and rings after a commit, each behind a circuit breaker.
+    """Publishes and rings after a commit, each behind a circuit breaker."""
 
-    Args:
-        note_published: called with ``(event_id, version)`` of the updates that Redis took, to mark them in the outbox.
-    """
-
-    def __init__(
-        self, publisher: Publisher, bell: Bell, *, note_published: Callable[[list[tuple[UUID, int]]], object]
-    ) -> None:
+    def __init__(self, publisher: Publisher, bell: Bell) -> None:
         self._publisher = publisher
         self._bell = bell
-        self._note_published = note_published
         self._publishing = _Channel(failed=Log.NOT_PUBLISHED, back=Log.LIVE_WINDOW_BACK)
         self._ringing = _Channel(failed=Log.NOT_ENQUEUED, back=Log.BROKER_BACK)
         self._group: GroupCommit[Sequence[Update], bool, bool] = GroupCommit(
@@ -74,8 +66,6 @@ class Announcer:
     def _publish_together(self, lists: Sequence[Sequence[Update]]) -> list[bool]:
         updates = [update for each in lists for update in each]
         is_published = self._publishing.send(lambda: self._publisher.publish(updates), len(updates))
-        if is_published:
-            self._note_published([(update.event_id, update.version) for update in updates])
         return [is_published] * len(lists)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, NamedTuple
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import redis
 from redis.exceptions import NoScriptError
@@ -101,6 +101,11 @@ def revocation_keys(tenant: str, *, sub: str, jti: str) -> tuple[str, str]:
     return f"live:revoked:token:{tenant}:{jti}", f"live:revoked:subject:{tenant}:{sub}"
 
 
+def _marker(event_id: UUID, version: int, step: int) -> str:
+    """The name under which Redis says that an update was published, for as long as the window."""
+    return f"live:once:{event_id}:{version}:{step}"
+
+
 def _bounded_body(update: Update) -> str:
     """The update's body, without the largest details where it would be too long; ``truncated`` then names them.
 
@@ -137,6 +142,20 @@ class Publisher:
         if updates:
             self._run([self._call(update) for update in updates])
 
+    def missing(self, keys: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
+        """Those ``(event_id, version)`` whose updates were not published within the window, or whose markers Redis lost.
+
+        Raises:
+            LiveWindowUnavailable: ask again.
+        """
+        names = [_marker(event_id, version, 0) for event_id, version in keys]
+        with translated(LiveWindowUnavailable):
+            # As a rule all are there, and a count is cheaper to read than a list.
+            if not names or self._client.exists(*names) == len(names):
+                return []
+            found: Any = self._client.mget(names)
+        return [key for key, value in zip(keys, found, strict=True) if value is None]
+
     def ping(self) -> None:
         """Publish to a topic that nobody can subscribe to: a Redis that answers and takes no updates is of no use.
 
@@ -169,7 +188,7 @@ class Publisher:
 
     def _call(self, update: Update) -> tuple[list[str], list[Any]]:
         topics = [topic_keys(update.tenant, topic) for topic in update.topics]
-        keys = [f"live:once:{update.event_id}:{update.version}:{update.step}"]
+        keys = [_marker(update.event_id, update.version, update.step)]
         keys += [name for topic in topics for name in (topic.meta, topic.stream)]
         return keys, [_bounded_body(update), *self._window, *(topic.channel for topic in topics)]
 

@@ -171,7 +171,7 @@ class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings):
     sweep_limit: int = Field(default=500, ge=1, le=10_000)
     """Events that one run of a duty takes on."""
     relay_after_seconds: float = Field(default=5.0, ge=0.5, le=600)
-    """Age at which an unpublished update is published by maintenance."""
+    """Age by which maintenance publishes an update that its process did not; it is left alone for half of that."""
     maintenance_threads: int = Field(default=4, ge=1, le=16)
     shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
 

@@ -85,6 +85,7 @@ class Log:
     RECOVERED: Final = "events recovered"
     REDISPATCHED: Final = "events redispatched"
     RELAYED: Final = "updates relayed"
+    OUTBOX_STARTED_OVER: Final = "the outbox starts over: the database comes from a server with higher transaction ids"
     REPLAYED: Final = "events replayed"
     REVOCATIONS_COPIED: Final = "revoked tokens copied to redis"
     REPLAY_FAILED: Final = "turn of a replay failed; it is tried again after a wait"

@@ -56,8 +56,8 @@ WITH requested AS (
            CASE WHEN subject IS NOT NULL THEN received_at END
     FROM inserted
 ), history AS (
-    INSERT INTO event_update (event_id, version, state, attempt, at)
-    SELECT id, 1, {QUEUED}, 0, received_at FROM inserted
+    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+    SELECT id, 1, {QUEUED}, 0, received_at, received_at FROM inserted  -- the last one for the release before
 )
 SELECT id, received_at FROM inserted
 """, is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY)  # fmt: skip

@@ -74,8 +74,8 @@ WITH requested AS (
     RETURNING s.event_id, s.state, s.version, s.attempt, s.crashes, s.lease_token, s.held_lane_key, s.finished_at,
               statement_timestamp() AS at, r.expected_token, r.detail, r.error, r.handler, r.result, r.duration_ms
 ), history AS (
-    INSERT INTO event_update (event_id, version, state, attempt, at, detail)
-    SELECT event_id, version, state, attempt, at, detail FROM moved
+    INSERT INTO event_update (event_id, version, state, attempt, at, detail, published_at)
+    SELECT event_id, version, state, attempt, at, detail, at FROM moved  -- the last one for the release before
 ), completed AS (
     INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, result, duration_ms, processed_at)
     SELECT event_id, handler, attempt, expected_token, result, duration_ms, at FROM moved WHERE handler IS NOT NULL

@@ -37,6 +37,7 @@ __all__ = [
     "Base",
     "Event",
     "EventUpdate",
+    "OutboxCursor",
     "ProcessedEvent",
     "ProcessingState",
     "ReplayItem",
@@ -162,24 +163,16 @@ class ProcessingState(Base):
             f"(state IN {state_list(FINISHED)}) = (finished_at IS NOT NULL)", name="finished_iff_settled"
         ),
         CheckConstraint("version >= 1 AND attempt >= 0 AND crashes >= 0 AND dispatches >= 0", name="counts"),
-        Index(
-            "ix_processing_state_due", "next_dispatch_at", postgresql_where=_CLAIMABLE
-        ),
-        Index(
-            "ix_processing_state_lease", "lease_expires_at", postgresql_where=text(_PROCESSING)
-        ),
+        Index("ix_processing_state_due", "next_dispatch_at", postgresql_where=_CLAIMABLE),
+        Index("ix_processing_state_lease", "lease_expires_at", postgresql_where=text(_PROCESSING)),
         Index("ix_processing_state_dead", "finished_at", postgresql_where=text(f"state = '{State.DEAD}'")),
-        Index(
-            "ix_processing_state_available", "available_at", postgresql_where=_CLAIMABLE
-        ),
+        Index("ix_processing_state_available", "available_at", postgresql_where=_CLAIMABLE),
         Index(
             "ix_processing_state_lane", "lane", "lane_at", "event_id",
             postgresql_where=text(f"lane IS NOT NULL AND state IN {state_list(OPEN)}"),
         ),
         # What makes "one at a time" true, whatever two claims saw of each other.
-        Index(
-            "uq_processing_state_held_lane", "held_lane", unique=True, postgresql_where=text("held_lane IS NOT NULL")
-        ),
+        Index("uq_processing_state_held_lane", "held_lane", unique=True, postgresql_where=text("held_lane IS NOT NULL")),
         Index(
             "ix_processing_state_lane_key", "lane_key", "lane_at", "event_id",
             postgresql_where=text(f"lane_key IS NOT NULL AND state IN {state_list(OPEN)}"),
@@ -199,9 +192,7 @@ class ProcessingState(Base):
         CheckConstraint(f"held_lane IS NULL OR {_PROCESSING}", name="lane_held_while_processing"),
         CheckConstraint("(lane IS NULL) = (lane_at IS NULL)", name="lane_has_an_order"),
         # Lists and replays of what was given up, and of one kind of error. Events that succeed are never in them.
-        Index(
-            "ix_processing_state_given_up", "state", "event_id", postgresql_where=_GIVEN_UP
-        ),
+        Index("ix_processing_state_given_up", "state", "event_id", postgresql_where=_GIVEN_UP),
         Index(
             "ix_processing_state_error_type", text("(last_error ->> 'type')"), "event_id",
             postgresql_where=text("last_error IS NOT NULL"),
@@ -247,7 +238,7 @@ class ProcessedEvent(Base):
 
 
 class EventUpdate(Base):
-    """Append-only history of every transition, and the outbox of updates not yet published."""
+    """Append-only history of every transition. With ``OutboxCursor`` it is the outbox too."""
 
     __tablename__ = "event_update"
 
@@ -258,11 +249,32 @@ class EventUpdate(Base):
     at: Mapped[datetime]
     detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     published_at: Mapped[datetime | None]
+    """Of the release before, which marks its updates here and relays unmarked ones. Those of this release are born marked."""
+    transaction_id: Mapped[int | None] = mapped_column(
+        BigInteger, server_default=text("((pg_current_xact_id())::text)::bigint")
+    )
+    """Who wrote it; ``NULL`` in rows that were published before this column was there."""
 
     __table_args__ = (
         PrimaryKeyConstraint("event_id", "version"),
         Index("ix_event_update_unpublished", "at", postgresql_where=text("published_at IS NULL")),
+        Index("ix_event_update_transaction_id", "transaction_id", postgresql_where=text("transaction_id IS NOT NULL")),
     )
+
+
+class OutboxCursor(Base):
+    """How far the relay has come: one row. ``storage.outbox`` says what the two snapshots are."""
+
+    __tablename__ = "outbox_cursor"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    confirmed: Mapped[str]
+    until: Mapped[str]
+    until_at: Mapped[datetime]
+    since: Mapped[datetime] = mapped_column(server_default=text("'-infinity'::timestamptz"))
+    """Updates that are older are taken for published. Moves only when the outbox starts over, after a restore."""
+
+    __table_args__ = (CheckConstraint("id = 1", name="is_one"),)
 
 
 class AttemptErrorRow(Base):

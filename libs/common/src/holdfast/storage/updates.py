@@ -1,6 +1,5 @@
-"""The outbox: which updates have not reached the live window yet."""
+"""Updates as they are stored: rows of ``event_update``."""
 
-import json
 from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
@@ -11,39 +10,25 @@ from sqlalchemy.orm import Session
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 
-__all__ = ["UpdateKey", "mark_published", "unpublished", "update_of"]
+__all__ = ["UpdateKey", "find_updates", "update_of"]
 
 UpdateKey = tuple[UUID, int]
 """``(event_id, version)``."""
 
-_UNPUBLISHED = text("""
--- Parameters: older_than_seconds, limit.
+_FIND = text("""
+-- Parameters: event_ids, versions: two arrays of one length.
 SELECT u.event_id, u.version, u.state, u.attempt, u.at, u.detail, e.tenant, e.type, e.audience
-FROM event_update u JOIN event e ON e.id = u.event_id
-WHERE u.published_at IS NULL AND u.at < now() - make_interval(secs => :older_than_seconds)
-ORDER BY u.at, u.version LIMIT :limit
-""")
-
-_MARK = text("""
--- Parameters: keys, JSON array of {event_id, version}.
-UPDATE event_update u SET published_at = now()
-FROM jsonb_to_recordset(CAST(:keys AS jsonb)) AS k(event_id uuid, version int)
-WHERE u.event_id = k.event_id AND u.version = k.version AND u.published_at IS NULL
+FROM unnest(CAST(:event_ids AS uuid[]), CAST(:versions AS int[])) AS k(event_id, version)
+JOIN event_update u USING (event_id, version) JOIN event e ON e.id = u.event_id
+ORDER BY u.at, u.version
 """)
 
 
-def unpublished(session: Session, *, older_than_seconds: float, limit: int) -> list[Update]:
-    """Updates that nobody has reported as published, oldest first. Younger ones are left to the process that made them."""
-    rows = session.execute(_UNPUBLISHED, {"older_than_seconds": older_than_seconds, "limit": limit})
+def find_updates(session: Session, keys: Iterable[UpdateKey]) -> list[Update]:
+    """The updates with these keys, oldest first, without those that are gone."""
+    event_ids, versions = zip(*keys, strict=True)
+    rows = session.execute(_FIND, {"event_ids": [str(each) for each in event_ids], "versions": list(versions)})
     return [update_of(row) for row in rows]
-
-
-def mark_published(session: Session, keys: Iterable[UpdateKey]) -> None:
-    """Take updates off the outbox. Marking one twice, or one that does not exist, does nothing."""
-    # Sorted, so that two processes that mark the same updates lock rows in one order.
-    listed = [{"event_id": str(event_id), "version": version} for event_id, version in sorted(keys)]
-    if listed:
-        session.execute(_MARK, {"keys": json.dumps(listed)})
 
 
 def update_of(row: Row[Any]) -> Update:

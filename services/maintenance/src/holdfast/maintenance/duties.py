@@ -53,10 +53,11 @@ class Duties:
 
     def relay(self) -> int:
         """See ``maintenance.relay``. Returns how many."""
-        age = self._settings.relay_after_seconds
+        within = self._settings.relay_after_seconds
         count = self._turn(
             "relay",
-            lambda limit: relay(self._parts.database, self._parts.publisher, older_than_seconds=age, limit=limit),
+            lambda limit: relay(self._parts.database, self._parts.publisher, within_seconds=within, limit=limit),
+            rounds=1,
         )
         self._relayed.add(count)
         return count

@@ -12,7 +12,6 @@ from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.storage.database import Database
 from holdfast.storage.readiness import check_work
-from holdfast.storage.updates import mark_published
 
 __all__ = ["REDIS_TIMEOUT_SECONDS", "Parts", "parts"]
 
@@ -58,5 +57,5 @@ def parts(settings: MaintenanceSettings) -> Parts:
     )  # fmt: skip
     return Parts(
         database, publisher, bell, open_revocation_copy(redis_url, timeout_seconds=REDIS_TIMEOUT_SECONDS),
-        Announcer(publisher, bell, note_published=lambda keys: database.call(mark_published, keys)),
+        Announcer(publisher, bell),
     )  # fmt: skip

@@ -1,24 +1,47 @@
 """Publish what is left in the outbox: updates whose process died, or whose Redis was away."""
 
+from collections.abc import Sequence
+
 from holdfast.messaging.live import Publisher
 from holdfast.runtime.telemetry import Metrics
-from holdfast.storage import updates
+from holdfast.storage import outbox
 from holdfast.storage.database import Database
+from holdfast.storage.updates import UpdateKey, find_updates
 
 __all__ = ["relay"]
 
+KEYS_TOGETHER = 2000
+"""Updates whose markers Redis is asked for in one call: about a millisecond of its time."""
 
-def relay(database: Database, publisher: Publisher, *, older_than_seconds: float, limit: int) -> int:
-    """Publish up to ``limit`` updates, oldest first; returns how many. Those published before stay invisible to clients.
+MOST_PAGES = 20
+"""Of one turn: a bound, so that a turn ends and the thread can stop."""
+
+
+def relay(database: Database, publisher: Publisher, *, within_seconds: float, limit: int) -> int:
+    """Publish the updates of the outbox's window that Redis has not got; returns how many.
+
+    An update is looked at when it is between half of ``within_seconds`` and all of it old; its own process has published it
+    by then. ``limit`` updates are read and published at a time. Publishing one twice is invisible to clients.
 
     Raises:
-        DatabaseUnavailable: the outbox cannot be read, or not be marked (then they are published again, invisibly).
+        DatabaseUnavailable: the outbox cannot be read, or the cursor not be moved (then they are looked at again).
         LiveWindowUnavailable: Redis is down; they stay in the outbox.
     """
-    left = database.call(updates.unpublished, older_than_seconds=older_than_seconds, limit=limit)
-    if not left:
-        return 0
-    publisher.publish(left)
-    database.call(updates.mark_published, [(update.event_id, update.version) for update in left])
-    Metrics.relayed.inc(len(left))
-    return len(left)
+    published = 0
+    for _ in range(MOST_PAGES):
+        page = database.call(outbox.next_page, after_seconds=within_seconds / 2, limit=KEYS_TOGETHER)
+        if page is None:
+            break
+        published += _publish(database, publisher, publisher.missing(page.keys), limit)
+        database.call(outbox.confirm, page)
+    return published
+
+
+def _publish(database: Database, publisher: Publisher, keys: Sequence[UpdateKey], limit: int) -> int:
+    published = 0
+    for first in range(0, len(keys), limit):
+        updates = database.call(find_updates, keys[first : first + limit])
+        publisher.publish(updates)
+        Metrics.relayed.inc(len(updates))
+        published += len(updates)
+    return published

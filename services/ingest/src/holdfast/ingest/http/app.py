@@ -46,7 +46,7 @@ def create_app(settings: IngestSettings | None = None) -> Flask:
     problems.install(app)
     for module in (events, lists, operate, replays, tokens, health):
         app.register_blueprint(module.blueprint)
-    for part in (parts.published, parts.copying, parts.used_keys):
+    for part in (parts.copying, parts.used_keys):
         part.start()
     log.info(Log.STARTED)
     return app

@@ -18,7 +18,6 @@ from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings
 from holdfast.runtime.telemetry import Log
 from holdfast.storage.database import Database
-from holdfast.storage.updates import UpdateKey
 
 if TYPE_CHECKING:  # it reaches its own part through this module
     from holdfast.ingest.http.auth import Authenticator
@@ -43,7 +42,6 @@ class Parts:
     copying: Repeater
     backpressure: Backpressure
     authenticator: "Authenticator"
-    published: Batcher[UpdateKey]
     used_keys: Batcher[str]
     checks: dict[str, Check]
     publisher: Publisher
@@ -52,7 +50,7 @@ class Parts:
 
     def close(self) -> None:
         """Write what is still waiting to be written, and close the connections."""
-        for part in (self.copying, self.published, self.used_keys):
+        for part in (self.copying, self.used_keys):
             part.stop()
         for connection in (self.database, self.publisher, self.revocations, self.bell):
             connection.close()

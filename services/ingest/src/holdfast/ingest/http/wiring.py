@@ -17,7 +17,6 @@ from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
 from holdfast.storage.keys import note_use
 from holdfast.storage.readiness import check_work
-from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["build"]
 
@@ -34,10 +33,9 @@ def build(settings: IngestSettings) -> Parts:
         window_updates=settings.live_window_updates,
     )  # fmt: skip
     bell = open_bell(settings.broker_url.get_secret_value(), timeout_seconds=timeout, is_consumer=False)
-    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: database.call(mark_published, keys))
     copy = open_revocation_copy(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
     revoker = Revoker(database, copy)
-    announcer = Announcer(publisher, bell, note_published=published.add_all)
+    announcer = Announcer(publisher, bell)
     used_keys: Batcher[str] = Batcher("note-key-use", lambda ids: database.call(note_use, ids), interval_seconds=1)
     grace = settings.redispatch_grace_seconds
     return Parts(
@@ -52,7 +50,6 @@ def build(settings: IngestSettings) -> Parts:
             limit_seconds=settings.backlog_limit_seconds,
         ),
         authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds, note_use=used_keys.add),
-        published=published,
         used_keys=used_keys,
         checks={
             "database": Check(lambda: database.call(check_work)),

@@ -15,10 +15,9 @@ from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.crew import Crew
 from holdfast.processor.worker.poller import Poller
 from holdfast.processor.worker.roles import Role
-from holdfast.runtime.background import Batcher, Repeater
+from holdfast.runtime.background import Repeater
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.storage.database import Database
-from holdfast.storage.updates import UpdateKey, mark_published
 
 __all__ = ["Parts", "parts"]
 
@@ -47,7 +46,6 @@ class Parts:
 
     claims: Database
     effects: Database
-    published: Batcher[UpdateKey]
     bell: Bell
     publisher: Publisher
     executor: Executor
@@ -59,15 +57,7 @@ class Parts:
 
     def start(self) -> None:
         """Begin."""
-        for part in (
-            self.published,
-            self.executor,
-            self.broker_watch,
-            self.crew,
-            self.listener,
-            self.poller,
-            self.recovery,
-        ):
+        for part in (self.executor, self.broker_watch, self.crew, self.listener, self.poller, self.recovery):
             part.start()
 
     def are_alive(self) -> bool:
@@ -76,11 +66,10 @@ class Parts:
         return self.poller.is_alive() and all(part.is_alive for part in beside)
 
     def close(self) -> None:
-        """Mark what was published, and let go of the servers."""
+        """End the threads, and let go of the servers."""
         self.executor.stop()
         self.recovery.stop(timeout_seconds=1)
         self.broker_watch.stop()
-        self.published.stop()
         for connection in (self.bell, self.publisher, self.claims, self.effects):
             connection.close()
 
@@ -88,14 +77,13 @@ class Parts:
 def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: Canary) -> Parts:
     """Put a worker process together; nothing runs yet."""
     claims, effects = (_database(settings, role, is_durable=each) for each in (False, True))
-    published: Batcher[UpdateKey] = Batcher("mark-published", lambda keys: effects.call(mark_published, keys))
     broker_url = settings.broker_url.get_secret_value()
     bell = open_bell(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
     publisher = open_publisher(
         settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
         window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
     )  # fmt: skip
-    announcer = Announcer(publisher, bell, note_published=published.add_all)
+    announcer = Announcer(publisher, bell)
     executor = Executor(
         handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
         lease_seconds=settings.lease_seconds, no_handler_seconds=settings.no_handler_seconds, is_spoiled=canary.is_dead,
@@ -110,8 +98,8 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     return Parts(
-        claims=claims, effects=effects, published=published, bell=bell, publisher=publisher, executor=executor,
-        crew=crew, poller=poller, broker_watch=broker_watch,
+        claims=claims, effects=effects, bell=bell, publisher=publisher, executor=executor, crew=crew, poller=poller,
+        broker_watch=broker_watch,
         recovery=Repeater(
             "recovery", lambda: recovery.recover(effects, announcer, executor.note_served),
             interval_seconds=recovery.INTERVAL_SECONDS,
