@@ -1,12 +1,35 @@
-"""A handler that does nothing, so that what is measured is what Holdfast adds."""
+"""Handlers that do next to nothing, so that what is measured is what Holdfast adds."""
 
+import time
 from typing import Any
+
+from sqlalchemy import text
 
 from holdfast.processor import Context, Handlers
 
 handlers = Handlers()
 
+INSERT = text("INSERT INTO bench_effect VALUES (:id)")
+
 
 @handlers.on("bench.*", name="bench")
 def nothing(data: Any, ctx: Context) -> None:
     """Do nothing."""
+
+
+@handlers.on("bench.insert", name="bench-insert")
+def insert(data: Any, ctx: Context) -> None:
+    """Write a row."""
+    ctx.session.execute(INSERT, {"id": ctx.event.id})
+
+
+@handlers.on("bench.batched", name="bench-batched", batch=50)
+def insert_batched(data: Any, ctx: Context) -> None:
+    """Write a row, in a transaction with others."""
+    ctx.session.execute(INSERT, {"id": ctx.event.id})
+
+
+@handlers.on("bench.waits", name="bench-waits")
+def wait(data: Any, ctx: Context) -> None:
+    """Wait, as for an answer from the network."""
+    time.sleep(0.05)

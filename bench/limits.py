@@ -7,7 +7,10 @@ import redis
 
 from holdfast.local.stack import Stack
 
-__all__ = ["SEED", "claim_and_settle", "clear", "record", "record_many"]
+__all__ = [
+    "SEED", "claim_and_settle", "claim_and_settle_many", "claim_insert_and_settle", "clear", "record", "record_in_a_loop",
+    "record_many",
+]  # fmt: skip
 
 CLIENTS = 8
 
@@ -66,6 +69,41 @@ INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, durati
 SELECT event_id, 'pgbench', attempt, gen_random_uuid(), 0, now() FROM settled;
 """
 
+CLAIM_INSERT_AND_SETTLE = (
+    CLAIM_AND_SETTLE.replace("SET synchronous_commit = on;", "SET synchronous_commit = on;\nBEGIN;")
+    + "INSERT INTO bench_effect VALUES (':id');\nCOMMIT;\n"
+)
+"""The same with a row that a handler would write, in the transaction of the settle."""
+
+CLAIM_AND_SETTLE_MANY = r"""
+SET synchronous_commit = off;
+WITH due AS (
+    SELECT event_id FROM processing_state WHERE state = 'queued' ORDER BY next_dispatch_at LIMIT {batch}
+    FOR NO KEY UPDATE SKIP LOCKED
+), claimed AS (
+    UPDATE processing_state s SET state = 'processing', version = version + 1, attempt = attempt + 1,
+        lease_token = gen_random_uuid(), lease_expires_at = now() + interval '30 seconds'
+    FROM due WHERE s.event_id = due.event_id RETURNING s.event_id, s.version, s.attempt
+), history AS (
+    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+    SELECT event_id, version, 'processing', attempt, now(), now() FROM claimed
+)
+SELECT array_agg(event_id) AS ids FROM claimed \gset
+SET synchronous_commit = on;
+WITH settled AS (
+    UPDATE processing_state SET state = 'processed', version = version + 1, lease_token = NULL,
+        lease_expires_at = NULL, finished_at = now()
+    WHERE event_id = ANY (CAST(':ids' AS uuid[])) AND state = 'processing' RETURNING event_id, version, attempt
+), history AS (
+    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
+    SELECT event_id, version, 'processed', attempt, now(), now() FROM settled
+), effects AS (
+    INSERT INTO bench_effect SELECT event_id FROM settled
+)
+INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, duration_ms, processed_at)
+SELECT event_id, 'pgbench', attempt, gen_random_uuid(), 0, now() FROM settled;
+"""
+
 SEED = """
 WITH made AS (
     INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest)
@@ -98,6 +136,25 @@ def claim_and_settle(stack: Stack, *, seconds: float) -> float:
     return _pgbench(stack, CLAIM_AND_SETTLE, seconds)
 
 
+def claim_insert_and_settle(stack: Stack, *, seconds: float) -> float:
+    """The same with a row written in the settling transaction."""
+    clear(stack)
+    stack.postgres.execute(SEED.format(events=int(8000 * seconds)), database="holdfast")
+    return _pgbench(stack, CLAIM_INSERT_AND_SETTLE, seconds)
+
+
+def claim_and_settle_many(stack: Stack, *, seconds: float, batch: int) -> float:
+    """Events a second that pgbench claims and settles ``batch`` at a time, a row written for each, 4 clients."""
+    clear(stack)
+    stack.postgres.execute(SEED.format(events=int(60_000 * seconds)), database="holdfast")
+    return batch * _pgbench(stack, CLAIM_AND_SETTLE_MANY.format(batch=batch), seconds, clients=4)
+
+
+def record_in_a_loop(stack: Stack, *, seconds: float) -> float:
+    """Events a second that one client of pgbench records, one after the other."""
+    return _pgbench(stack, RECORD, seconds, clients=1)
+
+
 def clear(stack: Stack) -> None:
     """Forget all events, what dead rows and stale statistics they left, and their doorbells."""
     with redis.Redis.from_url(stack.redis.url(0)) as broker:
@@ -105,17 +162,17 @@ def clear(stack: Stack) -> None:
     # In the order in which maintenance, which goes on, locks them: TRUNCATE by itself may end in a deadlock.
     stack.postgres.execute(
         "BEGIN; LOCK TABLE processing_state, event, event_update, attempt_error, processed_event_log;"
-        " TRUNCATE event CASCADE; COMMIT",
+        " TRUNCATE event CASCADE; CREATE TABLE IF NOT EXISTS bench_effect (event_id uuid); TRUNCATE bench_effect; COMMIT",
         database="holdfast",
     )
     stack.postgres.execute("VACUUM ANALYZE", database="holdfast")
 
 
-def _pgbench(stack: Stack, script: str, seconds: float) -> float:
+def _pgbench(stack: Stack, script: str, seconds: float, *, clients: int = CLIENTS) -> float:
     file = Path(stack.folder) / "pgbench.sql"
     file.write_text(script)
     output = stack.postgres.run(
-        "pgbench", "-n", "-c", str(CLIENTS), "-j", "2", "-T", str(max(1, int(seconds))), "-f", str(file),
+        "pgbench", "-n", "-c", str(clients), "-j", str(min(2, clients)), "-T", str(max(1, int(seconds))), "-f", str(file),
         stack.database_url,
     )  # fmt: skip
     match = re.search(r"tps = ([0-9.]+)", output)
