@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import ingest, latency, limits, processing
+from bench import idle, ingest, latency, limits, live, processing
 from bench.rounds import Case
 from holdfast.local.stack import Stack
 
@@ -14,17 +14,18 @@ BATCH = 100
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The figure ``of`` divided by the figure ``to``. The goal is at least that much, or ``is_most``, at most."""
+    """The figure ``of`` (divided by ``to``, if there is one); the goal is at least that much, or ``is_most``, at most."""
 
     of: str
-    to: str
+    to: str | None
+    """``None``: the goal is the figure's own, in its unit. Only for what does not depend on how fast a machine is today."""
     goal: float
     is_most: bool = False
 
     @property
     def name(self) -> str:
         """By which a recorded ratio is found."""
-        return f"{self.of} / {self.to}"
+        return self.of if self.to is None else f"{self.of} / {self.to}"
 
 
 COMPARISONS = [
@@ -37,6 +38,12 @@ COMPARISONS = [
     Comparison("processing", "oban-noop", 1.2),
     Comparison("latency-p50", "post-p50", 3, is_most=True),
     Comparison("latency-p99", "post-p50", 5, is_most=True),
+    Comparison("live", "node-ws", 2.5),
+    Comparison("live-single", "node-ws-single", 0.8),
+    Comparison("live-memory", None, 20, is_most=True),
+    Comparison("live-resume", None, 3, is_most=True),
+    Comparison("live-resume-topics", None, 3, is_most=True),
+    Comparison("idle", None, 1.5, is_most=True),
 ]
 """With the goals of 2026-11-28. Those whose peer was not measured are left out of the page."""
 
@@ -47,7 +54,7 @@ def cases(stack: Stack, *, seconds: float) -> list[Case]:
     def stage(name: str, title: str, measure: Callable[[], float]) -> Case:
         return Case(name, title, lambda: _alone(stack, measure))
 
-    live = _Latencies(stack, events=max(20, int(40 * seconds)))
+    latencies = _Latencies(stack, events=max(20, int(40 * seconds)))
     return [
         stage("pgbench-record", "pgbench: event, state and update in one transaction, 8 clients",
               lambda: limits.record(stack, seconds=seconds)),
@@ -61,9 +68,35 @@ def cases(stack: Stack, *, seconds: float) -> list[Case]:
               lambda: limits.claim_and_settle(stack, seconds=seconds)),
         stage("processing", "processor: claim, empty handler, settle, publish; 8 threads",
               lambda: processing.measure(stack, events=int(800 * seconds))),
-        Case("post-p50", "POST alone, one at a time, p50", live.post, "ms"),
-        Case("latency-p50", "POST to live `processed`, back to back, p50", live.p50, "ms"),
-        Case("latency-p99", "the same, p99", live.p99, "ms"),
+        Case("post-p50", "POST alone, one at a time, p50", latencies.post, "ms"),
+        Case("latency-p50", "POST to live `processed`, back to back, p50", latencies.p50, "ms"),
+        Case("latency-p99", "the same, p99", latencies.p99, "ms"),
+        *_live_cases(stack, seconds=seconds),
+        Case("idle", "all services and servers, idle", lambda: idle.measure(stack), "% of a core"),
+    ]  # fmt: skip
+
+
+def _live_cases(stack: Stack, *, seconds: float) -> list[Case]:
+    gateway = live.Gateway(stack)
+
+    def delivered(burst: int, topics: int = 1) -> Callable[[], float]:
+        return lambda: live.deliveries(gateway, seconds=seconds, burst=burst, topics=topics)
+
+    def memory() -> float:
+        with gateway.away():
+            pass
+        return live.memory(gateway)
+
+    return [
+        Case("live", f"gateway: {live.CLIENTS} clients of one topic, {live.BURST} updates at once", delivered(live.BURST),
+             live.DELIVERIES),
+        Case("live-single", "the same, one update at a time", delivered(1), live.DELIVERIES),
+        Case("live-topics", f"the same, {live.CLIENTS} clients of a topic each", delivered(1, live.CLIENTS),
+             live.DELIVERIES),
+        Case("live-memory", f"gateway: memory of each of {live.IDLE} idle connections", memory, "KiB"),
+        Case("live-resume", f"gateway: {live.RESUMING} clients of one topic come back at once, {live.MISSED} updates each",
+             lambda: live.resume(gateway, topics=1), "s"),
+        Case("live-resume-topics", "the same, a topic each", lambda: live.resume(gateway, topics=live.RESUMING), "s"),
     ]  # fmt: skip
 
 

@@ -14,12 +14,16 @@ TOLERATED = 2 / 3
 
 
 def ratios(measured: Mapping[str, Measured], comparisons: Sequence[Comparison]) -> dict[Comparison, float]:
-    """Those whose two figures were measured."""
-    return {
-        each: ratio(measured[each.of], measured[each.to])
-        for each in comparisons
-        if each.of in measured and each.to in measured
-    }
+    """Those whose figures were measured; of one that compares with nothing, the figure."""
+    found = {}
+    for each in comparisons:
+        if each.of not in measured:
+            continue
+        if each.to is None:
+            found[each] = measured[each.of].median
+        elif each.to in measured:
+            found[each] = ratio(measured[each.of], measured[each.to])
+    return found
 
 
 def page(
@@ -36,6 +40,7 @@ and the load generator share the machine. Absolute figures drift with it: hold o
 {figures}
 
 The ratio is the median of the rounds' ratios: both figures of a round come from the same minute.
+What is compared with nothing is the figure itself.
 
 | ratio | is | goal | |
 |---|---|---|---|
@@ -63,7 +68,7 @@ def _is_worse(comparison: Comparison, value: float, recorded: float) -> bool:
 
 
 def _figure(measured: Measured) -> str:
-    digits = 0 if measured.case.unit == "events/s" else 1
+    digits = 0 if "/" in measured.case.unit else 1
     return (
         f"| {measured.case.title} | {measured.median:,.{digits}f} {measured.case.unit} | ±{measured.spread / 2:.0%} |"
     )

@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
+from bench import live
 from bench.peers.drain import Peer, TableClock, ValkeyClock, drain
 from bench.peers.environment import for_oban, for_peers
+from bench.peers.node import for_node, node_server
 from bench.rounds import Case
 from holdfast.local.stack import Stack
 
@@ -81,7 +84,26 @@ def cases(stack: Stack, *, seconds: float, say: Callable[[str], object]) -> list
     """
     python, oban = for_peers(say=say), for_oban(say=say)
     chosen = [(peer, python) for peer in PEERS] + ([(OBAN_PEER, oban)] if oban else [])
-    return [
+    drains = [
         Case(peer.name, peer.title, partial(drain, stack, peer, interpreter, seconds=seconds))
         for peer, interpreter in chosen
     ]
+    node = for_node(say=say)
+    return drains + (_live_cases(stack, node, seconds=seconds) if node else [])
+
+
+def _live_cases(stack: Stack, node: Path, *, seconds: float) -> list[Case]:
+    def delivered(burst: int) -> float:
+        with node_server(stack, node) as server:
+            return live.deliveries(server, seconds=seconds, burst=burst)
+
+    def memory() -> float:
+        with node_server(stack, node) as server:
+            return live.memory(server)
+
+    return [
+        Case("node-ws", f"Node's ws: {live.CLIENTS} clients of one topic, {live.BURST} updates at once",
+             partial(delivered, live.BURST), live.DELIVERIES),
+        Case("node-ws-single", "the same, one update at a time", partial(delivered, 1), live.DELIVERIES),
+        Case("node-ws-memory", f"Node's ws: memory of each of {live.IDLE} idle connections", memory, "KiB"),
+    ]  # fmt: skip

@@ -57,6 +57,19 @@ def test_a_comparison_without_its_peer_is_left_out() -> None:
     assert "| mine / limit | 0.50 | ≥ 0.5 | met |" in text
 
 
+def test_a_goal_may_be_the_figure_s_own() -> None:
+    small = Comparison("mine", None, 20, is_most=True)
+    figures = {"mine": Measured(Case("mine", "memory of mine", lambda: 0.0, "KiB"), [12.0, 30.0, 14.0])}
+
+    found = ratios(figures, [small, Comparison("other", None, 1)])
+
+    assert found == {small: 14.0}
+    text = page(figures, found, machine="m", command="make bench", rounds=3)
+    assert "| memory of mine | 14.0 KiB |" in text
+    assert "| mine | 14.00 | ≤ 20 | met |" in text
+    assert "| mine | 20.10 | ≤ 20 | missed |" in page(figures, {small: 20.1}, machine="m", command="c", rounds=3)
+
+
 @pytest.mark.parametrize(
     ("comparison", "recorded", "now", "is_fallen"),
     [(FASTER, 0.6, 0.41, False), (FASTER, 0.6, 0.39, True), (SHORTER, 3.0, 4.4, False), (SHORTER, 3.0, 4.6, True)],

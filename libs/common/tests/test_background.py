@@ -1,12 +1,18 @@
 """Threads beside a service's own."""
 
 import threading
+from collections.abc import Sized
+from functools import partial
 
 from structlog.testing import capture_logs
 
 from holdfast.local.fixtures import Eventually
 from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.telemetry import Log
+
+
+def len_is(items: Sized, length: int) -> bool:
+    return len(items) == length
 
 
 def test_a_duty_runs_at_once_and_again(eventually: Eventually) -> None:
@@ -134,3 +140,41 @@ def test_stopping_with_a_flush_that_raises_does_not_raise() -> None:
         batcher.stop()
 
     assert [line["event"] for line in logged] == [Log.BACKGROUND_FAILED]
+
+
+def test_a_duty_that_is_not_needed_sleeps_until_it_is(eventually: Eventually) -> None:
+    looks: list[int] = []
+    turns: list[int] = []
+    is_needed = threading.Event()
+
+    def look() -> bool:
+        looks.append(1)
+        return is_needed.is_set()
+
+    repeater = Repeater("on demand", lambda: turns.append(1), interval_seconds=0.01, is_needed=look)
+    repeater.start()
+    eventually(lambda: looks)
+    for woken in range(2, 5):  # each of them would have taken an interval, had it gone by the clock
+        repeater.wake()
+        eventually(partial(len_is, looks, woken))
+    assert not turns
+
+    is_needed.set()
+    repeater.wake()
+    eventually(lambda: len(turns) >= 3)
+
+    is_needed.clear()
+    repeater.stop()
+    assert not repeater.is_alive
+
+
+def test_what_is_added_while_a_batcher_sleeps_is_flushed(eventually: Eventually) -> None:
+    flushed: list[list[int]] = []
+    batcher: Batcher[int] = Batcher("items", flushed.append, interval_seconds=0.01)
+    batcher.start()
+
+    for number in range(50):
+        batcher.add(number)
+        eventually(partial(len_is, flushed, number + 1))  # each is alone: the one before it has been flushed
+
+    batcher.stop()

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import signal
 import socket
 import struct
 import subprocess
@@ -346,7 +347,7 @@ def serve(
             thread = threading.Thread(target=server.run)
             thread.start()
             running.callback(thread.join, 20)
-            running.callback(setattr, server, "should_exit", True)
+            running.callback(server.handle_exit, signal.SIGTERM, None)
             eventually(lambda: server.started, message="the gateway serves")
             return Address(server.servers[0].sockets[0].getsockname()[1], server)
 

@@ -1,6 +1,7 @@
 """Updates as clients see them, over a real gateway process and a real Redis."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -118,6 +119,41 @@ def test_a_client_may_ask_whether_the_connection_is_still_good(gateway: Any, joi
     client.send(type="ping")
 
     assert client.take("pong") == {"type": "pong"}
+
+
+def test_what_is_said_right_behind_the_hello_is_heard(gateway: Any, open_live: Any, tenant: Any) -> None:
+    client = open_live(gateway)
+
+    client.send(type="hello", v=1, token=tenant.token("audience:*"), topics=["audience:a"])
+    client.send(type="ping")
+    client.send(type="subscribe", id=1, topics=[{"topic": "audience:b"}])
+
+    client.take("welcome")
+    told = [client.receive() for _ in range(3)]
+    assert {(frame["type"], frame.get("topic")) for frame in told} == {
+        ("pong", None),
+        ("subscribed", "audience:a"),
+        ("subscribed", "audience:b"),
+    }
+
+
+def test_a_client_that_leaves_right_behind_its_hello_is_forgotten(
+    gateway: Any, open_live: Any, tenant: Any, eventually: Callable[..., Any]
+) -> None:
+    client = open_live(gateway)
+    client.send(type="hello", v=1, token=tenant.token("audience:*", sub="hasty"), topics=["audience:a"])
+    client.connection.socket.shutdown(socket.SHUT_WR)
+
+    def is_forgotten() -> bool:
+        kept = [tenant.redis.hget(key, "tenant") for key in tenant.redis.scan_iter("live:session:*")]
+        [(_, listening)] = tenant.redis.pubsub_numsub(topic_keys(tenant.name, "audience:a").channel)
+        return (
+            tenant.name.encode() in kept
+            and tenant.redis.zcard(f"live:connections:{tenant.name}:hasty") == 0
+            and listening == 0
+        )
+
+    eventually(is_forgotten, message="only its session is kept, neither its connection nor its topic")
 
 
 def test_an_unsubscribed_topic_is_silent(gateway: Any, join: Any, tenant: Any) -> None:

@@ -110,3 +110,18 @@ def test_holding_has_an_end(topic: Topic, queue: Queue) -> None:
     topic.pass_on([message(11)])
 
     assert queue.code is CloseCode.SLOW_CONSUMER
+
+
+def test_clients_of_one_topic_that_stand_together_or_apart_get_what_is_new_to_them(topic: Topic, queue: Queue) -> None:
+    together, apart = queue, Queue()
+    subscribe(topic, together).start(Position(E1, 4))
+    subscribe(topic, apart).start(Position(E1, 6))
+
+    topic.pass_on([message(5)])
+    topic.pass_on([message(6), message(7)])
+    topic.pass_on([Jump(GapReason.EPOCH, Position(E2, 3)), message(4, E2)])
+
+    after = [("update", f"{E1}:7"), ("gap", f"{E2}:3"), ("update", f"{E2}:4")]
+    assert together.told == [("update", f"{E1}:5"), ("update", f"{E1}:6"), *after]
+    assert apart.told == after
+    assert together.code is apart.code is None

@@ -20,21 +20,40 @@ class Repeater:
     """Runs a duty at intervals in a thread of its own, until stopped. A duty that raises is logged and runs again.
 
     Intervals are jittered by ±20 %, so that replicas do not sweep in step.
+
+    Args:
+        is_needed: whether there is anything to do. While there is not, the thread sleeps until :meth:`wake`, and the duty
+            runs an interval after that; without it, it runs always.
     """
 
-    def __init__(self, name: str, duty: Callable[[], object], *, interval_seconds: float) -> None:
+    def __init__(
+        self,
+        name: str,
+        duty: Callable[[], object],
+        *,
+        interval_seconds: float,
+        is_needed: Callable[[], bool] | None = None,
+    ) -> None:
         self._duty = duty
         self._interval_seconds = interval_seconds
+        self._is_needed = is_needed
         self._is_stopping = threading.Event()
+        self._is_woken = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
-        """Run the duty for the first time at once."""
+        """Run the duty for the first time at once, or when it is needed."""
         self._thread.start()
+
+    def wake(self) -> None:
+        """The duty is needed. Cheap, also when it was known."""
+        if not self._is_woken.is_set():
+            self._is_woken.set()
 
     def stop(self, *, timeout_seconds: float = 5.0) -> None:
         """Let the duty under way finish, and no other begin."""
         self._is_stopping.set()
+        self._is_woken.set()
         self._thread.join(timeout_seconds)
 
     @property
@@ -44,11 +63,25 @@ class Repeater:
 
     def _run(self) -> None:
         while not self._is_stopping.is_set():
+            if self._is_needed is not None:
+                self._await_need(self._is_needed)
+                self._pause()
             try:
                 self._duty()
             except Exception:
                 log.exception(Log.BACKGROUND_FAILED, duty=self._thread.name)
-            self._is_stopping.wait(self._interval_seconds * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
+            if self._is_needed is None:
+                self._pause()
+
+    def _await_need(self, is_needed: Callable[[], bool]) -> None:
+        while not self._is_stopping.is_set():
+            self._is_woken.clear()  # before the look: what is needed after it wakes us
+            if is_needed() or self._is_stopping.is_set():
+                return
+            self._is_woken.wait()
+
+    def _pause(self) -> None:
+        self._is_stopping.wait(self._interval_seconds * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
 
 
 class Batcher(Generic[Item]):
@@ -71,7 +104,9 @@ class Batcher(Generic[Item]):
         self._flush = flush
         self._batch_limit = batch_limit
         self._items: queue.Queue[Item] = queue.Queue(backlog_limit)
-        self._repeater = Repeater(name, self._drain, interval_seconds=interval_seconds)
+        self._repeater = Repeater(
+            name, self._drain, interval_seconds=interval_seconds, is_needed=lambda: not self._items.empty()
+        )
 
     def start(self) -> None:
         """Begin to flush."""
@@ -88,6 +123,8 @@ class Batcher(Generic[Item]):
                 self._items.put_nowait(item)
         except queue.Full:
             return
+        finally:
+            self._repeater.wake()
 
     def stop(self) -> None:
         """Flush what is there and end the thread. A flush that raises is logged: the caller that stops has more to close."""

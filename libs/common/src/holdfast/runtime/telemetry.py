@@ -115,6 +115,8 @@ class Declared(Generic[Metric]):
         self._lock = threading.Lock()
 
     def __get__(self, _: object, owner: type) -> Metric:
+        if self._made is not None:  # it never changes again, and hot paths come here for every event
+            return self._made
         with self._lock:
             if self._made is None:
                 self._made = self._make()

@@ -93,7 +93,9 @@ class Heartbeat:
         self._running: set[Running] = set()
         self._beat = Repeater("heartbeat", self.beat, interval_seconds=lease_seconds / 3)
         # In a thread of its own: a heartbeat that hangs is one of the things it has to notice.
-        self._check = Repeater("timeouts", self.check, interval_seconds=CHECK_SECONDS)
+        self._check = Repeater(
+            "timeouts", self.check, interval_seconds=CHECK_SECONDS, is_needed=lambda: bool(self._running)
+        )
 
     def start(self) -> None:
         """Begin to watch."""
@@ -116,6 +118,7 @@ class Heartbeat:
         running = Running(lease, handler)
         with self._lock:
             self._running.add(running)
+        self._check.wake()
         try:
             yield running
         finally:

@@ -20,12 +20,15 @@ from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.shared_metrics import forget_live
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["KILL_SECONDS", "LOOK_SECONDS", "Child"]
+__all__ = ["CALM_SECONDS", "KILL_SECONDS", "LOOK_SECONDS", "Child"]
 
 log = logging.get(__name__)
 
 LOOK_SECONDS = 0.1
-"""Between two looks of the first process."""
+"""Between two looks of the first process while a worker is to be started or to go."""
+
+CALM_SECONDS = 1.0
+"""…while all of them run: that one has ended, or that the service is to, comes as a signal."""
 
 RESTART_SECONDS = (0.1, 5.0)
 """Wait before a worker is started again, and the longest one; it doubles with each death."""
@@ -55,6 +58,11 @@ class Child:
         return self.pid != 0 and self.status is None
 
     @property
+    def is_calm(self) -> bool:
+        """Whether it runs and is not about to end."""
+        return self.is_running and not self._board.ends_at(self._role.name)
+
+    @property
     def cannot_start(self) -> bool:
         return self.status == CANNOT_START
 
@@ -69,12 +77,15 @@ class Child:
                 )
         self.pid, self.status, self._silence = pid, None, _Silence()
 
-    def look_after(self) -> None:
-        """Replace it: some time after its death, unless that is of no use; at once when it does not go by itself."""
+    def look_after(self, slept_seconds: float) -> None:
+        """Replace it: some time after its death, unless that is of no use; at once when it does not go by itself.
+
+        ``slept_seconds`` have passed since the last look.
+        """
         now = time.monotonic()
         if self.is_running:
             self._restarts.note_running(now)
-            self._kill_if_overdue(now)
+            self._kill_if_overdue(now, slept_seconds)
         elif self.cannot_start:
             return
         elif (wait_seconds := self._restarts.note_death(now)) is not None:
@@ -103,10 +114,10 @@ class Child:
             _, status = os.waitpid(self.pid, 0)
             self.note_end(self.pid, os.waitstatus_to_exitcode(status))
 
-    def _kill_if_overdue(self, now: float) -> None:
+    def _kill_if_overdue(self, now: float, slept_seconds: float) -> None:
         ends_at = self._board.ends_at(self._role.name)
         alive_at = self._board.alive_at(self._role.name)
-        frozen_seconds = self._silence.seconds_at_look(alive_at)
+        frozen_seconds = self._silence.seconds_at_look(alive_at, slept_seconds)
         # One that has not spoken yet imports its handlers, and gives up by itself unless it runs no Python.
         limit_seconds = FROZEN_SECONDS if alive_at else LIMIT_SECONDS + FROZEN_SECONDS
         if (ends_at and now > ends_at + KILL_SECONDS) or frozen_seconds > limit_seconds:
@@ -114,18 +125,18 @@ class Child:
 
 
 class _Silence:
-    """For how long a time on the board has stood still, counted in looks of this process: while it is itself paused, and its
-    workers with it, it counts nothing.
+    """For how long a time on the board has stood still, counted in what this process meant to sleep: while it is itself
+    paused, and its workers with it, it counts nothing.
     """
 
     def __init__(self) -> None:
         self._last = 0.0
-        self._looks = 0
+        self._seconds = 0.0
 
-    def seconds_at_look(self, alive_at: float) -> float:
-        self._looks = self._looks + 1 if alive_at == self._last else 0
+    def seconds_at_look(self, alive_at: float, slept_seconds: float) -> float:
+        self._seconds = self._seconds + slept_seconds if alive_at == self._last else 0.0
         self._last = alive_at
-        return self._looks * LOOK_SECONDS
+        return self._seconds
 
 
 @contextmanager

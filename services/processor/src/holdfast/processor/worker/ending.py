@@ -11,6 +11,7 @@ from types import FrameType
 from typing import NoReturn
 
 from holdfast.processor.worker import offspring
+from holdfast.processor.worker.naps import Nap
 
 __all__ = ["BROKEN", "Ending", "be_worker"]
 
@@ -26,6 +27,8 @@ def be_worker(run: Callable[[], int], *, name: str) -> NoReturn:
     """
     status: object = BROKEN
     try:
+        Nap.forget()
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         offspring.lead_a_group()
         multiprocessing.current_process().name = name  # by which its metrics are filed
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # a process group in the background must not read from a terminal

@@ -12,7 +12,8 @@ from types import FrameType
 
 from holdfast.processor.worker import offspring
 from holdfast.processor.worker.board import SUPERVISOR, Board
-from holdfast.processor.worker.child import KILL_SECONDS, LOOK_SECONDS, Child
+from holdfast.processor.worker.child import CALM_SECONDS, KILL_SECONDS, LOOK_SECONDS, Child
+from holdfast.processor.worker.naps import Nap
 from holdfast.processor.worker.offspring import SIGNALS
 from holdfast.processor.worker.roles import Role
 from holdfast.runtime import logging
@@ -39,6 +40,8 @@ class Supervisor:
         """Until SIGTERM or SIGINT, or a worker cannot be started; returns the exit status."""
         for number in SIGNALS:
             signal.signal(number, self._stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # ends a nap
+        self._nap = Nap()
         offspring.adopt_orphans()
         self._not_ours = offspring.children()
         try:
@@ -59,10 +62,13 @@ class Supervisor:
         for worker in self._workers:
             worker.start()
         while not self._is_stopping and not self._cannot_start:
-            time.sleep(LOOK_SECONDS)
+            seconds = CALM_SECONDS if all(worker.is_calm for worker in self._workers) else LOOK_SECONDS
+            looked = time.monotonic()
+            self._nap.sleep(seconds)
             self._reap()
+            slept = min(time.monotonic() - looked, seconds)
             for worker in self._workers:
-                worker.look_after()
+                worker.look_after(slept)
             self._tell_missing(since)
 
     @property
@@ -87,7 +93,7 @@ class Supervisor:
             worker.terminate()
         deadline = time.monotonic() + self._settings.shutdown_seconds + KILL_SECONDS
         while any(worker.is_running for worker in running) and time.monotonic() < deadline:
-            time.sleep(LOOK_SECONDS)
+            self._nap.sleep(LOOK_SECONDS)
             self._reap()
         for worker in running:
             worker.kill()

@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator
 
-from holdfast.gateway.clients.connection import Connection
+from holdfast.gateway.clients.connection import Connection, Outlet, Turn
 from holdfast.gateway.protocol.close_codes import CloseCode
-from holdfast.gateway.protocol.frames import Reconnect, Status
+from holdfast.gateway.protocol.codec import Frame
+from holdfast.gateway.protocol.frames import Limits, Reconnect, Status
 from holdfast.gateway.topics.hub import State
 from holdfast.runtime.telemetry import Metrics
 
@@ -23,43 +23,49 @@ PARTING_SECONDS = 6.0
 
 
 class Clients:
-    """Runs each connection's writer, knows them all, and lets them go in good order."""
+    """Knows every connection from :meth:`enter` until its last frame has left, and lets them go in good order."""
 
     def __init__(self) -> None:
-        self._writers: dict[Connection, asyncio.Task[None]] = {}
+        self._connections: set[Connection] = set()
+        self._turn = Turn()
+        self._is_empty = asyncio.Event()
         self.is_draining = False
         """From now on clients belong elsewhere."""
 
-    @contextlib.asynccontextmanager
-    async def writing(self, connection: Connection) -> AsyncIterator[None]:
-        """Count the connection in, and write what it queues until it is closed and the last frame has left."""
-        writer = asyncio.create_task(connection.run(), name="live writer")
-        self._writers[connection] = writer
+    def connection(self, outlet: Outlet, limits: Limits) -> Connection:
+        """A new one, which begins to write when it is entered."""
+        return Connection(outlet, limits, self._turn, on_parted=self.leave)
+
+    def enter(self, connection: Connection) -> None:
+        """Count it in, and let it write."""
+        self._connections.add(connection)
         Metrics.connections.inc()
         if self.is_draining:
             # Let in before the drain began, it came too late to be among those that are let go by that.
             _announce_end(connection)
             _end(connection)
-        try:
-            yield
-        finally:
-            if connection.close_code is None:
-                writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await writer
-            del self._writers[connection]
-            Metrics.connections.dec()
-            Metrics.closed.labels(code=str(int(connection.close_code or 0) or "client")).inc()
+        connection.flush()
+
+    def leave(self, connection: Connection) -> None:
+        """Count it out: its last frame has left, or its client has."""
+        if connection not in self._connections:
+            return
+        self._connections.discard(connection)
+        Metrics.connections.dec()
+        Metrics.closed.labels(code=str(int(connection.close_code or 0) or "client")).inc()
+        if not self._connections:
+            self._is_empty.set()
 
     def announce(self, state: State) -> None:
         """Tell every client that updates are late, or that all have been caught up with."""
-        for connection in self._writers:
-            connection.send(Status(state=state))
+        frame = Frame.of(Status(state=state))
+        for connection in self._connections:
+            connection.enqueue(frame)
 
     async def drain(self) -> None:
         """Send everybody elsewhere: announce it, then close in batches, then wait for the last frames to leave."""
         self.is_draining = True
-        connections = list(self._writers)
+        connections = list(self._connections)
         seconds = min(DRAIN_SECONDS, len(connections) * DRAIN_SECONDS_PER_CONNECTION)
         for connection in connections:
             _announce_end(connection)
@@ -69,8 +75,14 @@ class Clients:
             for connection in batch:
                 _end(connection)
             await asyncio.sleep(seconds / len(batches))
-        if self._writers:
-            await asyncio.wait(list(self._writers.values()), timeout=PARTING_SECONDS)
+        await self._emptied()
+
+    async def _emptied(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PARTING_SECONDS):
+                while self._connections:
+                    self._is_empty.clear()
+                    await self._is_empty.wait()
 
 
 def _announce_end(connection: Connection) -> None:

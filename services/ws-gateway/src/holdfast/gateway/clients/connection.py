@@ -1,14 +1,14 @@
-"""One client's way out: a bounded queue, one writer, and one way to end it."""
+"""One client's way out: a bounded queue that is written at the end of a turn of the loop, and one way to end it."""
 
 import asyncio
-from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Frame
 from holdfast.gateway.protocol.frames import Limits, ServerFrame
 
-__all__ = ["Connection", "Outlet"]
+__all__ = ["Connection", "Outlet", "Turn"]
 
 WRITE_BYTES = 64 * 1024
 """Most bytes joined into one write: enough to make its cost per frame vanish, and small beside the queue's own bound."""
@@ -21,37 +21,79 @@ PARTING_SECONDS = 5.0
 
 
 class Outlet(Protocol):
-    """Where a connection's frames go: ``wire.Wire``, or ``event_stream.EventStream``."""
+    """Where a connection's frames go: ``wire.Wire``, or ``event_stream.EventStream``. It never waits."""
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has read enough of what was written. Once it has again, ``Connection.flush`` is called."""
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing written arrives any more."""
 
     def encode(self, frame: Frame) -> bytes:
         """The frame as it is written; called in the order of writing."""
 
-    async def write(self, data: bytes) -> bool:
-        """Write when there is room; ``False`` once the connection is closed."""
+    def write(self, data: bytes) -> None:
+        """Write, whether there is room or not."""
 
-    def release(self) -> None:
-        """Let no ``write`` wait any more."""
+    def close(self, code: CloseCode, reason: str, *, abort_after_seconds: float) -> None:
+        """Close behind what was written, and abort when that is not done in time."""
 
-    async def close(self, code: CloseCode, reason: str, *, abort_after_seconds: float) -> None:
-        """Close, and abort when that is not done in time."""
+
+class Turn:
+    """Flushes the connections that got something in a turn of the event loop when it ends: one callback for all of them.
+
+    A connection has no task of its own; waking one for each delivery would cost more than the delivery.
+    """
+
+    __slots__ = ("_due",)
+
+    def __init__(self) -> None:
+        self._due: list[Connection] = []
+
+    def add(self, connection: "Connection") -> None:
+        """Flush it once this turn is over."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._due.append(connection)
+
+    def _end(self) -> None:
+        due, self._due = self._due, []
+        for connection in due:
+            connection.flush()
 
 
 class Connection:
-    """Outbound side of a client. Everything but :meth:`run` and :meth:`room` is called without awaiting anything.
+    """Outbound side of a client. Everything but :meth:`room` is called without awaiting anything. Writes nothing before the
+    first :meth:`flush`.
 
     A client that reads too slowly fills its queue. It then loses the connection rather than frames: the queue is cleared,
     and the client resumes from its own positions without a hole. Nobody else ever waits for it.
+
+    Args:
+        on_parted: called once, when the last frame has been written.
     """
 
-    def __init__(self, outlet: Outlet, limits: Limits) -> None:
+    __slots__ = (
+        "_ending", "_has_parted", "_has_room", "_is_due", "_limits", "_on_parted", "_outlet", "_queue", "_queued_bytes",
+        "_turn",
+    )  # fmt: skip
+
+    def __init__(
+        self, outlet: Outlet, limits: Limits, turn: Turn, *, on_parted: Callable[["Connection"], None]
+    ) -> None:
         self._outlet = outlet
         self._limits = limits
-        self._queue: deque[Frame] = deque()
+        self._turn = turn
+        self._on_parted = on_parted
+        self._queue: list[Frame] = []
         self._queued_bytes = 0
-        self._has_work = asyncio.Event()
-        self._has_room = asyncio.Event()
-        self._has_room.set()
+        self._is_due = True  # with the first flush
+        self._has_room: asyncio.Event | None = None
+        """There while somebody waits: most connections never need one."""
         self._ending: tuple[CloseCode, str] | None = None
+        self._has_parted = False
 
     @property
     def close_code(self) -> CloseCode | None:
@@ -67,56 +109,78 @@ class Connection:
         if self._ending is not None:
             return
         self._queue.append(frame)
-        self._queued_bytes += len(frame.websocket)
+        self._queued_bytes += frame.size
         if self._queued_bytes > self._limits.queue_bytes or len(self._queue) > self._limits.queue_frames:
-            self._queue.clear()
-            self._queued_bytes = 0
+            self._forget()
             self.close(CloseCode.SLOW_CONSUMER, "reading too slowly; resume from your positions")
-            return
-        self._has_work.set()
+        elif not self._is_due:
+            self._is_due = True
+            self._turn.add(self)
 
     def close(self, code: CloseCode, reason: str) -> None:
         """End the connection after what is queued. The first reason given is the one that the client is told."""
         if self._ending is None:
             self._ending = (code, reason)
-            self._has_work.set()
-            self._has_room.set()
-            self._outlet.release()
+            self._tell_waiting()
+            if not self._is_due:
+                self._is_due = True
+                self._turn.add(self)
 
     async def room(self) -> bool:
         """Wait until the queue is empty, for a caller that has more to send than it holds. ``False``: the connection ends."""
-        while self._queue and self._ending is None:
-            self._has_room.clear()
+        while self._queue and self._ending is None and not self._has_parted:
+            if self._has_room is None:
+                self._has_room = asyncio.Event()
             await self._has_room.wait()
-        return self._ending is None
+        return self._ending is None and not self._has_parted
 
-    async def run(self) -> None:
-        """Write until the connection ends, then close it. The only task that touches the outlet."""
-        while self._ending is None:
-            await self._has_work.wait()
-            self._has_work.clear()
-            if not await self._flush():
-                return
-        # What is queued goes first: the reason for a refusal, or the last updates before a drain.
-        await self._flush()
-        code, reason = self._ending
-        wait = STUCK_SECONDS if code is CloseCode.SLOW_CONSUMER else PARTING_SECONDS
-        await self._outlet.close(code, reason, abort_after_seconds=wait)
-
-    async def _flush(self) -> bool:
-        """Write the queue in as few writes as possible. Frames queued within one turn of the loop leave together."""
-        while self._queue:
-            if not await self._outlet.write(self._take()):
-                return False
-        self._has_room.set()
-        return True
+    def flush(self) -> None:
+        """Write what is queued in as few writes as possible, as far as there is room; when it ends, all of it."""
+        self._is_due = False
+        outlet = self._outlet
+        if self._has_parted:
+            return
+        if outlet.is_closed:
+            self._forget()
+            self._part()
+            return
+        while self._queue and (outlet.has_room or self._ending is not None):
+            outlet.write(self._take())
+        if self._queue:
+            return
+        self._tell_waiting()
+        if self._ending is not None:
+            code, reason = self._ending
+            self._part()
+            wait = STUCK_SECONDS if code is CloseCode.SLOW_CONSUMER else PARTING_SECONDS
+            outlet.close(code, reason, abort_after_seconds=wait)
 
     def _take(self) -> bytes:
-        parts: list[bytes] = []
-        size = 0
-        while self._queue and size < WRITE_BYTES:
-            frame = self._queue.popleft()
-            parts.append(self._outlet.encode(frame))
-            size += len(frame.websocket)
+        queue = self._queue
+        if len(queue) == 1:
+            frame = queue.pop()
+            self._queued_bytes = 0
+            return self._outlet.encode(frame)
+        count = size = 0
+        for frame in queue:
+            count, size = count + 1, size + frame.size
+            if size >= WRITE_BYTES:
+                break
+        taken = queue[:count]
+        del queue[:count]
         self._queued_bytes -= size
-        return b"".join(parts)
+        return b"".join(map(self._outlet.encode, taken))
+
+    def _forget(self) -> None:
+        self._queue.clear()
+        self._queued_bytes = 0
+
+    def _part(self) -> None:
+        self._has_parted = True
+        self._tell_waiting()
+        self._on_parted(self)
+
+    def _tell_waiting(self) -> None:
+        if self._has_room is not None:
+            self._has_room.set()
+            self._has_room = None

@@ -1,8 +1,7 @@
 """What a client says after its ``hello``, and what comes of it."""
 
-import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.position import Position
@@ -42,6 +41,11 @@ class Conversation:
     joining topics, which does wait for Redis and for the client, is a task's, one after the other.
     """
 
+    __slots__ = (
+        "_began", "_claims", "_connection", "_heart", "_hub", "_joins", "_limits", "_session", "_sessions",
+        "_subscriptions", "_token_clock", "_verifier",
+    )  # fmt: skip
+
     def __init__(
         self,
         connection: Connection,
@@ -64,25 +68,36 @@ class Conversation:
         self._token_clock = TokenClock(connection, limits)
         self._joins = Joins(connection, hub, limits)
         self._subscriptions: dict[str, Subscription] = {}
+        self._began = time.monotonic()
 
-    @contextlib.asynccontextmanager
-    async def running(self, topics: Sequence[str], positions: Mapping[str, str]) -> AsyncIterator[None]:
-        """Ping, watch the token and join topics meanwhile; begin with these and those of the session."""
-        self._joins.start()
-        began = time.monotonic()
+    def start(self, topics: Sequence[str], positions: Mapping[str, str]) -> None:
+        """Ping, watch the token and join topics until :meth:`stop`; begin with these and those of the session.
+
+        Raises:
+            Closing: the connection has to end.
+        """
         log.info(Log.CONNECTED, tenant=self._claims.tenant, session=self._session.id)
-        try:
-            self._start(topics, positions)
-            yield
-        finally:
-            self._end()
-            log.info(
-                Log.DISCONNECTED,
-                tenant=self._claims.tenant,
-                session=self._session.id,
-                code=self._connection.close_code,
-                seconds=round(time.monotonic() - began, 3),
-            )
+        self._heart.start()
+        self._token_clock.set(self._claims.exp)
+        names = dict.fromkeys([*topics, *self._session.topics])
+        self._subscribe((TopicSince(topic=name, since=positions.get(name)) for name in names), None)
+        self._sessions.keep(self._session, self._subscriptions, self._claims)
+
+    def stop(self) -> None:
+        """Leave every topic and stop every clock."""
+        self._joins.stop()
+        self._heart.stop()
+        self._token_clock.stop()
+        for subscription in self._subscriptions.values():
+            self._hub.unsubscribe(subscription)
+        self._subscriptions.clear()
+        log.info(
+            Log.DISCONNECTED,
+            tenant=self._claims.tenant,
+            session=self._session.id,
+            code=self._connection.close_code,
+            seconds=round(time.monotonic() - self._began, 3),
+        )
 
     def handle(self, frame: ClientFrame) -> None:
         """Act on a frame.
@@ -105,22 +120,6 @@ class Conversation:
             case _:
                 raise Closing(CloseCode.PROTOCOL, "one hello a connection, as its first frame")
         self._sessions.keep(self._session, self._subscriptions, self._claims)
-
-    def _start(self, topics: Sequence[str], positions: Mapping[str, str]) -> None:
-        self._heart.start()
-        self._token_clock.set(self._claims.exp)
-        names = dict.fromkeys([*topics, *self._session.topics])
-        self._subscribe((TopicSince(topic=name, since=positions.get(name)) for name in names), None)
-        self._sessions.keep(self._session, self._subscriptions, self._claims)
-
-    def _end(self) -> None:
-        """Leave every topic and stop every clock."""
-        self._joins.stop()
-        self._heart.stop()
-        self._token_clock.stop()
-        for subscription in self._subscriptions.values():
-            self._hub.unsubscribe(subscription)
-        self._subscriptions.clear()
 
     def _subscribe(self, requests: Iterable[TopicSince], request_id: RequestId | None) -> None:
         for request in requests:

@@ -1,7 +1,7 @@
 """Topics that a connection is about to join, one after the other: joining waits for Redis, and for the client."""
 
 import asyncio
-from collections import deque
+from typing import NamedTuple
 
 from holdfast.domain.position import Position
 from holdfast.gateway.clients.connection import Connection
@@ -23,29 +23,30 @@ WAITING_PER_TOPIC = 4
 """Joins that may wait, for each topic that a connection may have: for a client that asks faster than Redis answers."""
 
 
+class _Request(NamedTuple):
+    subscription: Subscription
+    since: Position | None
+    id: RequestId | None
+
+
 class Joins:
-    """The queue of one connection, worked off by a task of its own."""
+    """The queue of one connection, worked off by a task that is there while something waits."""
+
+    __slots__ = ("_allowance", "_connection", "_hub", "_joining", "_limits", "_task", "_waiting")
 
     def __init__(self, connection: Connection, hub: Hub, limits: Limits) -> None:
         self._connection = connection
         self._hub = hub
         self._limits = limits
         self._allowance = Allowance(limits.joins_per_s, burst=4 * limits.joins_per_s)
-        self._waiting: deque[tuple[Subscription, Position | None, RequestId | None]] = deque()
-        self._has_waiting = asyncio.Event()
+        self._waiting: list[_Request] = []
         self._joining: Subscription | None = None
         self._task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Begin."""
-        self._task = asyncio.create_task(self._run(), name="live joins")
-        self._task.add_done_callback(self._close_on_failure)
-
     def stop(self) -> None:
         """Join nothing more."""
-        self._joining = None
-        if self._task is not None:
-            self._task.cancel()
+        self._waiting.clear()
+        self._cancel()
 
     def check_rate(self) -> None:
         """Count one join.
@@ -58,23 +59,32 @@ class Joins:
 
     def add(self, subscription: Subscription, since: Position | None, request_id: RequestId | None) -> None:
         """Join the topic after those that wait already."""
-        self._waiting.append((subscription, since, request_id))
-        self._has_waiting.set()
+        self._waiting.append(_Request(subscription, since, request_id))
+        self._work()
 
     def drop(self, subscription: Subscription) -> None:
         """The subscription has ended. Its topic may never be read again: a join under way must not wait for it."""
         if subscription is self._joining:
-            self.stop()
-            self.start()
+            self._cancel()
+            if self._waiting:
+                self._work()
+
+    def _work(self) -> None:
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name="live joins")
+            self._task.add_done_callback(self._ended)
+
+    def _cancel(self) -> None:
+        task, self._task, self._joining = self._task, None, None
+        if task is not None:
+            task.cancel()
 
     async def _run(self) -> None:
-        while True:
-            while self._waiting:
-                self._joining, since, request_id = self._waiting.popleft()
-                await self._join(self._joining, since, request_id)
-                self._joining = None
-            self._has_waiting.clear()
-            await self._has_waiting.wait()
+        while self._waiting:
+            request = self._waiting.pop(0)
+            self._joining = request.subscription
+            await self._join(*request)
+            self._joining = None
 
     async def _join(self, subscription: Subscription, since: Position | None, request_id: RequestId | None) -> None:
         if subscription.is_ended:
@@ -90,9 +100,14 @@ class Joins:
             limits=self._limits,
         )  # fmt: skip
 
-    def _close_on_failure(self, task: "asyncio.Task[None]") -> None:
+    def _ended(self, task: "asyncio.Task[None]") -> None:
         """A bug in joining must not leave a client waiting for a ``subscribed`` that never comes."""
+        if task is self._task:
+            self._task = None
         if task.cancelled():
             return
-        log.error(Log.CLIENT_FAILED, exc_info=task.exception())
-        self._connection.close(CloseCode.INTERNAL, "internal error; connect again")
+        if (error := task.exception()) is not None:
+            log.error(Log.CLIENT_FAILED, exc_info=error)
+            self._connection.close(CloseCode.INTERNAL, "internal error; connect again")
+        elif self._waiting:
+            self._work()  # added after the task had seen that nothing waits

@@ -36,6 +36,10 @@ class Occupant(Protocol):
 class Session:
     """One connection's hold on a session. Made by :meth:`Sessions.open`."""
 
+    __slots__ = (
+        "attempt", "claims", "generation", "id", "is_confirmed", "is_open", "occupant", "refresh_at", "topics",
+    )  # fmt: skip
+
     def __init__(self, id_: str, generation: int, claims: LiveTokenV1, topics: list[str], occupant: Occupant) -> None:
         self.id = id_
         self.generation = generation

@@ -35,6 +35,8 @@ class Heart:
     hangs, and no script can see one to notice that the gateway is gone.
     """
 
+    __slots__ = ("_connection", "_limits", "_timer")
+
     def __init__(self, connection: Connection, limits: Limits) -> None:
         self._connection = connection
         self._limits = limits
@@ -68,6 +70,8 @@ class Heart:
 class Pulse:
     """Sends a sign of life at intervals to a client that cannot answer: one that is gone fails to be written to."""
 
+    __slots__ = ("_connection", "_interval_seconds", "_timer")
+
     def __init__(self, connection: Connection, limits: Limits) -> None:
         self._connection = connection
         self._interval_seconds = limits.sse_ping_s
@@ -92,6 +96,8 @@ class Pulse:
 
 class TokenClock:
     """Tells the client that its token has expired, and ends the connection (4004) when no fresh one comes."""
+
+    __slots__ = ("_connection", "_limits", "_timer", "is_expired")
 
     def __init__(self, connection: Connection, limits: Limits) -> None:
         self._connection = connection
@@ -123,6 +129,8 @@ class TokenClock:
 
 class Allowance:
     """A token bucket: ``rate`` a second, and ``burst`` at once (as many unless said otherwise) after a quiet while."""
+
+    __slots__ = ("_at", "_burst", "_left", "_rate")
 
     def __init__(self, rate: int, *, burst: int | None = None) -> None:
         self._rate = rate

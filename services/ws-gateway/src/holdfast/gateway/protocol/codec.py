@@ -26,15 +26,16 @@ class Frame:
     """An outbound frame, encoded once however many clients get it.
 
     ``payload`` is its JSON; ``websocket`` is that with a WebSocket header (RFC 6455 section 5.2: one unmasked, final text
-    frame), so that handing it to a connection is no more than a write. ``kind`` is its type; ``topic`` and ``pos`` are empty
-    where a frame has none.
+    frame), so that handing it to a connection is no more than a write, and ``size`` its length. ``kind`` is its type;
+    ``topic`` and ``pos`` are empty where a frame has none.
     """
 
-    __slots__ = ("kind", "payload", "pos", "topic", "websocket")
+    __slots__ = ("kind", "payload", "pos", "size", "topic", "websocket")
 
     def __init__(self, payload: bytes, *, kind: str = "update", topic: str = "", pos: str = "") -> None:
         self.payload = payload
         self.websocket = _header(len(payload)) + payload
+        self.size = len(self.websocket)
         self.kind = kind
         self.topic = topic
         self.pos = pos

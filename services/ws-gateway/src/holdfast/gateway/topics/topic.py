@@ -44,6 +44,8 @@ class Topic:
         """Set while nobody is subscribed."""
         self.recheck_at = 0.0
         self._is_live = asyncio.Event()
+        self._here: Position | None = None
+        """After the last step that was passed on: the one object that subscriptions which stand there share."""
         self._prefix = update_prefix(name)
         self._gap_jitter_ms = limits.gap_jitter_ms
 
@@ -60,9 +62,14 @@ class Topic:
         """Hand steps of the feed to every subscription. Each frame is made once."""
         for step in steps:
             frame = self.frame(step)
-            self._remember(step, frame)
+            before = self._remember(step, frame)
             for subscription in self.subscriptions:
-                subscription.offer(step, frame)
+                # Nearly every client of a busy topic stands where the topic itself stood.
+                if before is not None and subscription.position is before:
+                    subscription.position = self._here
+                    subscription.sink.enqueue(frame)
+                else:
+                    subscription.offer(step, frame)
             if isinstance(step, Jump):
                 Metrics.gaps.labels(reason=step.reason).inc(len(self.subscriptions))
             else:
@@ -71,6 +78,10 @@ class Topic:
             if self.history.end != self.feed.position and self.feed.position is not None:
                 self.history.begin(self.feed.position)
             self._is_live.set()
+
+    def shared(self, position: Position) -> Position:
+        """An equal position, the topic's own if it stands there."""
+        return self._here if self._here == position else position
 
     def frame(self, step: Step) -> Frame:
         """An ``update`` or a ``gap``."""
@@ -86,11 +97,17 @@ class Topic:
         """A ``gap`` frame of this topic."""
         return Gap(topic=self.name, reason=reason, pos=str(position), jitter_ms=self._gap_jitter_ms)
 
-    def _remember(self, step: Step, frame: Frame) -> None:
-        if isinstance(step, Message):
-            self.history.append(Position(step.epoch, step.offset), frame)
-        else:
+    def _remember(self, step: Step, frame: Frame) -> Position | None:
+        """Stand behind the step. Returns where the topic stood, if the step is an update that follows that place."""
+        before = self._here
+        if isinstance(step, Jump):
+            self._here = step.position
             self.history.begin(step.position)
+            return None
+        self._here = Position(step.epoch, step.offset)
+        self.history.append(self._here, frame)
+        follows = before is not None and (before.epoch, before.offset + 1) == (step.epoch, step.offset)
+        return before if follows else None
 
 
 class Subscription:
@@ -100,32 +117,30 @@ class Subscription:
     position is dropped. So a client may join at any moment, also while the topic itself catches up.
     """
 
+    __slots__ = ("_held", "_held_bytes", "_limits", "is_ended", "position", "sink", "topic")
+
     def __init__(self, topic: Topic, sink: Sink, limits: Limits) -> None:
         self.topic = topic
+        self.sink = sink
         self.is_ended = False
-        self._sink = sink
-        self._position: Position | None = None
+        self.position: Position | None = None
+        """After the last update that was queued; ``None`` before :meth:`start`."""
         self._held: list[tuple[Step, Frame]] = []
         self._held_bytes = 0
         self._limits = limits
 
-    @property
-    def position(self) -> Position | None:
-        """After the last update that was queued; ``None`` before :meth:`start`."""
-        return self._position
-
     def offer(self, step: Step, frame: Frame) -> None:
         """Take the topic's next step."""
-        if self._position is None:
+        if self.position is None:
             self._hold(step, frame)
         elif isinstance(step, Jump):
-            self._jump(step, frame)
+            self._jump(self.position, step, frame)
         else:
-            self._advance(self._position, step, frame)
+            self._advance(self.position, step, frame)
 
     def start(self, position: Position) -> None:
         """The client now stands at ``position``: pass on what was held beyond it, and from now on everything."""
-        self._position = position
+        self.position = position
         held, self._held = self._held, []
         for step, frame in held:
             self.offer(step, frame)
@@ -135,17 +150,16 @@ class Subscription:
             # Known already, or of another epoch: then a jump leads there, or the client's own reading was ahead of the feed.
             return
         if message.offset != position.offset + 1:
-            self._sink.close(CloseCode.RESYNC, "a topic could not be continued; resume from your positions")
+            self.sink.close(CloseCode.RESYNC, "a topic could not be continued; resume from your positions")
             return
-        self._position = Position(message.epoch, message.offset)
-        self._sink.enqueue(frame)
+        self.position = self.topic.shared(Position(message.epoch, message.offset))
+        self.sink.enqueue(frame)
 
-    def _jump(self, jump: Jump, frame: Frame) -> None:
-        position = self._position
-        if position is not None and position.epoch == jump.position.epoch and jump.position.offset <= position.offset:
+    def _jump(self, position: Position, jump: Jump, frame: Frame) -> None:
+        if position.epoch == jump.position.epoch and jump.position.offset <= position.offset:
             return
-        self._position = jump.position
-        self._sink.enqueue(frame)
+        self.position = jump.position
+        self.sink.enqueue(frame)
 
     def _hold(self, step: Step, frame: Frame) -> None:
         self._held.append((step, frame))
@@ -153,4 +167,4 @@ class Subscription:
         # Half of the queue, which is empty when it is flushed into it.
         if len(self._held) > self._limits.queue_frames // 2 or self._held_bytes > self._limits.queue_bytes // 2:
             self._held.clear()
-            self._sink.close(CloseCode.SLOW_CONSUMER, "reading the replay too slowly; resume from your positions")
+            self.sink.close(CloseCode.SLOW_CONSUMER, "reading the replay too slowly; resume from your positions")

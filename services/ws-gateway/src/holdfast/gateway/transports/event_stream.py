@@ -42,12 +42,25 @@ class EventStream:
     def __init__(self, send: Send, wire: HttpWire, topics: Sequence[str], positions: Mapping[str, str]) -> None:
         self._send = send
         self._wire = wire
+        self._last: asyncio.Task[None] | None = None
+        """Ends the response: uvicorn counts on being told of that, and its ``send`` is a coroutine."""
         self._positions = {topic: positions.get(topic, NO_POSITION) for topic in topics}
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has read enough of what was written."""
+        return self._wire.has_room
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing written arrives any more."""
+        return self._wire.is_closed
 
     async def start(self) -> None:
         """Send the response's head."""
         await self._send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-        await self.write(PADDING + b"retry: %d\n\n" % random.randint(*RETRY_MS))  # noqa: S311 (jitter)
+        first = PADDING + b"retry: %d\n\n" % random.randint(*RETRY_MS)  # noqa: S311 (jitter)
+        await self._send({"type": "http.response.body", "body": first, "more_body": True})
 
     def encode(self, frame: Frame) -> bytes:
         """An event with the frame's type for its name and the frame for its data; a ping is a comment."""
@@ -61,22 +74,17 @@ class EventStream:
             lines.append(b"retry: %d" % json.loads(frame.payload)["after_ms"])
         return b"\n".join([*lines, b"data: " + frame.payload, b"", b""])
 
-    async def write(self, data: bytes) -> bool:
-        """Write when there is room; ``False`` once the connection is closed."""
-        await self._wire.room()
-        if self._wire.is_closed:
-            return False
-        await self._send({"type": "http.response.body", "body": data, "more_body": True})
-        return True
+    def write(self, data: bytes) -> None:
+        """Write events."""
+        self._wire.write(data)
 
-    def release(self) -> None:
-        """Let no ``write`` wait any more."""
-        self._wire.release()
-
-    async def close(self, code: CloseCode, reason: str, *, abort_after_seconds: float) -> None:
+    def close(self, code: CloseCode, reason: str, *, abort_after_seconds: float) -> None:
         """Say why, end the response, and drop the connection when that is not done in time."""
         asyncio.get_running_loop().call_later(abort_after_seconds, self._wire.abort)
         last = Close(code=int(code), reason=reason, reconnect=not code.is_terminal)
+        self._wire.release()
+        self._last = asyncio.get_running_loop().create_task(self._end(self.encode(Frame.of(last))), name="stream end")
+
+    async def _end(self, body: bytes) -> None:
         if not self._wire.is_closed:
-            body = self.encode(Frame.of(last))
             await self._send({"type": "http.response.body", "body": body, "more_body": False})

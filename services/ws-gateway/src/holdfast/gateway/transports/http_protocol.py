@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 from asyncio.transports import Transport
+from collections.abc import Callable
 from http import HTTPStatus
 
 import h11
@@ -30,6 +31,9 @@ class HttpProtocol(H11Protocol):
     Its deadlines are absolute: a byte now and then does not move them.
     """
 
+    flush: Callable[[], None] | None = None
+    """Called when there is room again for an event stream."""
+
     most_connections = 0
     """Open connections of this process, WebSockets included; set once, before the server starts. 0: no limit."""
 
@@ -43,14 +47,12 @@ class HttpProtocol(H11Protocol):
         bound_buffers(self.transport)
         notice_the_dead(self.transport)
         self._await("head", LIMITS.head_s)
-        app = self.app
-
-        async def with_wire(scope: Scope, receive: Receive, send: Send) -> None:
-            scope["extensions"] = {EXTENSION: HttpWire(self)}
-            await app(scope, receive, send)
-
-        self.app = with_wire
+        self.app = self._app_with_wire
         return None
+
+    async def _app_with_wire(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["extensions"] = {EXTENSION: HttpWire(self)}
+        await self.config.loaded_app(scope, receive, send)
 
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -64,11 +66,18 @@ class HttpProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._await("", 0)
         super().connection_lost(exc)
+        self._let_go()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.flush is not None:
+            self.flush()
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._await("", 0)
         self._is_upgraded = True  # its request's body is never read, and what comes next is the WebSocket's
         super().handle_websocket_upgrade(event)
+        self._let_go()
 
     def _watch(self) -> None:
         """Set the deadline of what the client has to send next. A deadline that runs already stays."""
@@ -101,6 +110,10 @@ class HttpProtocol(H11Protocol):
         refused.say(log.warning, Log.TOO_MANY_CONNECTIONS, limit=self.most_connections)
         self.transport.write(_refusal(503, "too_many_connections", "too many connections; try again later"))
         self._leave()
+
+    def _let_go(self) -> None:
+        """Hold on to nothing that holds on to this: what is over is then freed at once, and not by a collection some day."""
+        self.app, self.flush = self.config.loaded_app, None
 
     def _leave(self) -> None:
         self.transport.close()

@@ -1,10 +1,12 @@
 """uvicorn, told to let clients go before it closes their sockets."""
 
+import asyncio
 import contextlib
 import logging as standard_logging
 import resource
 import socket
 from dataclasses import dataclass
+from types import FrameType
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -27,6 +29,8 @@ LONGEST_BACKLOG = 2048
 MAX_HEAD_BYTES = 16 * 1024
 """Of a request's head; a longer one is refused. Tokens in a header are far shorter."""
 
+TICK_SECONDS = 1.0
+
 GRACEFUL_SECONDS = 3
 """For what is left after the drain: HTTP requests, and clients that did not answer their close frame."""
 
@@ -39,8 +43,23 @@ class LiveServer(uvicorn.Server):
         for name in ("uvicorn.error", "asyncio"):  # what they say of strangers' requests is bounded
             standard_logging.getLogger(name).addFilter(logging.RareLines(seconds=60))
         self._clients = clients
+        self._told_to_exit = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._told_to_exit.set)
+
+    async def main_loop(self) -> None:
+        """uvicorn's looks ten times a second whether it is to end. For its ``Date`` header once is enough; a signal wakes."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._told_to_exit.wait()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
         host, port = self.servers[0].sockets[0].getsockname()[:2]
         log.info(Log.STARTED, host=host, port=port)

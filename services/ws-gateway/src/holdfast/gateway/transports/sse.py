@@ -1,5 +1,7 @@
 """``/v1/live/sse`` and ``/v1/live/tickets``: the same updates as Server-Sent Events, for clients without WebSocket."""
 
+from typing import cast
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -16,7 +18,7 @@ from holdfast.gateway.redis.tickets import TICKET_SECONDS, Tickets
 from holdfast.gateway.transports.event_stream import EventStream
 from holdfast.gateway.transports.stream_request import bearer, positions_of, problem, spelled
 from holdfast.gateway.transports.stream_topics import named_topics
-from holdfast.gateway.transports.wire import EXTENSION
+from holdfast.gateway.transports.wire import EXTENSION, HttpWire
 from holdfast.messaging.contracts import LiveTokenV1
 
 __all__ = ["SseEndpoint"]
@@ -92,24 +94,30 @@ class _Stream(Response):
         self._positions = positions
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        outlet = EventStream(send, scope["extensions"][EXTENSION], self._topics, self._positions)
-        connection = Connection(outlet, self._gate.limits)
+        gate, wire = self._gate, cast("HttpWire", scope["extensions"][EXTENSION])
+        outlet = EventStream(send, wire, self._topics, self._positions)
+        connection = gate.clients.connection(outlet, gate.limits)
         names = allowed_topics(self._topics, self._claims)
         try:
-            session = await self._gate.sessions.open(self._claims, connection, asked=None, topics=names)
+            session = await gate.sessions.open(self._claims, connection, asked=None, topics=names)
         except (Closing, LiveWindowUnavailable) as exc:
             await problem(exc)(scope, receive, send)
             return
         try:
             await outlet.start()
-            async with self._gate.clients.writing(connection):
-                await self._converse(connection, session, receive)
+            wire.on_room(connection.flush)
+            gate.clients.enter(connection)
+            await self._converse(connection, session, receive)
         finally:
-            self._gate.sessions.close(session)
+            gate.clients.leave(connection)
+            gate.sessions.close(session)
 
     async def _converse(self, connection: Connection, session: Session, receive: Receive) -> None:
         connection.send(self._gate.welcome(session))
         conversation = self._gate.conversation(connection, session, Pulse(connection, self._gate.limits))
-        async with conversation.running(self._topics, self._positions):
+        try:
+            conversation.start(self._topics, self._positions)
             while (await receive())["type"] != "http.disconnect":
                 pass
+        finally:
+            conversation.stop()

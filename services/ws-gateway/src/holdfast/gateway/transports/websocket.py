@@ -8,15 +8,15 @@ from starlette.websockets import WebSocket
 
 from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.gateway.clients.connection import Connection
-from holdfast.gateway.clients.conversation import Conversation
 from holdfast.gateway.clients.gate import Gate
 from holdfast.gateway.clients.session import Session
-from holdfast.gateway.clients.timers import Allowance, Heart
+from holdfast.gateway.clients.speaker import Speaker
+from holdfast.gateway.clients.timers import Heart
 from holdfast.gateway.clients.tokens import allowed_topics
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Closing, parse_client_frame
 from holdfast.gateway.protocol.frames import Hello
-from holdfast.gateway.transports.wire import EXTENSION
+from holdfast.gateway.transports.wire import EXTENSION, Wire
 from holdfast.messaging.contracts import LiveTokenV1
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
@@ -38,41 +38,38 @@ class LiveEndpoint:
         self._limits = gate.limits
 
     async def serve(self, websocket: WebSocket) -> None:
-        """One client, start to end."""
+        """A client up to its ``hello``. From then on its WebSocket tells a :class:`Speaker`, and this task ends."""
         if not self._gate.is_open:
             await websocket.send_denial_response(_unavailable())
             return
         # Accepted before anything is refused: a close before that is a bare HTTP 403, and browsers see no close code.
         await websocket.accept()
-        connection = Connection(websocket.scope["extensions"][EXTENSION], self._limits)
-        async with self._gate.clients.writing(connection):
-            await self._converse(websocket, connection)
-
-    async def _converse(self, websocket: WebSocket, connection: Connection) -> None:
-        """Read frames until the connection ends; whatever goes wrong becomes its close code."""
+        wire: Wire = websocket.scope["extensions"][EXTENSION]
+        connection = self._gate.clients.connection(wire, self._limits)
+        self._gate.clients.enter(connection)
+        wire.on_room(connection.flush)
         try:
-            await self._greet_and_read(websocket, connection)
+            await self._greet(websocket, connection, wire)
         except _Gone:
-            return
+            self._gate.clients.leave(connection)
         except Closing as closing:
             connection.close(closing.code, closing.reason)
         except Exception:
             log.exception(Log.CLIENT_FAILED)
             connection.close(CloseCode.INTERNAL, "internal error; connect again")
+        connection.flush()  # a refusal goes out before this returns: uvicorn takes a request that has ended for closed
 
-    async def _greet_and_read(self, websocket: WebSocket, connection: Connection) -> None:
+    async def _greet(self, websocket: WebSocket, connection: Connection, wire: Wire) -> None:
         if not self._gate.origins.admit(websocket.headers):
             raise Closing(CloseCode.FORBIDDEN, "this origin may not connect; see HOLDFAST_ALLOWED_ORIGINS")
         hello = await self._receive_hello(websocket)
         claims = self._gate.verifier.verify(hello.token)
         session = await self._open_session(hello, claims, connection)
-        try:
-            connection.send(self._gate.welcome(session))
-            conversation = self._gate.conversation(connection, session, Heart(connection, self._limits))
-            async with conversation.running(hello.topics, hello.positions):
-                await self._read(websocket, conversation)
-        finally:
-            self._gate.sessions.close(session)
+        connection.send(self._gate.welcome(session))
+        conversation = self._gate.conversation(connection, session, Heart(connection, self._limits))
+        speaker = Speaker(self._gate, connection, session, conversation)
+        speaker.act(lambda: conversation.start(hello.topics, hello.positions))
+        wire.hand_over(speaker)
 
     async def _receive_hello(self, websocket: WebSocket) -> Hello:
         try:
@@ -95,14 +92,6 @@ class LiveEndpoint:
         except LiveWindowUnavailable:
             pass  # it has just gone away, which the hub has yet to notice
         raise Closing(CloseCode.UNAVAILABLE, "updates are not available at the moment; connect again later")
-
-    async def _read(self, websocket: WebSocket, conversation: Conversation) -> None:
-        allowance = Allowance(self._limits.commands_per_s)
-        while True:
-            text = await _receive(websocket)
-            if not allowance.take():
-                raise Closing(CloseCode.RATE, f"more than {self._limits.commands_per_s} frames a second")
-            conversation.handle(parse_client_frame(text, limit_bytes=self._limits.frame_bytes))
 
 
 async def _receive(websocket: WebSocket) -> str | None:

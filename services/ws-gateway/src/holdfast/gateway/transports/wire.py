@@ -1,16 +1,16 @@
 """The last step before the socket, where ASGI is too narrow.
 
 ASGI's ``send`` takes one message, encodes it and writes it, waits for a client that does not read, and has no way to
-drop a connection. The gateway writes many prebuilt frames at once, and has to close on a client that is stuck.
+drop a connection. The gateway writes many prebuilt frames at once, and has to close on a client that is stuck. And ASGI
+keeps a task, a queue and the request's head for as long as a WebSocket is open: 20 KB that say nothing after its ``hello``.
 """
 
-import asyncio
-import contextlib
 import socket
 from asyncio.transports import Transport
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, cast
 
-from uvicorn.protocols.utils import ClientDisconnected
+import h11
 
 from holdfast.gateway.protocol.close_codes import CloseCode
 from holdfast.gateway.protocol.codec import Frame
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # they make the wires
     from holdfast.gateway.transports.http_protocol import HttpProtocol
     from holdfast.gateway.transports.live_protocol import LiveProtocol
 
-__all__ = ["CUT_SECONDS", "EXTENSION", "HttpWire", "Wire", "bound_buffers", "notice_the_dead"]
+__all__ = ["CUT_SECONDS", "EXTENSION", "HttpWire", "Listener", "Wire", "bound_buffers", "notice_the_dead"]
 
 EXTENSION = "holdfast.wire"
 """Key among the extensions of an ASGI scope: a WebSocket's :class:`Wire`, an HTTP request's :class:`HttpWire`."""
@@ -39,37 +39,58 @@ REASON_BYTES = 123
 """RFC 6455: a control frame carries 125 bytes, two of which are the code."""
 
 
+class Listener(Protocol):
+    """Told what a client says. It never waits."""
+
+    def on_text(self, text: str | None) -> None:
+        """A message; ``None`` is a binary one."""
+
+    def on_gone(self) -> None:
+        """The WebSocket is closed or about to be, by either side. Told once."""
+
+
 class Wire:
-    """One accepted WebSocket, outbound."""
+    """One accepted WebSocket, outbound: a ``Connection``'s outlet."""
+
+    __slots__ = ("_protocol",)
 
     def __init__(self, protocol: "LiveProtocol") -> None:
         self._protocol = protocol
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the client has read enough of what was written."""
+        return self._protocol.has_room
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing written arrives any more: closed, or closing, by either side."""
+        protocol = self._protocol
+        return protocol.close_sent or protocol.disconnected or protocol.transport.is_closing()
 
     def encode(self, frame: Frame) -> bytes:
         """The frame as it was made, once for all."""
         return frame.websocket
 
-    async def write(self, data: bytes) -> bool:
-        """Write ready-made WebSocket frames once the client has read enough of the earlier ones.
-
-        Returns ``False`` when the connection is closed or closing; nothing is written then.
-        """
-        await self._protocol.writable.wait()
-        if self._protocol.close_sent or self._protocol.disconnected or self._protocol.transport.is_closing():
-            return False
+    def write(self, data: bytes) -> None:
+        """Write ready-made WebSocket frames."""
         self._protocol.transport.write(data)
-        return True
 
-    def release(self) -> None:
-        """Wait for this client no longer: the connection is to be closed, and even a close waits for room (uvicorn)."""
-        self._protocol.writable.set()
-
-    async def close(self, code: CloseCode, reason: str, *, abort_after_seconds: float) -> None:
+    def close(self, code: CloseCode, reason: str, *, abort_after_seconds: float) -> None:
         """Send the close frame, behind whatever is in the buffers, and drop the connection if that takes too long."""
-        asyncio.get_running_loop().call_later(abort_after_seconds, self._protocol.transport.abort)
-        text = reason.encode()[:REASON_BYTES].decode(errors="ignore")
-        with contextlib.suppress(ClientDisconnected):
-            await self._protocol.send({"type": "websocket.close", "code": int(code), "reason": text})
+        self._protocol.loop.call_later(abort_after_seconds, self._protocol.transport.abort)
+        self._protocol.say_goodbye(code, reason.encode()[:REASON_BYTES].decode(errors="ignore"))
+
+    def on_room(self, flush: Callable[[], None]) -> None:
+        """Call this whenever there is room again."""
+        self._protocol.flush = flush
+
+    def hand_over(self, listener: Listener) -> None:
+        """Tell the listener from now on what the client says, and what it has said since the last message was received.
+
+        The request's task ends meanwhile, and with it everything that is only of use for a handshake.
+        """
+        self._protocol.hand_over(listener)
 
 
 class HttpWire:
@@ -79,13 +100,22 @@ class HttpWire:
         self._protocol = protocol
 
     @property
-    def is_closed(self) -> bool:
-        """Whether nothing written arrives any more."""
-        return self._protocol.transport.is_closing()
+    def has_room(self) -> bool:
+        """Whether the client has read enough of what was written."""
+        return not self._protocol.flow.write_paused
 
-    async def room(self) -> None:
-        """Wait until the client has read enough of what was written."""
-        await self._protocol.flow.drain()
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing written arrives any more, or the response has ended."""
+        return self._protocol.transport.is_closing() or self._protocol.conn.our_state is not h11.SEND_BODY
+
+    def write(self, data: bytes) -> None:
+        """Write a part of the response's body, whether there is room or not."""
+        self._protocol.transport.write(self._protocol.conn.send(h11.Data(data=data)) or b"")
+
+    def on_room(self, flush: Callable[[], None]) -> None:
+        """Call this whenever there is room again."""
+        self._protocol.flush = flush
 
     def release(self) -> None:
         """Let nobody wait for this client any longer."""
