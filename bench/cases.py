@@ -3,13 +3,15 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bench import idle, ingest, latency, limits, live, processing
+from bench import idle, ingest, latency, limits, live, processing, sustained
 from bench.rounds import Case
 from holdfast.local.stack import Stack
 
 __all__ = ["COMPARISONS", "Comparison", "cases"]
 
 BATCH = 100
+
+MICRO = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +33,16 @@ class Comparison:
 COMPARISONS = [
     Comparison("ingest", "pgbench-record", 0.5),
     Comparison("ingest-batches", "pgbench-record-100", 0.5),
-    Comparison("ingest-batches", "ingest", 12),
+    Comparison("ingest-batches", "pgbench-loop", 12),
     Comparison("processing", "pgbench-claim-settle", 0.9),
     Comparison("processing", "celery-commits", 5),
     Comparison("processing", "dramatiq-commits", 2),
     Comparison("processing", "oban-noop", 1.2),
+    Comparison("processing-insert", "pgbench-claim-insert-settle", 0.6),
+    Comparison("processing-insert", "celery-insert", 3),
+    Comparison("micro-batches", "pgbench-claim-settle-50", 0.4),
+    Comparison("micro-batches", "dramatiq-noop", 2),
+    Comparison("sustained", "pgbench-claim-settle", 0.35),
     Comparison("latency-p50", "post-p50", 3, is_most=True),
     Comparison("latency-p99", "post-p50", 5, is_most=True),
     Comparison("live", "node-ws", 2.5),
@@ -62,12 +69,24 @@ def cases(stack: Stack, *, seconds: float) -> list[Case]:
               lambda: ingest.measure(stack, seconds=seconds)),
         stage("pgbench-record-100", f"pgbench: {BATCH} events with their rows in one transaction, 8 clients",
               lambda: limits.record_many(stack, seconds=seconds, batch=BATCH)),
+        stage("pgbench-loop", "pgbench: one event a transaction, one client in a loop",
+              lambda: limits.record_in_a_loop(stack, seconds=seconds)),
         stage("ingest-batches", f"ingest: POST {BATCH} events a request, 8 connections",
               lambda: ingest.measure(stack, seconds=seconds, batch=BATCH)),
         stage("pgbench-claim-settle", "pgbench: claim and settle in two transactions, 8 clients",
               lambda: limits.claim_and_settle(stack, seconds=seconds)),
         stage("processing", "processor: claim, empty handler, settle, publish; 8 threads",
               lambda: processing.measure(stack, events=int(800 * seconds))),
+        stage("pgbench-claim-insert-settle", "pgbench: the same with a row written by the settle",
+              lambda: limits.claim_insert_and_settle(stack, seconds=seconds)),
+        stage("processing-insert", "processor: the same with a row written through ctx.session",
+              lambda: processing.measure(stack, events=int(500 * seconds), kind="bench.insert")),
+        stage("pgbench-claim-settle-50", f"pgbench: {MICRO} claimed and settled at a time with a row each, 4 clients",
+              lambda: limits.claim_and_settle_many(stack, seconds=seconds, batch=MICRO)),
+        stage("micro-batches", f"processor: a row written through ctx.session, batch={MICRO}",
+              lambda: processing.measure(stack, events=int(2000 * seconds), kind="bench.batched")),
+        Case("sustained", "POST one a request to `processed`, every service at work",
+             lambda: sustained.measure(stack, seconds=seconds)),
         Case("post-p50", "POST alone, one at a time, p50", latencies.post, "ms"),
         Case("latency-p50", "POST to live `processed`, back to back, p50", latencies.p50, "ms"),
         Case("latency-p99", "the same, p99", latencies.p99, "ms"),

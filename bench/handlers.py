@@ -18,18 +18,18 @@ def nothing(data: Any, ctx: Context) -> None:
 
 
 @handlers.on("bench.insert", name="bench-insert")
-def insert(data: Any, ctx: Context) -> None:
+def insert(data: Any, ctx: Context) -> None:  # noqa: ARG001
     """Write a row."""
     ctx.session.execute(INSERT, {"id": ctx.event.id})
 
 
 @handlers.on("bench.batched", name="bench-batched", batch=50)
-def insert_batched(data: Any, ctx: Context) -> None:
+def insert_batched(data: Any, ctx: Context) -> None:  # noqa: ARG001
     """Write a row, in a transaction with others."""
     ctx.session.execute(INSERT, {"id": ctx.event.id})
 
 
 @handlers.on("bench.waits", name="bench-waits")
-def wait(data: Any, ctx: Context) -> None:
+def wait(data: Any, ctx: Context) -> None:  # noqa: ARG001
     """Wait, as for an answer from the network."""
     time.sleep(0.05)

@@ -51,6 +51,9 @@ EVENTS = TableClock(
 
 PEERS = (
     Peer("celery-commits", "Celery, Holdfast's two commits; 2 processes", CELERY, "commits", CELERY_WORKER, EVENTS, 450),
+    Peer(
+        "celery-insert", "Celery, the same with a row written", CELERY, "insert", CELERY_WORKER, EVENTS, 400,
+    ),
     Peer("celery-noop", "Celery, empty task; 2 processes", CELERY, "noop", CELERY_WORKER, CELERY_KEYS, 700),
     Peer(
         "dramatiq-commits", "Dramatiq, Holdfast's two commits; 2 processes of 8 threads", DRAMATIQ, "commits",

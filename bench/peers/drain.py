@@ -88,7 +88,7 @@ def drain(stack: Stack, peer: Peer, python: Path, *, seconds: float) -> float:
     """
     messages = int(peer.messages_per_second * seconds)
     _empty(stack)
-    _make_database(stack, events=messages if peer.task == "commits" else 0)
+    _make_database(stack, events=0 if peer.task == "noop" else messages)
     variables = _variables(stack)
     _fill(python, peer, messages, variables)
     stack.postgres.execute("VACUUM ANALYZE", database=DATABASE)
@@ -143,6 +143,7 @@ def _make_database(stack: Stack, *, events: int) -> None:
     stack.postgres.execute(f"CREATE DATABASE {DATABASE}")
     if events:
         upgrade(stack.postgres.url(DATABASE))
+        stack.postgres.execute("CREATE TABLE bench_effect (event_id uuid)", database=DATABASE)
         stack.postgres.execute(SEED.format(events=events), database=DATABASE)
 
 

@@ -7,7 +7,7 @@ from celery import Celery
 
 from bench.peers.workers.commits import claim_and_settle, queued
 
-__all__ = ["app", "commits", "noop"]
+__all__ = ["app", "commits", "insert", "noop"]
 
 app = Celery("peers", broker=os.environ["BENCH_BROKER_URL"])
 app.conf.update(
@@ -25,6 +25,12 @@ def commits(event_id: str) -> None:
     claim_and_settle(event_id)
 
 
+@app.task(name="insert")  # type: ignore[untyped-decorator]
+def insert(event_id: str) -> None:
+    """The same, with a row written by the settle."""
+    claim_and_settle(event_id, with_insert=True)
+
+
 @app.task(name="noop")  # type: ignore[untyped-decorator]
 def noop(number: int) -> None:
     """Do nothing."""
@@ -35,7 +41,7 @@ def main() -> None:
     name, messages = sys.argv[2], int(sys.argv[3])
     task = app.tasks[name]
     with app.producer_pool.acquire() as producer:
-        for argument in queued() if name == "commits" else range(messages):
+        for argument in range(messages) if name == "noop" else queued():
             task.apply_async((argument,), producer=producer)
 
 

@@ -37,8 +37,8 @@ SELECT event_id, 'peer', attempt, %(token)s, 0, now() FROM settled
 _mine = threading.local()
 
 
-def claim_and_settle(event_id: str) -> None:
-    """Two transactions on the connection of this thread.
+def claim_and_settle(event_id: str, *, with_insert: bool = False) -> None:
+    """Two transactions on the connection of this thread. ``with_insert``: the second one writes a row, as a handler would.
 
     Raises:
         RuntimeError: the event is not queued, or no longer this worker's.
@@ -54,6 +54,8 @@ def claim_and_settle(event_id: str) -> None:
         cursor.execute(SETTLE, {"id": event_id, "token": row[0]})
         if cursor.rowcount != 1:
             raise RuntimeError(f"event {event_id} was not settled: another worker has it; run one peer at a time")
+        if with_insert:
+            cursor.execute("INSERT INTO bench_effect VALUES (%(id)s)", {"id": event_id})
 
 
 def queued() -> list[str]:

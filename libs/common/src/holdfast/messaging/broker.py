@@ -11,6 +11,7 @@ system took 209 ms from POST to ``processed`` at the median, and 6 ms. What a cr
 doorbell that is lost is rung again, and one that is delivered twice is stale.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -139,15 +140,37 @@ class DoorbellBroker(RedisBroker):
         return f"{self.namespace}:{name}"
 
     def limit(self, queue_name: str, room: Room) -> None:
-        """Let consumers of this queue take as many messages as there is room for. Comes before :meth:`consume`."""
+        """Let consumers of this queue take as many messages as there is room for, instead of those that a worker prefetches.
+
+        Comes before :meth:`consume`.
+        """
         self._rooms[queue_name] = room
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> "Consumer":
-        """A consumer that returns ``None`` after ``timeout`` ms without a message. ``prefetch`` is for the room to say."""
-        del prefetch
+        """A consumer that returns ``None`` after ``timeout`` ms without a message."""
         # Its own connection: it sleeps in a blocking call for longer than other calls may take.
         sleeper = redis_client(self._url, timeout_seconds=timeout / 1000 + self._timeout_seconds)
-        return _SleepingConsumer(self, queue_name, self._rooms[queue_name], timeout_ms=timeout, sleeper=sleeper)
+        room = self._rooms.get(queue_name) or _Prefetch(prefetch)
+        return _SleepingConsumer(self, queue_name, room, timeout_ms=timeout, sleeper=sleeper)
+
+
+class _Prefetch:
+    """Room for a fixed number of messages."""
+
+    def __init__(self, count: int) -> None:
+        self._free = count
+        self._changed = threading.Condition()
+
+    def take(self, timeout_seconds: float) -> int:
+        with self._changed:
+            self._changed.wait_for(lambda: self._free, timeout_seconds)
+            taken, self._free = self._free, 0
+        return taken
+
+    def give_back(self, count: int) -> None:
+        with self._changed:
+            self._free += count
+            self._changed.notify_all()
 
 
 class _SleepingConsumer(Consumer):
@@ -173,6 +196,7 @@ class _SleepingConsumer(Consumer):
 
     def ack(self, message: MessageProxy) -> None:
         """Remember it for the next exchange. One that is lost with its process comes back as a stale doorbell."""
+        self._room.give_back(1)
         self._finished.append(message.options["redis_message_id"])
 
     def nack(self, message: MessageProxy) -> None:

@@ -158,7 +158,8 @@ class _Answering(WorkerThread):
         consumer = self.consumers[message.queue_name].consumer
         if consumer is not None:
             consumer.ack(message)
-        self.room.give_back(1)
+        else:
+            self.room.give_back(1)
         with self._changed:
             self._left -= 1
             if self._left == 0:
