@@ -15,6 +15,9 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
+    def handle_error(self, *_: object) -> None:
+        """A client that has had enough is no news."""
+
 
 @contextmanager
 def answering(status: int, body: bytes) -> Iterator[tuple[str, list[Any]]]:
