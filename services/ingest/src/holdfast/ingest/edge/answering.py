@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -15,9 +15,12 @@ from holdfast.ingest.edge.threads import Threads
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["Answering"]
+__all__ = ["Answering", "App"]
 
 log = logging.get(__name__)
+
+App = Callable[[dict[str, Any]], wsgi.Answer]
+"""Answers a WSGI environment."""
 
 
 class Answering:
@@ -27,7 +30,7 @@ class Answering:
     that are ready.
     """
 
-    def __init__(self, app: Callable[..., Iterable[bytes]], threads: Threads) -> None:
+    def __init__(self, app: App, threads: Threads) -> None:
         self._app = app
         self._threads = threads
         self._answers: deque[tuple[Connection, Request, bytes, bool]] = deque()
@@ -51,7 +54,7 @@ class Answering:
 
     def _answer(self, request: Request, environ: dict[str, Any], keep_alive: bool) -> bytes:
         try:
-            return wsgi.encode(wsgi.run(self._app, wsgi.environ_of(request, environ)), keep_alive=keep_alive)
+            return wsgi.encode(self._app(wsgi.environ_of(request, environ)), keep_alive=keep_alive)
         except Exception:  # the application turns its own into answers; a thread has to survive whatever is left
             log.exception(Log.REQUEST_FAILED)
             refusal = Refusal(500, "internal", "something went wrong here; sending the same event again is safe")

@@ -8,9 +8,7 @@ from functools import partial
 from socket import socket
 from typing import Any
 
-from flask import Flask
-
-from holdfast.ingest.edge.answering import Answering
+from holdfast.ingest.edge.answering import Answering, App
 from holdfast.ingest.edge.connection import Connection, House
 from holdfast.ingest.edge.crowd import Crowd
 from holdfast.ingest.edge.reading import Limits
@@ -49,8 +47,8 @@ ACCEPTED_AT_ONCE = 32
 class Edge:
     """Serves one application."""
 
-    def __init__(self, app: Flask, settings: IngestSettings, threads: Threads) -> None:
-        self._answering = Answering(app.wsgi_app, threads)
+    def __init__(self, app: App, settings: IngestSettings, threads: Threads) -> None:
+        self._answering = Answering(app, threads)
         self._crowd: Crowd[Connection] = Crowd(
             most_connections=connection_limit(MAX_CONNECTIONS),
             most_bytes=max(MAX_BODY_BYTES, 8 * max(settings.max_event_bytes, settings.max_batch_bytes)),
@@ -103,7 +101,7 @@ class Edge:
             log.error(Log.ACCEPT_FAILED, reason=type(context["exception"]).__name__)
 
 
-def serve(app: Flask, settings: IngestSettings, threads: Threads) -> None:
+def serve(app: App, settings: IngestSettings, threads: Threads) -> None:
     """Serve until SIGTERM; then let what has begun end, for 25 s at most.
 
     Raises:

@@ -1,9 +1,9 @@
-"""From a whole request to WSGI's words (PEP 3333), and from the application's answer to bytes."""
+"""From a whole request to WSGI's words (PEP 3333), which Flask knows, and from its answer to bytes."""
 
 import io
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 from holdfast.ingest.edge.reading import Request
 
-__all__ = ["Answer", "encode", "environ_of", "path_of", "run"]
+__all__ = ["Answer", "encode", "environ_of", "path_of"]
 
 Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
 """Status, headers, body."""
@@ -60,29 +60,6 @@ def path_of(target: bytes) -> bytes:
         return target
     _, is_address, rest = target.partition(b"://")
     return b"/" + rest.partition(b"/")[2] if is_address else target
-
-
-def run(app: Callable[..., Iterable[bytes]], environ: dict[str, Any]) -> Answer:
-    """Call the application and collect its answer."""
-    started: list[tuple[str, list[tuple[str, str]]]] = []
-
-    def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None) -> Callable[[bytes], object]:
-        del exc_info
-        started.append((status, headers))
-        return lambda _: None
-
-    chunks = app(environ, start_response)
-    try:
-        body = b"".join(chunks)
-    finally:
-        if close := getattr(chunks, "close", None):
-            close()
-    status, headers = started[-1]
-    return (
-        int(status[:3]),
-        [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers],
-        body,
-    )
 
 
 def encode(answer: Answer, *, keep_alive: bool) -> bytes:
