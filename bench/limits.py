@@ -69,10 +69,11 @@ INSERT INTO processed_event_log (event_id, handler, attempt, lease_token, durati
 SELECT event_id, 'pgbench', attempt, gen_random_uuid(), 0, now() FROM settled;
 """
 
-CLAIM_INSERT_AND_SETTLE = (
-    CLAIM_AND_SETTLE.replace("SET synchronous_commit = on;", "SET synchronous_commit = on;\nBEGIN;")
-    + "INSERT INTO bench_effect VALUES (':id');\nCOMMIT;\n"
-)
+INSERT = "INSERT INTO bench_effect VALUES (':id');"
+
+CLAIM_INSERT_AND_SETTLE = "\n".join([
+    CLAIM_AND_SETTLE.replace("SET synchronous_commit = on;", "SET synchronous_commit = on;\nBEGIN;"), INSERT, "COMMIT;",
+])  # fmt: skip
 """The same with a row that a handler would write, in the transaction of the settle."""
 
 CLAIM_AND_SETTLE_MANY = r"""

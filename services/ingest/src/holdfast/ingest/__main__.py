@@ -24,7 +24,7 @@ def main() -> None:
     parts.checks["threads"] = Check(threads.check)
     serve_health(settings.metrics_host, settings.metrics_port, parts.checks)
     try:
-        serve(app, settings, threads)
+        serve(app.answer, settings, threads)
     except (ConfigurationError, OSError) as exc:
         sys.exit(f"cannot listen on HOLDFAST_INGEST_HOST and HOLDFAST_INGEST_PORT, {settings.ingest_port}: {exc}")
     finally:

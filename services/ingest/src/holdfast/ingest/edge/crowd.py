@@ -1,5 +1,6 @@
 """Everybody who is connected, and who has to go when there is no more room."""
 
+import asyncio
 from typing import Generic, Protocol, TypeVar
 
 from holdfast.runtime import logging
@@ -40,10 +41,20 @@ class Crowd(Generic[Connection]):
         self._known: dict[Connection, None] = {}
         self._bytes = 0
         self._is_full = logging.Rarely(seconds=60)
+        self.inhabited = asyncio.Event()
+        """Set while anybody is connected."""
+        self.deserted = asyncio.Event()
+        """Set while nobody is."""
+
+    def everybody(self) -> list[Connection]:
+        """Who is connected now."""
+        return list(self._all)
 
     def admit(self, connection: Connection) -> None:
         """A new connection; evicts another one, or this one, when there is no room."""
         self._all.add(connection)
+        self.inhabited.set()
+        self.deserted.clear()
         if len(self._all) <= self._most_connections:
             return
         if self._is_full.is_due():
@@ -54,6 +65,9 @@ class Crowd(Generic[Connection]):
         """The connection is closed."""
         self._all.discard(connection)
         self.serve(connection)
+        if not self._all:
+            self.inhabited.clear()
+            self.deserted.set()
 
     def await_input(self, connection: Connection, *, is_known: bool) -> None:
         """The connection has to send something next."""

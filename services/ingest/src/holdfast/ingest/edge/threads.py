@@ -1,10 +1,10 @@
 """The threads that requests are served in. Health has threads of its own, so that it is answered when all others hang."""
 
-import asyncio
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from queue import SimpleQueue
 
 from holdfast.runtime.telemetry import Metrics
 
@@ -13,7 +13,7 @@ __all__ = ["NoFreeThread", "Threads"]
 BUSY_SECONDS = 2.0
 """Requests that wait longer for a thread say that this process is not ready."""
 
-Answer = TypeVar("Answer")
+Job = Callable[[], None]
 
 
 class NoFreeThread(Exception):
@@ -21,27 +21,25 @@ class NoFreeThread(Exception):
 
 
 class Threads:
-    """Pools: one for work, one for each health address."""
+    """Pools: one for work, one for each health address. What is begun must not raise."""
 
     def __init__(self, count: int) -> None:
-        self._work = ThreadPoolExecutor(count, "request")
-        self._beside = {path: ThreadPoolExecutor(1, path.strip("/")) for path in ("/livez", "/readyz")}
-        self._waiting: dict[object, float] = {}
+        self._in_flight = Metrics.in_flight
+        self._is_closing = False
+        self._waiting: deque[float] = deque()
+        self._work = _pool("request", count, self._serve)
+        self._beside = {path: _pool(path.strip(b"/").decode(), 1, _call) for path in (b"/livez", b"/readyz")}
+        self._count = count
 
-    async def call(self, path: str, function: Callable[[], Answer]) -> Answer:
-        """Run ``function`` in the pool that serves ``path``."""
-        loop, mark = asyncio.get_running_loop(), object()
+    def begin(self, path: bytes, job: Job) -> None:
+        """Run the job in the pool that serves ``path``, when its turn comes."""
         beside = self._beside.get(path)
         if beside is not None:
-            return await loop.run_in_executor(beside, function)
-        self._waiting[mark] = time.monotonic()
-
-        def begin() -> Answer:
-            self._waiting.pop(mark, None)
-            return function()
-
-        with Metrics.in_flight.track_inprogress():
-            return await loop.run_in_executor(self._work, begin)
+            beside.put(job)
+            return
+        self._in_flight.inc()
+        self._waiting.append(time.monotonic())
+        self._work.put(job)
 
     def check(self) -> None:
         """For readiness.
@@ -49,11 +47,41 @@ class Threads:
         Raises:
             NoFreeThread: requests have waited too long.
         """
-        oldest = min(list(self._waiting.values()), default=None)
-        if oldest is not None and time.monotonic() - oldest > BUSY_SECONDS:
+        try:
+            oldest = self._waiting[0]
+        except IndexError:
+            return
+        if time.monotonic() - oldest > BUSY_SECONDS:
             raise NoFreeThread
 
     def close(self) -> None:
         """Begin nothing more; what runs ends by itself."""
-        for pool in (self._work, *self._beside.values()):
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._is_closing = True
+        for _ in range(self._count):
+            self._work.put(None)
+        for pool in self._beside.values():
+            pool.put(None)
+
+    def _serve(self, job: Job) -> None:
+        self._waiting.popleft()  # jobs begin in the order in which they came
+        if not self._is_closing:
+            job()
+        self._in_flight.dec()
+
+
+def _pool(name: str, count: int, act: Callable[[Job], None]) -> "SimpleQueue[Job | None]":
+    """The queue of new threads. They have to end for the process to end."""
+    jobs: SimpleQueue[Job | None] = SimpleQueue()
+
+    def work() -> None:
+        while (job := jobs.get()) is not None:
+            act(job)
+            del job  # a thread that waits must not keep a request in memory
+
+    for number in range(count):
+        threading.Thread(target=work, name=f"{name}_{number}").start()
+    return jobs
+
+
+def _call(job: Job) -> None:
+    job()
