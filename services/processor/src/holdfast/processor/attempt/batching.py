@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from holdfast.domain.event import Lease
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.batch_transaction import BatchEnded, BatchTransactions, Item, Outcome, Ran
+from holdfast.processor.attempt.batch import BatchEnded, Item, Outcome, Ran
+from holdfast.processor.attempt.batch_transaction import BatchTransactions
 from holdfast.processor.attempt.effects import ENDED
 from holdfast.processor.attempt.endings import Endings
 from holdfast.processor.attempt.interruption import Interrupted

@@ -1,26 +1,30 @@
 """A handler's effects: the transaction that they belong to, from the handler's first statement to the settle."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import Self
 
 from holdfast.domain.errors import EffectsLost
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion, settle
 from holdfast.domain.update import Update
-from holdfast.processor.attempt.interruption import Interruptions
 from holdfast.processor.handlers.outcomes import TransactionAborted, TransactionEnded
 from holdfast.processor.handlers.reports import Report
 from holdfast.runtime.tracebacks import error_text, error_type
-from holdfast.storage import Session, lifecycle
-from holdfast.storage.database import Database
+from holdfast.storage import Session
+from holdfast.storage.backend import Backend
 from holdfast.storage.held import current_transaction, kept_open, settle_held
-from holdfast.storage.lending import Lent, lend
+from holdfast.storage.lending import Lent
 
-__all__ = ["ENDED", "Effects", "LazyEffects", "aborted", "check_held", "ended_before", "settle_effects"]
+__all__ = [
+    "ENDED",
+    "Effects",
+    "SharedEffects",
+    "aborted",
+    "check_held",
+    "ended_before",
+    "settle_effects",
+]
 
 ENDED = (
     "the handler ended the transaction that its effects belong to (COMMIT, ROLLBACK or the driver's own methods), so some of"
@@ -40,13 +44,17 @@ class Effects:
     Attributes:
         session: ``None`` while there is none.
         lent: its connection, or ``None``.
-        on_open: told of a session that is opened later, in the handler's thread.
+        backend: the connection, as other threads may act on it, or ``None``.
+        on_open: told of the backend of a session that is opened later, in the handler's thread.
     """
 
-    def __init__(self, session: Session | None = None, lent: Lent | None = None) -> None:
+    def __init__(
+        self, session: Session | None = None, lent: Lent | None = None, backend: Backend | None = None
+    ) -> None:
         self.session = session
         self.lent = lent
-        self.on_open: Callable[[Session], object] = lambda _: None
+        self.backend = backend
+        self.on_open: Callable[[Backend], object] = lambda _: None
         self._guard = ExitStack()
 
     @property
@@ -73,58 +81,14 @@ class Effects:
         """Raise what kept the transaction from beginning, whatever the handler made of it."""
 
 
-class LazyEffects(Effects):
-    """A transaction that begins when the handler first asks for its session, with the event's row locked.
+class SharedEffects(Effects):
+    """The session of one event of a batch, which is guarded for all of them."""
 
-    A context manager: its end commits, or rolls back where the block raises, what has begun.
-    """
-
-    def __init__(
-        self, database: Database, lease: Lease, interruptions: Interruptions, *, timeout_seconds: float
-    ) -> None:
-        super().__init__()
-        self._database = database
-        self._lease = lease
-        self._interruptions = interruptions
-        self._timeout_seconds = timeout_seconds
-        self._transaction = ExitStack()
-        self._opening = threading.Lock()  # a handler may have threads of its own
-        self._error: Exception | None = None
-
-    @property
-    def open(self) -> Callable[[], Session] | None:
-        return self._open
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._transaction.__exit__(kind, error, traceback)
-
-    def check(self) -> None:
-        if self._error is not None:
-            raise self._error
-
-    def _open(self) -> Session:
-        with self._opening:
-            self.check()
-            return self.session or self._begin()
-
-    def _begin(self) -> Session:
-        with self._interruptions.suspended():  # an exception from another thread would break the pool
-            try:
-                session = self._transaction.enter_context(self._database.transaction())
-                transaction = lifecycle.hold(session, self._lease, timeout_seconds=self._timeout_seconds)
-                lent = lend(session, transaction)
-            except Exception as exc:
-                self._error = exc
-                raise
-            self.session, self.lent = session, lent
-            self.on_open(session)
-        self._guard.enter_context(kept_open(session))
-        return session
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        yield
+        if self.session is not None:
+            self.session.flush()
 
 
 def aborted(exc: BaseException, lent: Lent | None) -> BaseException:

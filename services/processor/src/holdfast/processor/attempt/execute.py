@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.batch_transaction import Item
+from holdfast.processor.attempt.batch import Item
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.interruption import Interrupted
 from holdfast.processor.attempt.parts import parts

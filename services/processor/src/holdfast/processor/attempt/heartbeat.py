@@ -14,7 +14,6 @@ from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import Session
 from holdfast.storage.backend import Backend
 
 __all__ = ["CHECK_SECONDS", "Heartbeat", "Running"]
@@ -48,9 +47,9 @@ class Running:
     is_given_up: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
-    def hold(self, session: Session) -> None:
-        """From now on the transaction of this session keeps the event, in which the caller is."""
-        self.backend = Backend(session)
+    def hold(self, backend: Backend) -> None:
+        """From now on a transaction on this connection keeps the event."""
+        self.backend = backend
 
     def is_over_time(self, now: float) -> bool:
         """Whether the handler's timeout has passed."""

@@ -47,8 +47,8 @@ class Runner:
         started = time.monotonic()
         with self._heartbeat.watched(lease, handler) as running:
             effects.on_open = running.hold
-            if effects.session is not None:
-                running.hold(effects.session)
+            if effects.backend is not None:
+                running.hold(effects.backend)
             context = self._context(handler, lease, log, running, effects)
             result = self._call(running, effects, lambda: called(running, context, effects))
             effects.check()
@@ -63,8 +63,8 @@ class Runner:
         started = time.monotonic()
         with self._heartbeat.watched(items[0][0], handler) as running:
             effects.on_open = running.hold
-            if effects.session is not None:
-                running.hold(effects.session)
+            if effects.backend is not None:
+                running.hold(effects.backend)
             contexts = [self._context(handler, lease, log, running, effects) for lease, log in items]
             outcomes = self._call(running, effects, lambda: called_for_all(running, contexts, effects))
         duration_ms = int((time.monotonic() - started) * 1000)

@@ -5,10 +5,11 @@ from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion, settle
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.effects import Effects, LazyEffects, ended_before, settle_effects
+from holdfast.processor.attempt.effects import Effects, ended_before, settle_effects
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.interruption import Interruptions
 from holdfast.processor.attempt.joining import Joined
+from holdfast.processor.attempt.lazy_effects import LazyEffects
 from holdfast.processor.attempt.run import Runner
 from holdfast.processor.handlers.outcomes import NoHandler, TransactionEnded
 from holdfast.processor.handlers.registry import Handler
