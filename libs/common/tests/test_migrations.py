@@ -31,9 +31,10 @@ UNION ALL SELECT 'index', tablename, indexdef FROM pg_indexes
 WHERE schemaname = 'public' AND tablename <> 'holdfast_version'
 UNION ALL SELECT 'option', relname, array_to_string(reloptions, ',') FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND reloptions IS NOT NULL
+UNION ALL SELECT 'statistics', stxrelid::regclass::text, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
 ORDER BY 1, 2, 3
 """)
-"""Columns, constraints (checks included, which Alembic does not compare), indexes and storage options."""
+"""Columns, constraints (checks included, which Alembic does not compare), indexes, storage options and statistics."""
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ _UNDO_REDISPATCH = statement("""
 -- Parameters: doorbells, JSON array of {{event_id, version}}.
 UPDATE processing_state s SET dispatches = greatest(s.dispatches - 1, 0), next_dispatch_at = now()
 FROM jsonb_to_recordset(CAST(:doorbells AS jsonb)) AS d(event_id uuid, version int)
-WHERE s.event_id = d.event_id AND s.version = d.version AND s.state IN {CLAIMABLE}
+WHERE s.event_id = d.event_id AND s.version = d.version AND s.state {FOUND_CLAIMABLE}
 """)
 
 

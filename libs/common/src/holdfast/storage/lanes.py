@@ -54,7 +54,7 @@ UPDATE processing_state p SET
     next_dispatch_at = now() + make_interval(secs => :wait_seconds)
 FROM (
     SELECT s.event_id FROM processing_state s
-    WHERE s.event_id = ANY (:event_ids) AND s.lane_key IS NOT NULL AND s.state IN {CLAIMABLE}
+    WHERE s.event_id = ANY (:event_ids) AND s.lane_key IS NOT NULL AND s.state {FOUND_CLAIMABLE}
       AND s.available_at <= now() AND NOT {turn}
     FOR NO KEY UPDATE OF s SKIP LOCKED
 ) w
@@ -74,7 +74,7 @@ WITH head AS (
     UPDATE processing_state s SET available_at = now(), next_dispatch_at = now() + interval '5 s', waiting_since = NULL
     FROM (
         SELECT p.event_id FROM processing_state p JOIN head USING (event_id)
-        WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state IN {CLAIMABLE}
+        WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state {FOUND_CLAIMABLE}
         FOR NO KEY UPDATE OF p SKIP LOCKED
     ) w
     WHERE s.event_id = w.event_id
@@ -105,7 +105,7 @@ WITH RECURSIVE lanes(lane_key) AS (
         WHERE lane_key = l.lane_key AND state IN {OPEN} ORDER BY lane_at, event_id LIMIT 1
     ) head
     JOIN processing_state p ON p.event_id = head.event_id
-    WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state IN {CLAIMABLE}
+    WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state {FOUND_CLAIMABLE}
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
 UPDATE processing_state s SET available_at = now(), next_dispatch_at = now(), waiting_since = NULL

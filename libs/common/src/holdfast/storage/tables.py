@@ -28,6 +28,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
+from holdfast.storage import upkeep
 from holdfast.storage.statements import state_list
 
 __all__ = [
@@ -103,8 +104,8 @@ class Event(Base):
     replay_of: Mapped[UUID | None]
 
     __table_args__ = (
-        # CloudEvents 1.0: source + id is unique for each distinct event.
-        UniqueConstraint("tenant", "source", "ce_id", name="uq_event_identity"),
+        # CloudEvents 1.0: source + id is unique for each distinct event. In this order it also finds an id of any source.
+        UniqueConstraint("tenant", "ce_id", "source", name="uq_event_identity"),
         CheckConstraint("data IS NULL OR data_bytes IS NULL", name="one_kind_of_data"),
         CheckConstraint("octet_length(data_digest) = 32", name="digest_is_sha256"),
         # Lists of a tenant's events, newest first: ids are UUIDv7, so new entries go to the right edge.
@@ -115,12 +116,12 @@ class Event(Base):
         Index("ix_event_source", "tenant", "source", "id"),
         Index("ix_event_type", "tenant", "type", "id"),
         Index("ix_event_subject", "tenant", "subject", "id", postgresql_where=text("subject IS NOT NULL")),
-        Index("ix_event_ce_id", "tenant", "ce_id", "id"),
+        {"postgresql_with": upkeep.EVENTS},
     )
 
 
 class ProcessingState(Base):
-    """Where the event stands: hot and narrow, one row an event, with room in the page for its next version."""
+    """Where the event stands: hot and narrow, one row an event, with some room in the page for a next version."""
 
     __tablename__ = "processing_state"
 
@@ -172,6 +173,10 @@ class ProcessingState(Base):
         Index(
             "ix_processing_state_available", "available_at", postgresql_where=_CLAIMABLE
         ),
+        # Events that were with a lost worker, for the process that tries those: few, behind any backlog.
+        Index(
+            "ix_processing_state_suspect", "available_at", postgresql_where=text(f"crashes > 0 AND {_CLAIMABLE}"),
+        ),
         Index(
             "ix_processing_state_lane", "lane", "lane_at", "event_id",
             postgresql_where=text(f"lane IS NOT NULL AND state IN {state_list(OPEN)}"),
@@ -217,8 +222,11 @@ class ProcessingState(Base):
         # A failed event is an exception; one that is queued or processing is so for a moment, and its index would cost
         # every event two entries. Those two states are few, and are reached through ix_processing_state_available.
         Index("ix_processing_state_failed", "event_id", postgresql_where=text("state = 'failed'")),
-        {"postgresql_with": {"fillfactor": 70}},
+        {"postgresql_with": upkeep.STATES},
     )  # fmt: skip
+
+
+upkeep.add_statistics(ProcessingState.__table__)
 
 
 class ServedType(Base):
@@ -245,6 +253,8 @@ class ProcessedEvent(Base):
     duration_ms: Mapped[int]
     processed_at: Mapped[datetime]
 
+    __table_args__ = ({"postgresql_with": upkeep.APPENDED},)
+
 
 class EventUpdate(Base):
     """Append-only history of every transition, and the outbox of updates not yet published."""
@@ -262,6 +272,7 @@ class EventUpdate(Base):
     __table_args__ = (
         PrimaryKeyConstraint("event_id", "version"),
         Index("ix_event_update_unpublished", "at", postgresql_where=text("published_at IS NULL")),
+        {"postgresql_with": upkeep.UPDATES},
     )
 
 
