@@ -61,8 +61,10 @@ def _prepared(cursor: Any, statement: str, parameters: dict[str, Any]) -> str:
     cursor.execute(
         "PREPARE planned_once AS " + statement % {name: f"${number}" for number, name in enumerate(names, 1)}
     )
+    if not names:
+        return "EXECUTE planned_once"
     values = cursor.mogrify(", ".join(["%s"] * len(names)), [parameters[name] for name in names]).decode()
-    return f"EXECUTE planned_once ({values})" if names else "EXECUTE planned_once"
+    return f"EXECUTE planned_once ({values})"
 
 
 def _read(statement: str, top: dict[str, Any]) -> Plan:
