@@ -35,7 +35,7 @@ _SIZES = """
 SELECT c.relname, coalesce(i.indrelid::regclass::text, c.relname),
        pg_table_size(c.oid)
 FROM pg_class c LEFT JOIN pg_index i ON i.indexrelid = c.oid
-WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'i') AND pg_relation_size(c.oid) > 65536
+WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'i') AND pg_relation_size(c.oid) >= {least}
 ORDER BY 2, c.relkind DESC, 3 DESC
 """
 
@@ -69,10 +69,10 @@ def fill(server: Postgres, name: str, count: int) -> None:
     database.close()
 
 
-def sizes(server: Postgres, database: str) -> list[Relation]:
-    """Every relation of the schema that holds more than a few pages, after a VACUUM."""
+def sizes(server: Postgres, database: str, *, least: int = 65_536) -> list[Relation]:
+    """Every relation of the schema with ``least`` bytes or more, after a VACUUM."""
     server.execute("VACUUM ANALYZE", database=database)
-    rows = [line.split("\t") for line in server.execute(_SIZES, database=database).splitlines()]
+    rows = [line.split("\t") for line in server.execute(_SIZES.format(least=least), database=database).splitlines()]
     return [Relation(name, table, int(size)) for name, table, size in rows]
 
 

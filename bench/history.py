@@ -159,6 +159,8 @@ FROM placed
 _DUE = """
 WITH newest AS (
     SELECT event_id FROM processing_state WHERE state = 'processed' ORDER BY event_id DESC LIMIT {events}
+), undone AS (
+    DELETE FROM processed_event_log l USING newest WHERE l.event_id = newest.event_id
 )
 UPDATE processing_state s SET state = 'queued', version = version + 1, attempt = 0, finished_at = NULL,
     available_at = now() - interval '1 minute', next_dispatch_at = now() - interval '1 minute'
