@@ -102,7 +102,8 @@ def statement(wanted: EventFilter, *, tenant: str, limit: int, before_id: UUID |
 def _order(wanted: EventFilter) -> ColumnElement[Any]:
     """Newest first. Few events share an id, so they are sorted.
 
-    Where other tenants' events share it the planner would otherwise walk back from the newest event and expect them on the way.
+    Where other tenants' events share it the planner would otherwise walk back from the newest event, and expect to meet
+    them soon.
     """
     return (Event.id if wanted.ce_id is None else func.coalesce(Event.id, Event.id)).desc()
 
