@@ -235,7 +235,7 @@ def test_work_costs_what_it_is_about(world: World, name: str, is_generic: bool) 
 
 
 @pytest.mark.parametrize("is_generic", [False, True], ids=["planned-each-time", "planned-once"])
-def test_statistics_of_an_empty_database_mislead_no_claim(postgres: Postgres, is_generic: bool) -> None:
+def test_statistics_of_an_empty_database_mislead_no_claim_by_doorbell(postgres: Postgres, is_generic: bool) -> None:
     name = clone_template(postgres)
     scene = Scene(postgres, name)
     scene.run("ANALYZE")
@@ -244,7 +244,7 @@ def test_statistics_of_an_empty_database_mislead_no_claim(postgres: Postgres, is
     block(scene.run, BLOCKED)
     world = look_at(scene.database)
 
-    read = {each: world.plans(WORK[each][0], is_generic=is_generic) for each in ("claim and settle", "search", "look")}
+    read = {each: world.plans(WORK[each][0], is_generic=is_generic) for each in ("claim and settle", "look")}
 
     for each, plans in read.items():
         told = "\n\n".join(f"{plan.statement}\n{plan.text}" for plan in plans)

@@ -117,7 +117,8 @@ _TYPES = statement("""
 -- Parameters: event_id. "lane", a 64-bit hash, finds the events of the subject, and perhaps others: they do no harm here.
 SELECT DISTINCT e.type FROM processing_state s
 JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
-JOIN event e ON e.id = o.event_id
+-- OFFSET 0: one look-up an event. Where many events share a subject the planner would read all types instead.
+CROSS JOIN LATERAL (SELECT type FROM event WHERE id = o.event_id OFFSET 0) e
 WHERE s.event_id = :event_id
 """)
 
@@ -128,8 +129,8 @@ _ASSIGN = statement(
 WITH listed AS (
     SELECT o.event_id, o.lane_at, {lane_key} AS lane_key FROM processing_state s
     JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
-    JOIN event e ON e.id = o.event_id AND e.type = ANY (:types)
-    WHERE s.event_id = :event_id
+    CROSS JOIN LATERAL (SELECT tenant, source, subject, type FROM event WHERE id = o.event_id OFFSET 0) e
+    WHERE s.event_id = :event_id AND e.type = ANY (:types)
 ), ours AS MATERIALIZED (
     SELECT o.event_id FROM processing_state o JOIN listed USING (event_id)
     WHERE o.state IN {OPEN} AND o.lane_key IS NULL
