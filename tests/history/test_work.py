@@ -58,9 +58,10 @@ DEAD = 500
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A database, and events in it that functions are tried on."""
+    """A database, and events in it that functions are tried on. ``apart`` is due and its subject has few events."""
 
     database: Database
+    apart: UUID
     ready: list[tuple[UUID, int]]
     processed: UUID
     dead: UUID
@@ -72,6 +73,12 @@ class World:
             work(session, self)
             session.rollback()
         return plans
+
+
+APART = """
+SELECT s.event_id FROM processing_state s JOIN event e ON e.id = s.event_id
+WHERE s.state = 'queued' AND s.lane_key IS NULL AND e.subject LIKE 'subject-%' LIMIT 1
+"""
 
 
 def one(database: Database, condition: str) -> UUID:
@@ -88,7 +95,10 @@ def look_at(database: Database) -> World:
     with database.transaction() as session:
         rows = [(row.event_id, row.version) for row in session.execute(text(ready), {"limit": LIST})]
         lane = session.scalar(text("SELECT lane_key FROM processing_state WHERE waiting_since IS NOT NULL LIMIT 1"))
-    return World(database, rows, one(database, "state = 'processed'"), one(database, "state = 'dead'"), lane or uuid4())
+        apart = session.scalars(text(APART)).first() or uuid4()
+    return World(
+        database, apart, rows, one(database, "state = 'processed'"), one(database, "state = 'dead'"), lane or uuid4()
+    )
 
 
 class Scene:
@@ -187,7 +197,7 @@ WORK: dict[str, tuple[Work, int]] = {
         lambda session, world: served.wait_for_handler(session, [i for i, _ in world.ready], look_again_seconds=9),
         LIST * EACH,
     ),
-    "assign": (lambda session, world: lanes.assign(session, world.ready[0][0], lambda _: True), EACH),
+    "assign": (lambda session, world: lanes.assign(session, world.apart, lambda _: True), 2 * EACH),
     "promote": (lambda session, world: lanes.promote(session, world.lane), EACH),
     "promote forgotten": (lambda session, _: lanes.promote_forgotten(session, limit=500), 50 * EACH),
     "unserved types": (lambda session, _: served.unserved_types(session), EACH),

@@ -132,8 +132,8 @@ WITH listed AS (
     CROSS JOIN LATERAL (SELECT tenant, source, subject, type FROM event WHERE id = o.event_id OFFSET 0) e
     WHERE s.event_id = :event_id AND e.type = ANY (:types)
 ), ours AS MATERIALIZED (
-    SELECT o.event_id FROM processing_state o JOIN listed USING (event_id)
-    WHERE o.state IN {OPEN} AND o.lane_key IS NULL
+    SELECT o.event_id FROM processing_state o
+    WHERE o.event_id = ANY (ARRAY(SELECT event_id FROM listed)) AND o.state IN {OPEN} AND o.lane_key IS NULL
     FOR NO KEY UPDATE OF o SKIP LOCKED
 ), missed AS (
     SELECT * FROM listed WHERE event_id NOT IN (SELECT event_id FROM ours)
