@@ -7,8 +7,9 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.domain.event import NewEvent
+from holdfast.domain.state import State
 from holdfast.runtime.ids import uuid7
-from holdfast.storage.backlog import oldest_due_age_seconds
+from holdfast.storage.backlog import oldest_due_age_seconds, open_events
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
 from holdfast.storage.served import declare_ordered
@@ -53,6 +54,23 @@ def test_waiting_for_a_predecessor_is_no_backlog(database: Database) -> None:
     put(database, 30, subject="another")
 
     assert age(database) == pytest.approx(30, abs=20)
+
+
+def test_open_events_are_counted_by_their_state(database: Database) -> None:
+    states = ["queued"] * 3 + ["failed"] * 2 + ["processing", "processed", "dead"]
+    for event_id, state in zip([put(database, 0) for _ in states], states, strict=True):
+        with database.transaction() as session:
+            moved = """
+                UPDATE processing_state SET state = :state,
+                    lease_token = CASE :state WHEN 'processing' THEN event_id END,
+                    lease_expires_at = CASE :state WHEN 'processing' THEN now() END,
+                    finished_at = CASE WHEN :state IN ('processed', 'dead') THEN now() END
+                WHERE event_id = :id
+            """
+            session.execute(text(moved), {"state": state, "id": event_id})
+
+    with database.transaction() as session:
+        assert open_events(session) == {State.QUEUED: 3, State.FAILED: 2, State.PROCESSING: 1}
 
 
 def test_suspects_wait_for_one_another_and_can_be_left_out(database: Database) -> None:

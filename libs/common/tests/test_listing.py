@@ -282,7 +282,7 @@ def most_rows(database: Database, statement: Select[Any]) -> tuple[int, str]:
     """Rows that the busiest node of a plan has read, those that its filter removed included; and the plan."""
     with database.transaction() as session:
         compiled = statement.compile(session.get_bind(), compile_kwargs={"literal_binds": True})
-        explain = text(f"EXPLAIN (ANALYZE, TIMING OFF, FORMAT JSON) {compiled}".replace(":", r"\:"))
+        explain = text(f"EXPLAIN (ANALYZE, BUFFERS, TIMING OFF, FORMAT JSON) {compiled}".replace(":", r"\:"))
         [top] = session.scalars(explain).one()
     nodes, most = [top["Plan"]], 0
     while nodes:
@@ -309,6 +309,18 @@ def test_no_filter_reads_more_than_it_needs(filled: Database, name: str, value: 
 
     assert most <= ROWS_BEYOND_THE_PAGE, read
     assert "Seq Scan" not in read, read
+
+
+@pytest.mark.parametrize("wanted", [{}, {"type": "t7"}, {"state": State.PROCESSED}, {"error_type": "E1"}], ids=str)
+def test_a_page_far_back_begins_where_it_is(filled: Database, wanted: dict[str, Any]) -> None:
+    with filled.transaction() as session:
+        far_back = session.scalar(text("SELECT id FROM event ORDER BY id LIMIT 1 OFFSET 10000"))
+
+    page = listing.statement(EventFilter(**wanted), tenant="acme", limit=50, before_id=far_back)
+    most, read = most_rows(filled, page)
+
+    assert most <= ROWS_BEYOND_THE_PAGE, read
+    assert json.loads(read)["Shared Hit Blocks"] + json.loads(read)["Shared Read Blocks"] <= 700, read
 
 
 @pytest.mark.parametrize("state", [state for state in State if state is not State.PROCESSED])

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from sqlalchemy import Engine, create_engine, text
 
@@ -31,9 +33,10 @@ UNION ALL SELECT 'index', tablename, indexdef FROM pg_indexes
 WHERE schemaname = 'public' AND tablename <> 'holdfast_version'
 UNION ALL SELECT 'option', relname, array_to_string(reloptions, ',') FROM pg_class
 WHERE relnamespace = 'public'::regnamespace AND reloptions IS NOT NULL
+UNION ALL SELECT 'statistics', stxrelid::regclass::text, pg_get_statisticsobjdef(oid) FROM pg_statistic_ext
 ORDER BY 1, 2, 3
 """)
-"""Columns, constraints (checks included, which Alembic does not compare), indexes and storage options."""
+"""Columns, constraints (checks included, which Alembic does not compare), indexes, storage options and statistics."""
 
 
 @pytest.fixture
@@ -75,6 +78,45 @@ def test_migrations_make_what_the_tables_say_to_the_last_constraint(migrated: En
 
     assert by_migrations == catalogue(migrated)
     assert len(by_migrations) > 60, "the catalogue was read"
+
+
+def to_revision(engine: Engine, run: Callable[[Config, str], None], revision: str) -> None:
+    """Run ``alembic.command.upgrade`` or ``downgrade`` of Holdfast's own migrations."""
+    with engine.begin() as connection:
+        config = migrate._config(migrate.OWN)
+        config.attributes |= {"connection": connection, "version_table": migrate.OWN.version_table}
+        run(config, revision)
+
+
+def test_a_revision_can_be_taken_back_and_applied_again(migrated: Engine) -> None:
+    newest = catalogue(migrated)
+
+    to_revision(migrated, command.downgrade, "0007")
+    assert "(tenant, source, ce_id)" in str(catalogue(migrated))
+    assert "ix_event_ce_id" in str(catalogue(migrated))
+    to_revision(migrated, command.upgrade, "head")
+
+    assert catalogue(migrated) == newest
+
+
+def test_indexes_that_were_built_beforehand_are_taken(migrated: Engine) -> None:
+    newest = catalogue(migrated)
+    to_revision(migrated, command.downgrade, "0007")
+    with migrated.begin() as connection:
+        connection.execute(text("CREATE UNIQUE INDEX uq_event_identity_by_id ON event (tenant, ce_id, source)"))
+        connection.execute(
+            text(
+                "CREATE INDEX ix_processing_state_suspect ON processing_state (available_at)"
+                " WHERE crashes > 0 AND state IN ('queued', 'failed')"
+            )
+        )
+        before = connection.scalar(text("SELECT 'uq_event_identity_by_id'::regclass::oid"))
+
+    to_revision(migrated, command.upgrade, "head")
+
+    assert catalogue(migrated) == newest
+    with migrated.connect() as connection:
+        assert connection.scalar(text("SELECT 'uq_event_identity'::regclass::oid")) == before
 
 
 def test_migrating_again_changes_nothing(empty_database_url: str) -> None:

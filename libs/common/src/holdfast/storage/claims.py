@@ -50,26 +50,36 @@ SELECT s.event_id, s.version, e.type, e.subject IS NOT NULL AS has_subject, s.la
            SELECT FROM event_update u
            WHERE u.event_id = s.event_id AND u.version = s.version AND u.detail->>'reason' = 'no_handler') AS is_reported
 FROM processing_state s JOIN event e ON e.id = s.event_id
-WHERE s.state IN {CLAIMABLE}
 """)
 
 _DUE = statement("""
--- Parameters: overdue_seconds, how long an event has been due at least; is_suspect; limit.
-{candidates} AND s.available_at <= now() - make_interval(secs => :overdue_seconds) AND (s.crashes > 0) = :is_suspect
+-- Parameters: overdue_seconds, how long an event has been due at least; limit.
+{candidates}
+WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() - make_interval(secs => :overdue_seconds) AND s.crashes = 0
+ORDER BY s.available_at LIMIT :limit
+FOR NO KEY UPDATE OF s SKIP LOCKED
+""", candidates=_CANDIDATES)  # fmt: skip
+
+_DUE_SUSPECTS = statement("""
+-- As above, of suspects, which have an index of their own: few, among however many others are due.
+{candidates}
+WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() - make_interval(secs => :overdue_seconds) AND s.crashes > 0
 ORDER BY s.available_at LIMIT :limit
 FOR NO KEY UPDATE OF s SKIP LOCKED
 """, candidates=_CANDIDATES)  # fmt: skip
 
 _UNSERVED = statement("""
 -- Events that wait for a handler. Parameters: types, those that the caller serves; is_suspect; limit.
-{candidates} AND s.unserved_type = ANY (:types) AND (s.crashes > 0) = :is_suspect
+{candidates}
+WHERE s.state IN {CLAIMABLE} AND s.unserved_type = ANY (:types) AND (s.crashes > 0) = :is_suspect
 ORDER BY s.waiting_since LIMIT :limit
 FOR NO KEY UPDATE OF s SKIP LOCKED
 """, candidates=_CANDIDATES)  # fmt: skip
 
 _AT_VERSION = statement("""
 -- Parameters: doorbells, JSON array of {{event_id, version}}.
-{candidates} AND coalesce(s.waiting_since, s.available_at) <= now() AND EXISTS (
+{candidates}
+WHERE s.state {FOUND_CLAIMABLE} AND coalesce(s.waiting_since, s.available_at) <= now() AND EXISTS (
     SELECT FROM jsonb_to_recordset(CAST(:doorbells AS jsonb)) AS d(event_id uuid, version int)
     WHERE d.event_id = s.event_id AND d.version = s.version)
   AND s.event_id = ANY (:event_ids)
@@ -155,14 +165,13 @@ def claim_due(
         free = [each.doorbell for each in chosen if each.event_id not in waiting][:limit]
         return claim_events(session, free, owner=owner, lease_seconds=lease_seconds)
 
-    kind: dict[str, Any] = {"is_suspect": is_suspect, "limit": limit}
     if unserved_types:
-        waiting_for_us = _candidates(session, _UNSERVED, {"types": list(unserved_types), **kind})
-        if claimed := take(waiting_for_us):
+        kind = {"types": list(unserved_types), "is_suspect": is_suspect, "limit": limit}
+        if claimed := take(_candidates(session, _UNSERVED, kind)):
             return claimed
-    width = limit
+    width, due = limit, _DUE_SUSPECTS if is_suspect else _DUE
     for _ in range(ROUNDS):
-        candidates = _candidates(session, _DUE, kind | {"overdue_seconds": overdue_seconds, "limit": width})
+        candidates = _candidates(session, due, {"overdue_seconds": overdue_seconds, "limit": width})
         if (claimed := take(candidates)) or len(candidates) < width:
             return claimed
         width = min(width * 4, max(limit, MAX_WIDTH))

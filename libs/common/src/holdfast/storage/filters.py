@@ -62,9 +62,11 @@ def _received(wanted: EventFilter) -> list[ColumnElement[bool]]:
     """``received_at`` decides; the bounds on the id, which begins with the time, only save reading the rest of the index."""
     found: list[ColumnElement[bool]] = []
     if wanted.received_after is not None:
-        found += [Event.received_at >= wanted.received_after, Event.id >= _id_at(wanted.received_after, -_SLACK_MS)]
+        oldest = _id_at(wanted.received_after, -_SLACK_MS)
+        found += [Event.received_at >= wanted.received_after, Event.id >= oldest, ProcessingState.event_id >= oldest]
     if wanted.received_before is not None:
-        found += [Event.received_at < wanted.received_before, Event.id <= _id_at(wanted.received_before, _SLACK_MS)]
+        newest = _id_at(wanted.received_before, _SLACK_MS)
+        found += [Event.received_at < wanted.received_before, Event.id <= newest, ProcessingState.event_id <= newest]
     return found
 
 

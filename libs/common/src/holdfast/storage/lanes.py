@@ -54,7 +54,7 @@ UPDATE processing_state p SET
     next_dispatch_at = now() + make_interval(secs => :wait_seconds)
 FROM (
     SELECT s.event_id FROM processing_state s
-    WHERE s.event_id = ANY (:event_ids) AND s.lane_key IS NOT NULL AND s.state IN {CLAIMABLE}
+    WHERE s.event_id = ANY (:event_ids) AND s.lane_key IS NOT NULL AND s.state {FOUND_CLAIMABLE}
       AND s.available_at <= now() AND NOT {turn}
     FOR NO KEY UPDATE OF s SKIP LOCKED
 ) w
@@ -74,7 +74,7 @@ WITH head AS (
     UPDATE processing_state s SET available_at = now(), next_dispatch_at = now() + interval '5 s', waiting_since = NULL
     FROM (
         SELECT p.event_id FROM processing_state p JOIN head USING (event_id)
-        WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state IN {CLAIMABLE}
+        WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state {FOUND_CLAIMABLE}
         FOR NO KEY UPDATE OF p SKIP LOCKED
     ) w
     WHERE s.event_id = w.event_id
@@ -105,7 +105,7 @@ WITH RECURSIVE lanes(lane_key) AS (
         WHERE lane_key = l.lane_key AND state IN {OPEN} ORDER BY lane_at, event_id LIMIT 1
     ) head
     JOIN processing_state p ON p.event_id = head.event_id
-    WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state IN {CLAIMABLE}
+    WHERE p.waiting_since IS NOT NULL AND p.unserved_type IS NULL AND p.state {FOUND_CLAIMABLE}
     FOR NO KEY UPDATE OF p SKIP LOCKED
 )
 UPDATE processing_state s SET available_at = now(), next_dispatch_at = now(), waiting_since = NULL
@@ -117,7 +117,8 @@ _TYPES = statement("""
 -- Parameters: event_id. "lane", a 64-bit hash, finds the events of the subject, and perhaps others: they do no harm here.
 SELECT DISTINCT e.type FROM processing_state s
 JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
-JOIN event e ON e.id = o.event_id
+-- OFFSET 0: one look-up an event. Where many events share a subject the planner would read all types instead.
+CROSS JOIN LATERAL (SELECT type FROM event WHERE id = o.event_id OFFSET 0) e
 WHERE s.event_id = :event_id
 """)
 
@@ -128,11 +129,11 @@ _ASSIGN = statement(
 WITH listed AS (
     SELECT o.event_id, o.lane_at, {lane_key} AS lane_key FROM processing_state s
     JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
-    JOIN event e ON e.id = o.event_id AND e.type = ANY (:types)
-    WHERE s.event_id = :event_id
+    CROSS JOIN LATERAL (SELECT tenant, source, subject, type FROM event WHERE id = o.event_id OFFSET 0) e
+    WHERE s.event_id = :event_id AND e.type = ANY (:types)
 ), ours AS MATERIALIZED (
-    SELECT o.event_id FROM processing_state o JOIN listed USING (event_id)
-    WHERE o.state IN {OPEN} AND o.lane_key IS NULL
+    SELECT o.event_id FROM processing_state o
+    WHERE o.event_id = ANY (ARRAY(SELECT event_id FROM listed)) AND o.state IN {OPEN} AND o.lane_key IS NULL
     FOR NO KEY UPDATE OF o SKIP LOCKED
 ), missed AS (
     SELECT * FROM listed WHERE event_id NOT IN (SELECT event_id FROM ours)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, null, select, text
+from sqlalchemy import ColumnElement, Select, func, null, select, text
 from sqlalchemy.orm import Session
 
 from holdfast.storage.events import EventView, event_view
@@ -90,10 +90,22 @@ def statement(wanted: EventFilter, *, tenant: str, limit: int, before_id: UUID |
         select(*_COLUMNS)
         .join(ProcessingState, ProcessingState.event_id == Event.id)
         .where(*conditions(wanted, tenant=tenant))
-        .order_by(Event.id.desc())
+        .order_by(_order(wanted))
         .limit(limit)
     )
-    return chosen if before_id is None else chosen.where(Event.id < before_id)
+    if before_id is None:
+        return chosen
+    # Said of both tables: a merge join would otherwise begin with the newest state, however far back the page is.
+    return chosen.where(Event.id < before_id, ProcessingState.event_id < before_id)
+
+
+def _order(wanted: EventFilter) -> ColumnElement[Any]:
+    """Newest first. Few events share an id, so they are sorted.
+
+    Where other tenants' events share it the planner would otherwise walk back from the newest event, and expect to meet
+    them soon.
+    """
+    return (Event.id if wanted.ce_id is None else func.coalesce(Event.id, Event.id)).desc()
 
 
 def attempts(session: Session, *, event_id: UUID) -> list[Attempt]:

@@ -90,7 +90,7 @@ UPDATE processing_state s SET
     available_at = now() + make_interval(secs => :wait_seconds),
     next_dispatch_at = now() + make_interval(secs => :look_again_seconds)
 FROM event e
-WHERE s.event_id = ANY (:event_ids) AND e.id = s.event_id AND s.state IN {CLAIMABLE}
+WHERE s.event_id = ANY (:event_ids) AND e.id = s.event_id AND s.state {FOUND_CLAIMABLE}
 """)
 
 

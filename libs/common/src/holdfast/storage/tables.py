@@ -8,27 +8,24 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
-    ARRAY,
     BigInteger,
     CheckConstraint,
-    DateTime,
-    Double,
     ForeignKey,
     Identity,
     Index,
-    LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
-    Text,
     UniqueConstraint,
     func,
     text,
 )
 from sqlalchemy.dialects.postgresql import JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
+from holdfast.storage import upkeep
+from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
 from holdfast.storage.statements import state_list
+from holdfast.storage.table_base import Base, event_reference
 
 __all__ = [
     "ApiKey",
@@ -50,32 +47,6 @@ _ALL = "({})".format(", ".join(f"'{state}'" for state in State))
 _CLAIMABLE = text(f"state IN {state_list(CLAIMABLE)}")
 _GIVEN_UP = text(f"state IN {state_list(FINISHED - {State.PROCESSED})}")
 _PROCESSING = f"state = '{State.PROCESSING}'"
-
-
-class Base(DeclarativeBase):
-    """Names every constraint, so that errors can be translated by name."""
-
-    metadata = MetaData(
-        naming_convention={
-            "pk": "pk_%(table_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_name)s",
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        }
-    )
-    type_annotation_map = {  # noqa: RUF012
-        str: Text,
-        bytes: LargeBinary,
-        float: Double,
-        datetime: DateTime(timezone=True),
-        dict[str, Any]: JSONB,
-        list[str]: ARRAY(Text),
-    }
-
-
-def _event_reference() -> Any:
-    return mapped_column(ForeignKey("event.id", ondelete="CASCADE"))
 
 
 class Event(Base):
@@ -104,8 +75,8 @@ class Event(Base):
     replay_of: Mapped[UUID | None]
 
     __table_args__ = (
-        # CloudEvents 1.0: source + id is unique for each distinct event.
-        UniqueConstraint("tenant", "source", "ce_id", name="uq_event_identity"),
+        # CloudEvents 1.0: source + id is unique for each distinct event. In this order it also finds an id of any source.
+        UniqueConstraint("tenant", "ce_id", "source", name="uq_event_identity"),
         CheckConstraint("data IS NULL OR data_bytes IS NULL", name="one_kind_of_data"),
         CheckConstraint("octet_length(data_digest) = 32", name="digest_is_sha256"),
         # Lists of a tenant's events, newest first: ids are UUIDv7, so new entries go to the right edge.
@@ -116,12 +87,12 @@ class Event(Base):
         Index("ix_event_source", "tenant", "source", "id"),
         Index("ix_event_type", "tenant", "type", "id"),
         Index("ix_event_subject", "tenant", "subject", "id", postgresql_where=text("subject IS NOT NULL")),
-        Index("ix_event_ce_id", "tenant", "ce_id", "id"),
+        {"postgresql_with": upkeep.EVENTS},
     )
 
 
 class ProcessingState(Base):
-    """Where the event stands: hot and narrow, one row an event, with room in the page for its next version."""
+    """Where the event stands: hot and narrow, one row an event, with some room in the page for a next version."""
 
     __tablename__ = "processing_state"
 
@@ -167,6 +138,8 @@ class ProcessingState(Base):
         Index("ix_processing_state_lease", "lease_expires_at", postgresql_where=text(_PROCESSING)),
         Index("ix_processing_state_dead", "finished_at", postgresql_where=text(f"state = '{State.DEAD}'")),
         Index("ix_processing_state_available", "available_at", postgresql_where=_CLAIMABLE),
+        # Events that were with a lost worker, for the process that tries those: few, behind any backlog.
+        Index("ix_processing_state_suspect", "available_at", postgresql_where=text(f"crashes > 0 AND {_CLAIMABLE}")),
         Index(
             "ix_processing_state_lane", "lane", "lane_at", "event_id",
             postgresql_where=text(f"lane IS NOT NULL AND state IN {state_list(OPEN)}"),
@@ -208,8 +181,11 @@ class ProcessingState(Base):
         # A failed event is an exception; one that is queued or processing is so for a moment, and its index would cost
         # every event two entries. Those two states are few, and are reached through ix_processing_state_available.
         Index("ix_processing_state_failed", "event_id", postgresql_where=text("state = 'failed'")),
-        {"postgresql_with": {"fillfactor": 70}},
+        {"postgresql_with": upkeep.STATES},
     )  # fmt: skip
+
+
+upkeep.add_statistics(ProcessingState.__table__)
 
 
 class ServedType(Base):
@@ -236,13 +212,15 @@ class ProcessedEvent(Base):
     duration_ms: Mapped[int]
     processed_at: Mapped[datetime]
 
+    __table_args__ = ({"postgresql_with": upkeep.APPENDED},)
+
 
 class EventUpdate(Base):
     """Append-only history of every transition. With ``OutboxCursor`` it is the outbox too."""
 
     __tablename__ = "event_update"
 
-    event_id: Mapped[UUID] = _event_reference()
+    event_id: Mapped[UUID] = event_reference()
     version: Mapped[int]
     state: Mapped[str]
     attempt: Mapped[int]
@@ -259,6 +237,7 @@ class EventUpdate(Base):
         PrimaryKeyConstraint("event_id", "version"),
         Index("ix_event_update_unpublished", "at", postgresql_where=text("published_at IS NULL")),
         Index("ix_event_update_transaction_id", "transaction_id", postgresql_where=text("transaction_id IS NOT NULL")),
+        {"postgresql_with": upkeep.UPDATES},
     )
 
 
@@ -283,7 +262,7 @@ class AttemptErrorRow(Base):
     __tablename__ = "attempt_error"
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    event_id: Mapped[UUID] = _event_reference()
+    event_id: Mapped[UUID] = event_reference()
     attempt: Mapped[int]
     handler: Mapped[str | None]
     error_type: Mapped[str]
@@ -295,106 +274,3 @@ class AttemptErrorRow(Base):
     at: Mapped[datetime]
 
     __table_args__ = (Index("ix_attempt_error_event_id", "event_id"),)
-
-
-class ApiKey(Base):
-    """A producer's or operator's key. Only a hash of the secret is stored."""
-
-    __tablename__ = "api_key"
-
-    id: Mapped[str] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
-    name: Mapped[str]
-    scopes: Mapped[list[str]]
-    secret_hash: Mapped[bytes]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    revoked_at: Mapped[datetime | None]
-    expires_at: Mapped[datetime | None]
-    last_used_at: Mapped[datetime | None]
-    """Up to a minute behind, so that a busy key costs a write a minute and not one a request."""
-
-
-class AuditEntry(Base):
-    """What an operator did: who (a key's id), what, when, and to which event or replay. Outlives the events it names."""
-
-    __tablename__ = "audit_log"
-    __table_args__ = (Index("ix_audit_log_event", "event_id", postgresql_where=text("event_id IS NOT NULL")),)
-
-    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    at: Mapped[datetime] = mapped_column(server_default=func.now())
-    tenant: Mapped[str]
-    actor: Mapped[str]
-    action: Mapped[str]
-    event_id: Mapped[UUID | None]
-    replay_id: Mapped[UUID | None]
-    detail: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
-
-
-class ReplayJob(Base):
-    """A replay by filter. The process with its row locked takes its next items; ``next_at`` is when the next one is due."""
-
-    __tablename__ = "replay_job"
-
-    id: Mapped[UUID] = mapped_column(primary_key=True)
-    tenant: Mapped[str]
-    idempotency_key: Mapped[str]
-    created_by: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    filter: Mapped[dict[str, Any]]
-    rate_per_s: Mapped[float]
-    total: Mapped[int]
-    replayed: Mapped[int] = mapped_column(server_default=text("0"))
-    skipped: Mapped[int] = mapped_column(server_default=text("0"))
-    state: Mapped[str]
-    next_at: Mapped[datetime] = mapped_column(server_default=func.now())
-    finished_at: Mapped[datetime | None]
-    failures: Mapped[int] = mapped_column(server_default=text("0"))
-    """Turns in a row that ended with an exception, each followed by a longer wait."""
-    last_error: Mapped[str | None]
-
-    __table_args__ = (
-        UniqueConstraint("tenant", "idempotency_key", name="uq_replay_job_request"),
-        CheckConstraint("state IN ('running', 'done', 'cancelled')", name="state_is_known"),
-        CheckConstraint("(state = 'running') = (finished_at IS NULL)", name="finished_iff_over"),
-        CheckConstraint("rate_per_s > 0", name="rate_is_positive"),
-        CheckConstraint("replayed >= 0 AND skipped >= 0 AND replayed + skipped <= total", name="counts"),
-        Index("ix_replay_job_running", "next_at", postgresql_where=text("state = 'running'")),
-    )
-
-
-class ReplayItem(Base):
-    """One event of a replay, at the version it had when the set was frozen. No reference: pruned events are skipped."""
-
-    __tablename__ = "replay_item"
-
-    job_id: Mapped[UUID] = mapped_column(ForeignKey("replay_job.id", ondelete="CASCADE"))
-    event_id: Mapped[UUID]
-    version: Mapped[int]
-    outcome: Mapped[str | None]
-    new_event_id: Mapped[UUID | None]
-    done_at: Mapped[datetime | None]
-
-    __table_args__ = (
-        PrimaryKeyConstraint("job_id", "event_id"),
-        CheckConstraint("outcome IN ('replayed', 'skipped')", name="outcome_is_known"),
-        CheckConstraint("(outcome IS NULL) = (done_at IS NULL)", name="outcome_iff_done"),
-        Index("ix_replay_item_pending", "job_id", "event_id", postgresql_where=text("done_at IS NULL")),
-    )
-
-
-class TokenRevocation(Base):
-    """A live token, or a subject's tokens up to a moment, that count no more. ``seq`` grows with every revocation."""
-
-    __tablename__ = "token_revocation"
-
-    tenant: Mapped[str] = mapped_column(primary_key=True)
-    kind: Mapped[str] = mapped_column(primary_key=True)
-    name: Mapped[str] = mapped_column(primary_key=True)
-    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=False), unique=True)
-    revoked_at: Mapped[datetime] = mapped_column(server_default=func.now())
-
-    __table_args__ = (
-        CheckConstraint("kind IN ('token', 'subject')", name="kind_is_known"),
-        CheckConstraint("octet_length(name) BETWEEN 1 AND 255", name="name_is_bounded"),
-        Index("ix_token_revocation_revoked_at", "revoked_at"),
-    )
