@@ -244,8 +244,12 @@ def test_work_costs_what_it_is_about(world: World, name: str, is_generic: bool) 
     assert [plan.scanned for plan in plans if plan.scanned] == [], told
 
 
+MISLED = {"search": DUE // 2 // 25}
+"""A search sorts all that is due, until autovacuum has looked; it used to join them as well, at 201,500 pages."""
+
+
 @pytest.mark.parametrize("is_generic", [False, True], ids=["planned-each-time", "planned-once"])
-def test_statistics_of_an_empty_database_mislead_no_claim_by_doorbell(postgres: Postgres, is_generic: bool) -> None:
+def test_statistics_of_an_empty_database_mislead_no_claim(postgres: Postgres, is_generic: bool) -> None:
     name = clone_template(postgres)
     scene = Scene(postgres, name)
     scene.run("ANALYZE")
@@ -254,10 +258,10 @@ def test_statistics_of_an_empty_database_mislead_no_claim_by_doorbell(postgres: 
     block(scene.run, BLOCKED)
     world = look_at(scene.database)
 
-    read = {each: world.plans(WORK[each][0], is_generic=is_generic) for each in ("claim and settle", "look")}
+    read = {each: world.plans(WORK[each][0], is_generic=is_generic) for each in ("claim and settle", "look", "search")}
 
     for each, plans in read.items():
         told = "\n\n".join(f"{plan.statement}\n{plan.text}" for plan in plans)
-        assert sum(plan.buffers for plan in plans) <= WORK[each][1], told
+        assert sum(plan.buffers for plan in plans) <= MISLED.get(each, WORK[each][1]), told
     scene.database.close()
     postgres.execute(f'DROP DATABASE "{name}" WITH (FORCE)')

@@ -49,24 +49,33 @@ SELECT s.event_id, s.version, e.type, e.subject IS NOT NULL AS has_subject, s.la
        s.unserved_type IS NOT NULL AND EXISTS (
            SELECT FROM event_update u
            WHERE u.event_id = s.event_id AND u.version = s.version AND u.detail->>'reason' = 'no_handler') AS is_reported
-FROM processing_state s JOIN event e ON e.id = s.event_id
-""")
+FROM {states} s JOIN event e ON e.id = s.event_id
+""", states="{states}")  # fmt: skip
 
 _DUE = statement("""
--- Parameters: overdue_seconds, how long an event has been due at least; limit.
+-- Parameters: overdue_seconds, how long an event has been due at least; limit. Chosen before anything is joined: where
+-- statistics are older than a backlog the planner would join all of it first.
+WITH due AS MATERIALIZED (
+    SELECT s.* FROM processing_state s
+    WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() - make_interval(secs => :overdue_seconds) AND s.crashes = 0
+    ORDER BY s.available_at LIMIT :limit
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+)
 {candidates}
-WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() - make_interval(secs => :overdue_seconds) AND s.crashes = 0
-ORDER BY s.available_at LIMIT :limit
-FOR NO KEY UPDATE OF s SKIP LOCKED
-""", candidates=_CANDIDATES)  # fmt: skip
+ORDER BY s.available_at
+""", candidates=_CANDIDATES.format(states="due"))  # fmt: skip
 
 _DUE_SUSPECTS = statement("""
 -- As above, of suspects, which have an index of their own: few, among however many others are due.
+WITH due AS MATERIALIZED (
+    SELECT s.* FROM processing_state s
+    WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() - make_interval(secs => :overdue_seconds) AND s.crashes > 0
+    ORDER BY s.available_at LIMIT :limit
+    FOR NO KEY UPDATE OF s SKIP LOCKED
+)
 {candidates}
-WHERE s.state IN {CLAIMABLE} AND s.available_at <= now() - make_interval(secs => :overdue_seconds) AND s.crashes > 0
-ORDER BY s.available_at LIMIT :limit
-FOR NO KEY UPDATE OF s SKIP LOCKED
-""", candidates=_CANDIDATES)  # fmt: skip
+ORDER BY s.available_at
+""", candidates=_CANDIDATES.format(states="due"))  # fmt: skip
 
 _UNSERVED = statement("""
 -- Events that wait for a handler. Parameters: types, those that the caller serves; is_suspect; limit.
@@ -74,7 +83,7 @@ _UNSERVED = statement("""
 WHERE s.state IN {CLAIMABLE} AND s.unserved_type = ANY (:types) AND (s.crashes > 0) = :is_suspect
 ORDER BY s.waiting_since LIMIT :limit
 FOR NO KEY UPDATE OF s SKIP LOCKED
-""", candidates=_CANDIDATES)  # fmt: skip
+""", candidates=_CANDIDATES.format(states="processing_state"))  # fmt: skip
 
 _AT_VERSION = statement("""
 -- Parameters: doorbells, JSON array of {{event_id, version}}.
@@ -84,7 +93,7 @@ WHERE s.state {FOUND_CLAIMABLE} AND coalesce(s.waiting_since, s.available_at) <=
     WHERE d.event_id = s.event_id AND d.version = s.version)
   AND s.event_id = ANY (:event_ids)
 FOR NO KEY UPDATE OF s SKIP LOCKED
-""", candidates=_CANDIDATES)  # fmt: skip
+""", candidates=_CANDIDATES.format(states="processing_state"))  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,14 +98,14 @@ FROM moved m JOIN event e ON e.id = m.event_id
 
 _HOLD = statement("""
 -- Locks rows until the settling transaction ends: the lock keeps the sweep away however long the handler takes.
--- Parameters: event_ids; tokens, of the same length; timeout_ms and idle_ms, as text, or NULL to leave the settings as they
--- are.
+-- Parameters: leases, JSON array of {{event_id, token}}; timeout_ms and idle_ms, as text, or NULL to leave the settings as
+-- they are.
 SELECT s.event_id, EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed,
        CAST(pg_current_xact_id() AS text) AS transaction_id,
        set_config('statement_timeout', coalesce(:timeout_ms, current_setting('statement_timeout')), true),
        set_config('idle_in_transaction_session_timeout',
                   coalesce(:idle_ms, current_setting('idle_in_transaction_session_timeout')), true)
-FROM unnest(CAST(:event_ids AS uuid[]), CAST(:tokens AS uuid[])) AS l(event_id, token)
+FROM jsonb_to_recordset(CAST(:leases AS jsonb)) AS l(event_id uuid, token uuid)
 JOIN processing_state s ON s.event_id = l.event_id AND s.state = {PROCESSING} AND s.lease_token = l.token
 ORDER BY s.event_id
 FOR NO KEY UPDATE OF s
@@ -164,8 +164,7 @@ def hold(session: Session, lease: Lease, *, timeout_seconds: float | None = None
 def hold_all(session: Session, leases: Sequence[Lease], *, timeout_seconds: float | None = None) -> Held:
     """:func:`hold` for several events, which never raises for what became of one of them."""
     parameters = {
-        "event_ids": [str(lease.event.id) for lease in leases],
-        "tokens": [str(lease.token) for lease in leases],
+        "leases": json.dumps([{"event_id": str(lease.event.id), "token": str(lease.token)} for lease in leases]),
         "timeout_ms": _milliseconds(timeout_seconds),
         "idle_ms": None if timeout_seconds is None else _milliseconds(timeout_seconds + IDLE_MARGIN_SECONDS),
     }
