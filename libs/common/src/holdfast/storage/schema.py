@@ -10,7 +10,7 @@ from holdfast.domain.errors import DatabaseUnsuitable, SchemaOutdated
 
 __all__ = ["OWN_VERSION_TABLE", "REQUIRED_REVISION", "applied_revision", "check_revision", "check_server"]
 
-REQUIRED_REVISION = "0007"
+REQUIRED_REVISION = "0008"
 """The oldest schema that this release can run on."""
 
 OWN_VERSION_TABLE = "holdfast_version"

@@ -13,15 +13,17 @@ from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
 from holdfast.domain.errors import InvalidTopic
+from holdfast.domain.data import is_json_type, media_type
 from holdfast.domain.event import NewEvent
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
 from holdfast.ingest.intake.moment import RANGE, read_moment
-from holdfast.ingest.intake.strict_json import parse, storable
+from holdfast.ingest.intake.strict_json import Parsed, check_data, parse
+from holdfast.ingest.intake.verbatim import data_text
 
 __all__ = [
-    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "is_traceparent", "media_type", "read_event",
+    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "UNREAD", "is_traceparent", "read_event",
     "structured_event",
 ]  # fmt: skip
 
@@ -36,17 +38,16 @@ BATCH = "application/cloudevents-batch+json"
 
 _NAMES = ("id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
 _KNOWN = frozenset({"specversion", *_NAMES, "audience", "traceparent"})
+_ABSENT: Any = object()
 _REQUIRED = ("specversion", "id", "source", "type")
 _EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 Data = str | bytes | None
-"""Canonical JSON text, bytes, or no data; as in :class:`~holdfast.domain.event.NewEvent`."""
+"""JSON text, bytes, or no data; as in :class:`~holdfast.domain.event.NewEvent`."""
 
-
-def media_type(content_type: str) -> str:
-    """A Content-Type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
+UNREAD = ""
+"""Stands for JSON whose text is not known; no JSON text is empty."""
 
 
 def is_traceparent(text: str) -> bool:
@@ -62,18 +63,26 @@ def read_event(headers: Mapping[str, str], body: bytes, *, event_id: UUID, tenan
     """
     content_type = headers.get("Content-Type", "")
     if media_type(content_type) == STRUCTURED:
-        return structured_event(parse(body, where=""), event_id=event_id, tenant=tenant)
+        parsed = parse(body, where="")
+        event = structured_event(parsed, parsed.value, data_text(body), event_id=event_id, tenant=tenant)
+        if event.data_json == UNREAD:
+            fail("/data", "invalid_json", "the text of data cannot be told apart")
+        return event
     attributes, data = _binary(headers.items(), content_type, body)
     return _checked(attributes, data, _header, event_id=event_id, tenant=tenant)
 
 
-def structured_event(envelope: Any, *, event_id: UUID, tenant: str) -> NewEvent:
-    """The event in the JSON value of a structured one.
+def structured_event(
+    parsed: Parsed, envelope: Any, content: bytes | None, *, event_id: UUID, tenant: str
+) -> NewEvent:  # fmt: skip
+    """The event in the JSON value of a structured one, in what was parsed. ``content``: the text of its ``data``.
+
+    Without it the event is checked all the same, and has :data:`UNREAD` for data.
 
     Raises:
         InvalidEvent: with every fault found.
     """
-    attributes, data = _structured(envelope)
+    attributes, data = _structured(parsed, envelope, content)
     return _checked(attributes, data, pointer, event_id=event_id, tenant=tenant)
 
 
@@ -88,18 +97,20 @@ def _checked(
     return _event(present, data, event_id=event_id, tenant=tenant)
 
 
-def _structured(envelope: Any) -> tuple[dict[str, Any], Data]:
+def _structured(parsed: Parsed, envelope: Any, content: bytes | None) -> tuple[dict[str, Any], Data]:
     if not isinstance(envelope, dict):
         fail("", "not_an_object", "a structured CloudEvent is one JSON object")
-    attributes = {name: value for name, value in envelope.items() if name not in ("data", "data_base64")}
-    if "data" in envelope and "data_base64" in envelope:
+    attributes = envelope.copy()
+    encoded, value = attributes.pop("data_base64", _ABSENT), attributes.pop("data", _ABSENT)
+    if encoded is not _ABSENT and value is not _ABSENT:
         fail("/data_base64", "two_kinds_of_data", "an event has data or data_base64, not both")
-    if "data_base64" in envelope:
-        return attributes, _decode_base64(envelope["data_base64"])
-    if "data" not in envelope:
+    if encoded is not _ABSENT:
+        return attributes, _decode_base64(encoded)
+    if value is _ABSENT:
         return attributes, None
     attributes.setdefault("datacontenttype", "application/json")
-    return attributes, storable(envelope["data"], where="/data")
+    check_data(parsed, value, content, where="/data")
+    return attributes, UNREAD if content is None else content.decode()
 
 
 def _decode_base64(value: Any) -> bytes:
@@ -125,15 +136,21 @@ def _binary(headers: Iterable[tuple[str, str]], content_type: str, body: bytes) 
 def _binary_data(kind: str, body: bytes) -> Data:
     if not body:
         return None
-    if kind == "application/json" or kind.endswith("+json"):
-        return storable(parse(body, where=""), where="")
+    if is_json_type(kind):
+        return _json_body(body)
     if kind:
         return body
     # The Python SDK sends a dict in binary mode without saying that it is JSON.
     try:
-        return storable(parse(body, where=""), where="")
+        return _json_body(body)
     except InvalidEvent:
         return body
+
+
+def _json_body(body: bytes) -> str:
+    parsed = parse(body, where="")
+    check_data(parsed, parsed.value, body, where="")
+    return body.decode()
 
 
 def _header_value(name: str, value: str) -> str:

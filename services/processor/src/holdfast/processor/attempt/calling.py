@@ -29,7 +29,7 @@ def called(running: Running, context: Context, session: Session | None, lent: Le
     """
     handler = running.handler
     try:
-        payload = valid_payload(handler.payload, running.lease.event.data)
+        payload = valid_payload(handler.payload, running.lease.event)
         with guarded(session):
             # Both: a process that the handler forks ends before it runs through what is around it, too.
             call = partial(call_in_this_process, handler.function, payload, context)

@@ -4,6 +4,7 @@ from typing import Any
 
 from flask import Blueprint, Response, g, json, request
 
+from holdfast.domain.data import media_type
 from holdfast.domain.event import NewEvent
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import body_bytes
@@ -11,7 +12,7 @@ from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.views import links
 from holdfast.ingest.intake.batch import MAX_FAULTS, BatchTooLarge, InvalidBatch, read_batch
-from holdfast.ingest.intake.cloudevents import BATCH, STRUCTURED, media_type, read_event
+from holdfast.ingest.intake.cloudevents import BATCH, STRUCTURED, read_event
 from holdfast.ingest.intake.faults import InvalidEvent
 from holdfast.ingest.intake.record import ConflictInBatch, Outcome
 from holdfast.runtime.ids import uuid7
