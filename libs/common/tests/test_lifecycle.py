@@ -98,8 +98,8 @@ def test_data_comes_back_as_it_was_sent(database: Database, sent: dict[str, Any]
 def test_a_null_empty_bytes_and_no_data_are_three_things(database: Database, sent: dict[str, Any], stored: str) -> None:
     record(database, new_event(**sent))
 
-    found = """SELECT coalesce(CASE WHEN is_json THEN 'json ' ELSE 'bytes ' END || quote_literal(convert_from(data_bytes, 'UTF8')),
-               'nothing') FROM event"""
+    found = """SELECT coalesce(CASE WHEN is_json THEN 'json ' ELSE 'bytes ' END
+                               || quote_literal(convert_from(data_bytes, 'UTF8')), 'nothing') FROM event"""
     assert scalar(database, found) == stored
 
 

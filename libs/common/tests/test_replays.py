@@ -149,10 +149,23 @@ def test_a_processed_event_stays_and_its_copy_is_linked(database: Database, stor
     copy_id = acted.update.event_id
     [original] = story.rows("SELECT * FROM event WHERE id = :id", id=event_id)
     [copy] = story.rows("SELECT * FROM event WHERE id = :id", id=copy_id)
-    same = ("tenant", "source", "type", "subject", "audience", "extensions", "data_bytes", "is_json", "time", "traceparent")
+    same = (
+        "tenant",
+        "source",
+        "type",
+        "subject",
+        "audience",
+        "extensions",
+        "data_bytes",
+        "is_json",
+        "time",
+        "traceparent",
+    )
     assert [_plain(getattr(copy, name)) for name in same] == [_plain(getattr(original, name)) for name in same]
     assert (copy.replay_of, copy.ce_id) == (event_id, f"replay:{event_id}:r")
-    assert story.rows("SELECT is_json AND data_bytes = 'null' AS is_null FROM event WHERE id = :id", id=copy_id)[0].is_null
+    assert story.rows("SELECT is_json AND data_bytes = 'null' AS is_null FROM event WHERE id = :id", id=copy_id)[
+        0
+    ].is_null
     assert story.states(event_id) == ["queued", "processing", "processed"]
     assert len(story.rows("SELECT 1 FROM processed_event_log")) == 1
 

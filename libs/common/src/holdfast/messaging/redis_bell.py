@@ -11,7 +11,7 @@ from holdfast.domain.event import Doorbell
 from holdfast.messaging.bell import Answer
 from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.connect import translated
-from holdfast.messaging.doorbell import ACTOR, message_of
+from holdfast.messaging.doorbell import ACTOR, QUEUE, SUSPECT_QUEUE, encoded
 
 __all__ = ["RedisBell"]
 
@@ -33,7 +33,10 @@ class RedisBell:
             BrokerUnavailable: Redis did not take all of them.
         """
         with translated(BrokerUnavailable):
-            self._broker.enqueue_many(message_of(doorbell) for doorbell in doorbells)
+            for queue, is_suspect in ((QUEUE, False), (SUSPECT_QUEUE, True)):
+                self._broker.enqueue_encoded(
+                    queue, encoded([each for each in doorbells if each.is_suspect is is_suspect])
+                )
 
     def consume(self, queue: str, *, threads: int, answer: Answer) -> "_WorkerListener":
         """A Dramatiq worker for one queue; a bell has one for each queue at most."""

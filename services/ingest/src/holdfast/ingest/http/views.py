@@ -28,8 +28,8 @@ __all__ = [
 ]
 
 
-_TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_MEDIA_TYPE = re.compile(rf'{_TOKEN}/{_TOKEN}(?:[ \t]*;[ \t]*{_TOKEN}=(?:{_TOKEN}|"[ !#-\[\]-~]*"))*', re.ASCII)
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_MEDIA_TYPE = re.compile(rf'{_WORD}/{_WORD}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*', re.ASCII)
 """RFC 9110, section 8.3.1, with quoted values without escapes."""
 
 
@@ -40,12 +40,12 @@ def content_type_of(data: Data) -> str:
     return data.content_type if _MEDIA_TYPE.fullmatch(data.content_type) else "application/octet-stream"
 
 
-def address_of(event_id: UUID) -> str:
+def address_of(event_id: UUID | str) -> str:
     """The path of an event. Not asked of the router, which takes longer than all the rest of an answer."""
     return f"/v1/events/{event_id}"
 
 
-def links(event_id: UUID) -> dict[str, str]:
+def links(event_id: UUID | str) -> dict[str, str]:
     """Where an event is, and the topic that tells what becomes of it."""
     return {"self": address_of(event_id), "topic": f"event:{event_id}"}
 

@@ -8,12 +8,13 @@ percent-encoded or raw.
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
-from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.data import is_json_type, media_type
+from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
@@ -23,7 +24,7 @@ from holdfast.ingest.intake.strict_json import Parsed, check_data, parse
 from holdfast.ingest.intake.verbatim import data_text
 
 __all__ = [
-    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "UNREAD", "is_traceparent", "read_event",
+    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "UNREAD", "is_traceparent", "media_type", "read_event",
     "structured_event",
 ]  # fmt: skip
 
@@ -190,11 +191,12 @@ def _event(present: Mapping[str, Any], data: Data, *, event_id: UUID, tenant: st
 
 def _faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     """``(name, code, detail)`` of everything wrong with the attributes."""
-    extensions = [name for name in present if name not in _KNOWN]
-    if len(extensions) > MAX_EXTENSIONS:
-        # Alone, or the answer to a body full of names would be as long as that.
-        yield extensions[MAX_EXTENSIONS], "too_many_attributes", f"at most {MAX_EXTENSIONS} extension attributes"
-        return
+    if len(present) > MAX_EXTENSIONS:
+        extensions = [name for name in present if name not in _KNOWN]
+        if len(extensions) > MAX_EXTENSIONS:
+            # Alone, or the answer to a body full of names would be as long as that.
+            yield extensions[MAX_EXTENSIONS], "too_many_attributes", f"at most {MAX_EXTENSIONS} extension attributes"
+            return
     for name in _REQUIRED:
         if present.get(name) in (None, ""):
             yield name, "missing", f"the attribute {name} is required and not empty"
@@ -217,29 +219,46 @@ def _extension_fault(name: str, value: Any) -> tuple[str, str] | None:
 def _known_fault(name: str, value: Any) -> tuple[str, str] | None:
     if not isinstance(value, str):
         return "invalid_type", f"the attribute {name} must be a string"
-    return _text_fault(name, value) or _meaning_fault(name, value)
+    if name in _MEANINGS:
+        return _text_fault(name, value) or _MEANINGS[name](value)
+    return _text_fault(name, value)
 
 
 def _text_fault(name: str, value: str) -> tuple[str, str] | None:
     if not is_text(value):
         return "invalid_value", f"the attribute {name} has control characters or half a surrogate pair"
-    if len(value.encode()) > MAX_ATTRIBUTE_BYTES:
+    if 4 * len(value) > MAX_ATTRIBUTE_BYTES and len(value.encode()) > MAX_ATTRIBUTE_BYTES:
         return "too_long", f"the attribute {name} has at most {MAX_ATTRIBUTE_BYTES} bytes in UTF-8"
     return None
 
 
-def _meaning_fault(name: str, value: str) -> tuple[str, str] | None:
-    if name == "specversion" and value not in ("1.0", ""):
-        return "unsupported_version", "specversion must be 1.0"
-    if name == "time" and read_moment(value) is None:
-        return "invalid_value", f"time is {RANGE}"
-    if name == "traceparent" and not is_traceparent(value):
-        return "invalid_value", "traceparent is a W3C trace context header"
-    if name == "audience" and len(value.encode()) > MAX_NAME_BYTES:
+def _specversion_fault(value: str) -> tuple[str, str] | None:
+    return None if value in ("1.0", "") else ("unsupported_version", "specversion must be 1.0")
+
+
+def _time_fault(value: str) -> tuple[str, str] | None:
+    return ("invalid_value", f"time is {RANGE}") if read_moment(value) is None else None
+
+
+def _traceparent_fault(value: str) -> tuple[str, str] | None:
+    return None if is_traceparent(value) else ("invalid_value", "traceparent is a W3C trace context header")
+
+
+@lru_cache(maxsize=1024)
+def _audience_fault(value: str) -> tuple[str, str] | None:
+    if len(value.encode()) > MAX_NAME_BYTES:
         return "too_long", f"the attribute audience has at most {MAX_NAME_BYTES} bytes in UTF-8"
-    if name == "audience":
-        try:
-            check_topic(f"audience:{value}")
-        except InvalidTopic as exc:
-            return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
+    try:
+        check_topic(f"audience:{value}")
+    except InvalidTopic as exc:
+        return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
     return None
+
+
+_MEANINGS: dict[str, Callable[[str], tuple[str, str] | None]] = {
+    "specversion": _specversion_fault,
+    "time": _time_fault,
+    "traceparent": _traceparent_fault,
+    "audience": _audience_fault,
+}
+"""What is wrong with an attribute whose text is one."""

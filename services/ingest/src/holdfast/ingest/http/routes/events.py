@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, g, json, request
+import msgspec
+from flask import Blueprint, Response, g, request
 
 from holdfast.domain.data import media_type
 from holdfast.domain.event import NewEvent
@@ -21,6 +22,8 @@ from holdfast.runtime.telemetry import Metrics
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("events", __name__)
+
+_encode = msgspec.json.Encoder().encode
 
 
 @blueprint.post("/v1/events")
@@ -102,17 +105,18 @@ def _check_format(kind: str) -> None:
 
 def _answer(event: NewEvent, outcome: Outcome) -> dict[str, Any]:
     update = outcome.recorded.update
+    event_id = str(update.event_id)
     return {
         "id": event.ce_id,
         "source": event.source,
-        "event_id": str(update.event_id),
+        "event_id": event_id,
         "state": update.state,
         "version": update.version,
         "duplicate": outcome.recorded.is_duplicate,
         "enqueued": outcome.is_enqueued,
-        "links": links(update.event_id),
+        "links": links(event_id),
     }
 
 
 def _accepted(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(body), 202, headers, content_type="application/json")
+    return Response(_encode(body), 202, headers, content_type="application/json")
