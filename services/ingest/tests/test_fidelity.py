@@ -10,7 +10,9 @@ import httpx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
+from holdfast.domain.event import canonical_json, digest
 from holdfast.ingest.intake.batch import read_batch
 from holdfast.ingest.intake.cloudevents import read_event
 from holdfast.ingest.intake.faults import InvalidEvent
@@ -44,6 +46,16 @@ def unique_members(members: list[tuple[str, str, str]]) -> str:
     named = {json.loads(name): (name, space, value) for name, space, value in members}
     return "{" + ",".join(f"{space}{name}{space}:{space}{value}" for name, space, value in named.values()) + "}"
 
+
+OLD_EVENT = text("""
+INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest) VALUES (:id, 'acme', '/f', :ce_id, 't', :data, :digest)
+""")
+
+OLD_STATE = text("""
+INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
+VALUES (:id, 'queued', 1, now(), now())
+""")
+"""As a release from before revision 0008 recorded it."""
 
 TEXTS: st.SearchStrategy[str] = st.recursive(
     st.sampled_from(["null", "true", "false", "[]", "{}", '""']) | number_texts() | string_texts(),
@@ -226,6 +238,26 @@ def test_another_tenants_data_is_not_there(ingest: Any, key: str, fetch: Api) ->
     assert fetch(f"{uuid4()}/data").status_code == 404
     assert fetch("nonsense/data").json()["code"] == "not_found"
     assert fetch(f"{event_id}/data", key=ingest.key("events:write")).status_code == 403
+
+
+def test_an_event_of_before_is_shown_listed_and_recognised(ingest: Any, key: str, fetch: Api, post: Api) -> None:
+    event_id, ce_id = str(uuid7()), uuid4().hex
+    value = {"b": [1, None], "price": 19.99}
+    row = {
+        "id": event_id, "ce_id": ce_id, "data": canonical_json(value), "digest": digest("t", canonical_json(value), None),
+    }  # fmt: skip
+    with ingest.database.transaction() as session:
+        session.execute(OLD_EVENT, row)
+        session.execute(OLD_STATE, row)
+
+    listed = httpx.get(
+        f"{ingest.url}/v1/events", params={"id": ce_id}, headers={"Authorization": f"Bearer {key}"}
+    ).json()["items"]  # fmt: skip
+    again = post(envelope('{"price": 1999e-2, "b": [1, null]}', ce_id, "/f"))
+
+    assert [item["event_id"] for item in listed] == [event_id]
+    assert fetch(f"{event_id}/data").json() == fetch(f"{event_id}?include=data").json()["event"]["data"] == value
+    assert (again.json()["event_id"], again.json()["duplicate"]) == (event_id, True)
 
 
 def test_an_exact_number_is_no_duplicate_of_a_rounded_one(post: Api) -> None:
