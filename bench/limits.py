@@ -17,9 +17,9 @@ CLIENTS = 8
 RECORD = r"""
 \set n random(1, 1000000000000)
 BEGIN;
-INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest)
+INSERT INTO event (id, tenant, source, ce_id, type, data_bytes, is_json)
 VALUES (gen_random_uuid(), 'pgbench', '/bench', gen_random_uuid()::text, 'bench.pgbench',
-        jsonb_build_object('n', :n, 'text', repeat('x', 400)), sha256(':n'::bytea))
+        convert_to('{"n": :n, "text": "' || repeat('x', 400) || '"}', 'UTF8'), true)
 RETURNING id AS id \gset
 INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
 VALUES (':id', 'queued', 1, now(), now() + interval '1 hour');
@@ -30,9 +30,9 @@ COMMIT;
 
 RECORD_MANY = """
 WITH made AS (
-    INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest)
+    INSERT INTO event (id, tenant, source, ce_id, type, data_bytes, is_json)
     SELECT gen_random_uuid(), 'pgbench', '/bench', gen_random_uuid()::text, 'bench.pgbench',
-           jsonb_build_object('n', n, 'text', repeat('x', 400)), sha256(n::text::bytea)
+           convert_to(json_build_object('n', n, 'text', repeat('x', 400))::text, 'UTF8'), true
     FROM generate_series(1, {batch}) AS n RETURNING id
 ), queued AS (
     INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)
@@ -107,9 +107,9 @@ SELECT event_id, 'pgbench', attempt, gen_random_uuid(), 0, now() FROM settled;
 
 SEED = """
 WITH made AS (
-    INSERT INTO event (id, tenant, source, ce_id, type, data, data_digest)
+    INSERT INTO event (id, tenant, source, ce_id, type, data_bytes, is_json)
     SELECT gen_random_uuid(), 'pgbench', '/bench', gen_random_uuid()::text, 'bench.pgbench',
-           jsonb_build_object('n', n, 'text', repeat('x', 400)), sha256(n::text::bytea)
+           convert_to(json_build_object('n', n, 'text', repeat('x', 400))::text, 'UTF8'), true
     FROM generate_series(1, {events}) AS n RETURNING id
 ), queued AS (
     INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at)

@@ -7,13 +7,14 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from dramatiq import Message
 
 from holdfast.client import Client
 from holdfast.domain.event import Doorbell
 from holdfast.local.fixtures import Eventually
 from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.contracts import DoorbellV1
-from holdfast.messaging.doorbell import QUEUE, message_of
+from holdfast.messaging.doorbell import QUEUE, SUSPECT_QUEUE, encoded, message_of
 
 pytestmark = pytest.mark.xdist_group("contract")
 
@@ -52,10 +53,26 @@ def rung(edges: Any, event_id: str) -> bytes:
 def test_the_golden_doorbell_is_what_ringing_makes(golden: Golden) -> None:
     example = golden("doorbell.v1")
 
-    message = message_of(Doorbell(UUID(example["event_id"]), example["version"]))
+    doorbell = Doorbell(UUID(example["event_id"]), example["version"])
+    [(redis_id, body)] = encoded([doorbell])
 
+    message: Message[None] = Message.decode(body.encode())
     assert dict(zip(DoorbellV1.model_fields, message.args, strict=True)) == example
     assert message.kwargs == {}
+    made = message_of(doorbell).copy(
+        message_id=message.message_id, message_timestamp=message.message_timestamp, options={"redis_message_id": redis_id}
+    )  # fmt: skip
+    assert body.encode() == made.encode(), "byte by byte what Dramatiq writes"
+
+
+def test_every_doorbell_has_an_id_of_its_own_and_suspects_their_queue() -> None:
+    doorbells = [Doorbell(uuid4(), version, is_suspect=True) for version in range(1, 600)]
+
+    messages = [Message.decode(body.encode()) for _, body in encoded(doorbells)]
+
+    assert len({message.message_id for message in messages}) == len(doorbells)
+    assert [message.args for message in messages] == [(str(each.event_id), each.version) for each in doorbells]
+    assert {message.queue_name for message in messages} == {SUSPECT_QUEUE}
 
 
 def test_the_processor_answers_the_doorbell_that_ingest_rings(

@@ -42,6 +42,16 @@ def test_the_golden_update_is_what_publishing_makes(golden: Golden) -> None:
     assert body == json.dumps(golden("update.v1"), separators=(",", ":")), "compact, and in the contract's order"
 
 
+@pytest.mark.parametrize("type_", ['a "b" \\c', "ü\u2028😀", "tab\t\x7f"])
+@pytest.mark.parametrize("detail", [{}, {"result": {"n": [1.5, None], "text": 'ü "'}}])
+def test_an_update_is_compact_json_whatever_its_texts(
+    golden: Golden, type_: str, detail: dict[str, Any]
+) -> None:  # fmt: skip
+    body = golden("update.v1") | {"type": type_, "detail": detail}
+
+    assert encode_update(as_update(body)) == json.dumps(body, separators=(",", ":"), ensure_ascii=False)
+
+
 def test_the_gateway_frames_the_golden_update_as_its_model_says(golden: Golden) -> None:
     frame = update_frame(update_prefix("event:é"), "a1-9", 41, encode_update(as_update(golden("update.v1"))).encode())
 

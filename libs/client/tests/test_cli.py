@@ -165,6 +165,14 @@ def test_a_server_that_goes_away_within_a_file_says_how_to_go_on(cli: Cli, scrip
     assert "stopped at line 2 of -; send the file again later" in done.stderr
 
 
+def test_data_is_written_byte_by_byte(cli: Cli, script: Any) -> None:
+    script.answers = [(200, b'{"price": 1.10}', {"Content-Type": "application/json"})]
+
+    written = cli("events", "data", EVENT_ID)
+
+    assert (written.status, written.stdout) == (0, '{"price": 1.10}')
+
+
 def test_an_event_is_shown_with_its_timeline_and_data(cli: Cli, script: Any, event_body: EventBody) -> None:
     event = {"id": "1", "source": "/shop", "type": "com.[red]acme", "data": {"n": 1}}
     timeline = [moment("queued", 1), moment("dead", 2, error={"type": "KeyError", "message": "'n'"})]

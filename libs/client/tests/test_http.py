@@ -245,3 +245,10 @@ def test_a_token_is_asked_for_with_what_was_given(script: Any, client: Client) -
 
     assert (token.token, token.expires_at, token.live_url) == ("jwt", 7, None)
     assert script.requests[0][2] == {"topics": ["event:*"], "ttl_seconds": 60}
+
+
+def test_data_is_what_the_server_has_and_none_where_there_is_none(script: Any, client: Client) -> None:
+    script.answers = [(200, b"\xff 1.10", {}), (200, b"", {}), (204, b"", {})]
+
+    assert [client.data("a/b") for _ in range(3)] == [b"\xff 1.10", b"", None]
+    assert script.requests[0][0] == "/v1/events/a%2Fb/data"

@@ -53,8 +53,6 @@ BROKEN: dict[str, tuple[bytes, str]] = {
         b'{"specversion":"1.0","id":"1","source":"/a","type":"t","data":1e999}',
         "number_out_of_range",
     ),
-    "NUL in data": (b'{"specversion":"1.0","id":"1","source":"/a","type":"t","data":"\\u0000"}', "invalid_text"),
-    "NUL in a name": (b'{"specversion":"1.0","id":"1","source":"/a","type":"t","data":{"\\u0000":1}}', "invalid_text"),
     "half a pair in data": (
         b'{"specversion":"1.0","id":"1","source":"/a","type":"t","data":"\\ud800"}',
         "invalid_text",

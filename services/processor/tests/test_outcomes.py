@@ -31,7 +31,8 @@ def a_handler(**options: Any) -> Handler:
 def a_lease(attempt: int = 1) -> Lease:
     event = StoredEvent(
         id=uuid4(), tenant="t", source="/s", ce_id="1", type="test.done", subject=None, time=None, audience=None,
-        datacontenttype=None, dataschema=None, extensions={}, data=None, traceparent=None, received_at=MOMENT,
+        datacontenttype=None, dataschema=None, extensions={}, content=None, is_json=False, traceparent=None,
+        received_at=MOMENT,
     )  # fmt: skip
     return Lease(event=event, token=uuid4(), version=2, attempt=attempt, crashes=0, seconds=30, claimed_at=MOMENT)
 

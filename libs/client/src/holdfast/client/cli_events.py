@@ -1,5 +1,6 @@
 """``holdfast events`` and ``holdfast dead``: show events."""
 
+import sys
 from typing import Annotated
 
 import typer
@@ -80,6 +81,19 @@ def show(
         print_json(event.raw)
     else:
         _print_event(event)
+
+
+@events.command(epilog=WHERE)
+def data(event_id: EventId, url: Url = None, api_key: Key = None) -> None:
+    """Write an event's data to standard output, byte by byte as it was sent. Nothing for an event without data.
+
+    [bold]Example[/]
+
+    holdfast events data 01a20ce1-a999-7253-85bb-3c3e269307a2 > order.json
+    """
+    with connect(find_address(url, api_key)) as client:
+        content = client.data(event_id)
+    sys.stdout.buffer.write(content or b"")
 
 
 @events.command(epilog=WHERE)

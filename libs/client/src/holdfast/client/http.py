@@ -99,6 +99,17 @@ class Client(Operations):
         path = f"/v1/events/{quote(event_id, safe='')}"
         return read(self._request("GET", path, params={"include": ",".join(include)}), StoredEvent.read)
 
+    def data(self, event_id: str) -> bytes | None:
+        """The data of an event, byte by byte as it was sent; ``None`` for an event without data.
+
+        ``get(…, include=["data"])`` has it parsed: numbers are Python's by then, and rounded where floats are.
+
+        Raises:
+            ApiProblem, Unreachable: as for :meth:`get`.
+        """
+        answer = self._request("GET", f"/v1/events/{quote(event_id, safe='')}/data")
+        return None if answer.status_code == httpx.codes.NO_CONTENT else answer.content
+
     def wait(self, event_id: str, timeout_seconds: float) -> StoredEvent:
         """Poll until the event is processed, dead or discarded, and return it as :meth:`get` does.
 

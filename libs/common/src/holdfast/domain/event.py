@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -16,8 +17,8 @@ class NewEvent:
     """An event as a producer sent it, checked, not yet recorded.
 
     ``(tenant, source, ce_id)`` is its identity (CloudEvents 1.0: ``source`` + ``id`` is unique for each distinct event).
-    Data is JSON text (``data_json``, as ``canonical_json`` writes it), or bytes (``data_bytes``), or absent (both
-    ``None``); a JSON ``null`` is the text ``"null"``.
+    Data is JSON (``data_json``, the sender's own text), or bytes (``data_bytes``), or absent (both ``None``); a JSON
+    ``null`` is the text ``"null"``. ``domain.data`` says which data is the same.
     """
 
     id: UUID
@@ -38,14 +39,18 @@ class NewEvent:
     """The processed event that this one repeats."""
 
     @property
-    def data_digest(self) -> bytes:
-        """See :func:`digest`."""
-        return digest(self.type, self.data_json, self.data_bytes)
+    def content(self) -> bytes | None:
+        """The data's bytes; ``None`` without data."""
+        return self.data_bytes if self.data_json is None else self.data_json.encode()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredEvent:
-    """An event as it was recorded. ``data`` is the parsed JSON value, bytes, or ``None`` without data."""
+    """An event as it was recorded. ``content`` is the data as it was sent, ``None`` without data or where it was not read.
+
+    ``is_json``: the content is JSON. Of events that a release before revision 0008 recorded it is not the sender's own text,
+    but one with the same value.
+    """
 
     id: UUID
     tenant: str
@@ -58,9 +63,15 @@ class StoredEvent:
     datacontenttype: str | None
     dataschema: str | None
     extensions: Mapping[str, Any]
-    data: Any
+    content: bytes | None
+    is_json: bool
     traceparent: str | None
     received_at: datetime
+
+    @cached_property
+    def data(self) -> Any:
+        """The parsed JSON value, the bytes of other data, or ``None`` without data. Parsed when it is asked for first."""
+        return json.loads(self.content) if self.is_json and self.content is not None else self.content
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,9 +113,9 @@ def canonical_json(value: Any) -> str:
 
 
 def digest(type_: str, data_json: str | None, data_bytes: bytes | None) -> bytes:
-    """SHA-256 over type and data: 32 bytes that tell a repeated send from an identity reused for something else.
+    """SHA-256 over type and data, as releases before revision 0008 stored it: their events are recognised by it.
 
-    Other attributes are left out because senders change ``time`` and ``traceparent`` when they try again.
+    ``data_json`` as ``canonical_json`` writes it. Numbers had gone through floats by then.
     """
     hasher = hashlib.sha256(type_.encode())
     if data_json is not None:

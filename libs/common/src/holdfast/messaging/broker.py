@@ -107,15 +107,21 @@ class DoorbellBroker(RedisBroker):
         copies = [message.copy(options={"redis_message_id": str(uuid4())}) for message in messages]
         for queue_name in dict.fromkeys(message.queue_name for message in copies):
             queued = [message for message in copies if message.queue_name == queue_name]
-            for start in range(0, len(queued), RING_LIMIT):
-                self._enqueue(queue_name, queued[start : start + RING_LIMIT])
+            self.enqueue_encoded(queue_name, [(each.options["redis_message_id"], each.encode()) for each in queued])
         return copies
 
-    def _enqueue(self, queue_name: str, messages: Sequence[Message[Any]]) -> None:
-        arguments: list[Any] = [MAX_BELLS]
-        for message in messages:
-            arguments += [message.options["redis_message_id"], message.encode()]
-        self._ring(keys=self._keys(queue_name), args=arguments)
+    def enqueue_encoded(self, queue_name: str, messages: Sequence[tuple[str, str | bytes]]) -> None:
+        """Enqueue messages given as ``(redis_message_id, body)``, in one round trip for each ``RING_LIMIT`` of them.
+
+        Raises:
+            redis.exceptions.RedisError: Redis did not take all of them.
+        """
+        keys = self._keys(queue_name)
+        for start in range(0, len(messages), RING_LIMIT):
+            arguments: list[Any] = [MAX_BELLS]
+            for message in messages[start : start + RING_LIMIT]:
+                arguments += message
+            self._ring(keys=keys, args=arguments)
 
     def rehearse(self) -> None:
         """Ring a bell that nobody hears, with the script that rings all others, and take it away again.

@@ -111,12 +111,16 @@ def _bounded_body(update: Update) -> str:
 
     An update that is not published at all would be a hole, and one that is cut anywhere no JSON. The event's API has it all.
     """
+    body = encode_update(update)
+    if 4 * len(body) <= MAX_UPDATE_BYTES:  # a character has four bytes at most
+        return body
     detail, truncated = dict(update.detail), []
-    while len((body := encode_update(replace(update, detail=detail))).encode()) > MAX_UPDATE_BYTES:
+    while len(body.encode()) > MAX_UPDATE_BYTES:
         largest = max((name for name in detail if name != "truncated"), key=lambda name: len(json.dumps(detail[name])))
         truncated.append(largest)
         del detail[largest]
         detail["truncated"] = sorted(truncated)
+        body = encode_update(replace(update, detail=detail))
     return body
 
 

@@ -17,7 +17,7 @@ from holdfast.domain.event import Doorbell
 from holdfast.messaging.bell import Answer, Room, Rung
 from holdfast.messaging.broker import DoorbellBroker
 from holdfast.messaging.connect import translated
-from holdfast.messaging.doorbell import ACTOR, message_of
+from holdfast.messaging.doorbell import ACTOR, QUEUE, SUSPECT_QUEUE, encoded
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
@@ -46,7 +46,10 @@ class RedisBell:
             BrokerUnavailable: Redis did not take all of them.
         """
         with translated(BrokerUnavailable):
-            self._broker.enqueue_many(message_of(doorbell) for doorbell in doorbells)
+            for queue, is_suspect in ((QUEUE, False), (SUSPECT_QUEUE, True)):
+                self._broker.enqueue_encoded(
+                    queue, encoded([each for each in doorbells if each.is_suspect is is_suspect])
+                )
 
     def consume(self, queue: str, *, room: Room, answer: Answer) -> "_WorkerListener":
         """A Dramatiq worker for one queue; a bell has one for each queue at most."""

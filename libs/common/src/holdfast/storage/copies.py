@@ -4,7 +4,6 @@ A processed event stays as it is: its effects are in the database, and the proce
 record another event with the same content, linked by ``replay_of`` and with an identity of its own.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from uuid import UUID
@@ -12,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import bindparam
 from sqlalchemy.orm import Session
 
-from holdfast.domain.event import NewEvent, canonical_json
+from holdfast.domain.event import NewEvent
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.events import EVENT_COLUMNS, Recorded, record, stored_event
 from holdfast.storage.statements import statement
@@ -22,8 +21,7 @@ __all__ = ["JSON", "record_copies", "record_copy"]
 JSON = "application/json"
 
 _ORIGINALS = statement("""
--- data as text as well: of the parsed value alone, a JSON null and no data would be the same.
-SELECT {columns}, CAST(e.data AS text) AS data_text FROM event e WHERE e.id IN :event_ids
+SELECT {columns} FROM event e WHERE e.id IN :event_ids
 """, columns=EVENT_COLUMNS).bindparams(bindparam("event_ids", expanding=True))  # fmt: skip
 
 
@@ -38,7 +36,7 @@ def record_copies(
 def record_copy(
     session: Session, event_id: UUID, *, idempotency_key: str, grace_seconds: float, data_json: str | None = None
 ) -> Recorded:
-    """Record a copy of an event that exists, with ``data_json`` (canonical) in place of its data unless that is ``None``."""
+    """Record a copy of an event that exists, with ``data_json`` in place of its data unless that is ``None``."""
     copy = _copies(session, [event_id], idempotency_key)[event_id]
     if data_json is not None:
         kind = copy.datacontenttype if copy.data_json is not None else JSON
@@ -50,7 +48,7 @@ def _copies(session: Session, event_ids: Sequence[UUID], idempotency_key: str) -
     if not event_ids:
         return {}
     rows = session.execute(_ORIGINALS, {"event_ids": list(event_ids)})
-    found = {row.id: (stored_event(row), row.data_text) for row in rows}
+    found = {row.id: stored_event(row) for row in rows}
     return {
         event_id: NewEvent(
             id=uuid7(),
@@ -64,10 +62,10 @@ def _copies(session: Session, event_ids: Sequence[UUID], idempotency_key: str) -
             datacontenttype=event.datacontenttype,
             dataschema=event.dataschema,
             extensions=event.extensions,
-            data_json=None if data_text is None else canonical_json(json.loads(data_text)),
-            data_bytes=event.data if isinstance(event.data, bytes) else None,
+            data_json=event.content.decode() if event.is_json and event.content is not None else None,
+            data_bytes=None if event.is_json else event.content,
             traceparent=event.traceparent,
             replay_of=event.id,
         )
-        for event_id, (event, data_text) in found.items()
+        for event_id, event in found.items()
     }

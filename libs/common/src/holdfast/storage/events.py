@@ -8,10 +8,12 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.domain.data import Data, is_same_data
+from holdfast.domain.event import NewEvent, StoredEvent, canonical_json, digest
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.storage.lanes import LANE_KEY
@@ -30,20 +32,22 @@ __all__ = [
     "EVENT_COLUMNS",
 ]
 
-_RECORD = statement("""
--- Parameters: events, JSON array of objects with the columns of "requested"; grace_seconds, the wait before maintenance
--- rings the bell again.
-WITH requested AS (
-    SELECT * FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(
+_REQUESTED = """requested AS (
+    SELECT *, coalesce(convert_to(data_json, 'UTF8'), decode(data_base64, 'base64')) AS content
+    FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(
         id uuid, tenant text, source text, ce_id text, type text, subject text, time timestamptz, audience text,
-        datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, digest_hex text,
-        traceparent text, replay_of uuid)
-), inserted AS (
+        datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, traceparent text,
+        replay_of uuid)
+)"""
+
+_RECORD = statement("""
+-- Parameters: events, JSON array of objects with the columns of "r"; count, how many; grace_seconds, the wait before
+-- maintenance rings the bell again. Returns the ids of the new ones only where some are not new.
+WITH {requested}, inserted AS (
     INSERT INTO event (id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-                       extensions, data, data_bytes, data_digest, traceparent, replay_of)
+                       extensions, data_bytes, is_json, traceparent, replay_of)
     SELECT id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-           extensions, CAST(data_json AS jsonb), decode(data_base64, 'base64'), decode(digest_hex, 'hex'), traceparent,
-           replay_of
+           coalesce(extensions, '{{}}'), content, data_json IS NOT NULL, traceparent, replay_of
     FROM requested
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
     RETURNING id, received_at, tenant, source, subject, type
@@ -59,21 +63,34 @@ WITH requested AS (
     INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
     SELECT id, 1, {QUEUED}, 0, received_at, received_at FROM inserted  -- the last one for the release before
 )
-SELECT id, received_at FROM inserted
-""", is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY)  # fmt: skip
+SELECT max(received_at) AS received_at, CASE WHEN count(*) < :count THEN array_agg(CAST(id AS text)) END AS new_ids
+FROM inserted
+""", requested=_REQUESTED, is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY)  # fmt: skip
 
-_RESOLVE = text("""
+_RESOLVE = statement("""
 -- The rows that were there before, a concurrent transaction's included: a new statement has a new snapshot.
--- Parameters: events, JSON array of objects with the columns of "r".
-SELECT r.id AS requested_id, e.id, e.type, e.audience, e.received_at, e.data_digest = decode(r.digest_hex, 'hex') AS is_same,
-       s.state, s.version, s.attempt
-FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(id uuid, tenant text, source text, ce_id text, digest_hex text)
+-- Parameters: events, as above. is_same is NULL where only a look at the data can tell.
+WITH {requested}
+SELECT r.id AS requested_id, e.id, e.type, e.audience, e.received_at, e.data_digest, s.state, s.version, s.attempt,
+       CASE WHEN e.type <> r.type THEN false
+            WHEN e.data_digest IS NULL AND e.is_json = (r.data_json IS NOT NULL)
+                 AND e.data_bytes IS NOT DISTINCT FROM r.content THEN true END AS is_same
+FROM requested r
 JOIN event e USING (tenant, source, ce_id)
 JOIN processing_state s ON s.event_id = e.id
+""", requested=_REQUESTED)  # fmt: skip
+
+_CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
+"""Events from before revision 0008 have their JSON in ``data``."""
+
+_DATA = statement("""
+-- Parameters: event_id.
+SELECT e.data_bytes, e.is_json, e.datacontenttype FROM event e WHERE e.id = :event_id
 """)
 
-EVENT_COLUMNS = """e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
-       e.dataschema, e.extensions, e.data, e.data_bytes, e.traceparent, e.received_at"""
+EVENT_COLUMNS = f"""e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
+       e.dataschema, e.extensions, {_CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
+       e.received_at"""
 
 _FIND = statement("""
 -- Parameters: event_id, tenant.
@@ -140,12 +157,13 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
     """
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
-    parameter = json.dumps([_columns(event) for event in ordered])
-    rows = session.execute(_RECORD, {"events": parameter, "grace_seconds": grace_seconds})
-    received = {row.id: row.received_at for row in rows}
-    known = {event.id: Recorded(_first_update(event, received[event.id])) for event in events if event.id in received}
-    if len(known) < len(events):
-        known |= _resolve(session, [event for event in ordered if event.id not in received])
+    parameters = {"events": _parameter(ordered), "count": len(events), "grace_seconds": grace_seconds}
+    row = session.execute(_RECORD, parameters).one()
+    if row.new_ids is None and row.received_at is not None:
+        return [Recorded(_first_update(event, row.received_at)) for event in events]
+    new = {UUID(each) for each in row.new_ids or ()}
+    known = {event.id: Recorded(_first_update(event, row.received_at)) for event in events if event.id in new}
+    known |= _resolve(session, [event for event in ordered if event.id not in new])
     return [known[event.id] for event in events]
 
 
@@ -189,7 +207,8 @@ def stored_event(row: Row[Any]) -> StoredEvent:
         datacontenttype=row.datacontenttype,
         dataschema=row.dataschema,
         extensions=row.extensions,
-        data=row.data if row.data_bytes is None else bytes(row.data_bytes),
+        content=None if row.content is None else bytes(row.content),
+        is_json=row.is_json,
         traceparent=row.traceparent,
         received_at=row.received_at,
     )
@@ -197,24 +216,37 @@ def stored_event(row: Row[Any]) -> StoredEvent:
 
 def _resolve(session: Session, events: Sequence[NewEvent]) -> dict[UUID, Recorded]:
     by_id = {event.id: event for event in events}
-    rows = session.execute(_RESOLVE, {"events": json.dumps([_identity(event) for event in events])})
-    return {
-        row.requested_id: Recorded(
-            Update(
-                event_id=row.id,
-                tenant=by_id[row.requested_id].tenant,
-                type=row.type,
-                audience=row.audience,
-                state=State(row.state),
-                version=row.version,
-                attempt=row.attempt,
-                at=row.received_at,
-            ),
-            is_duplicate=row.is_same,
-            is_conflict=not row.is_same,
-        )
-        for row in rows
-    }
+    rows = session.execute(_RESOLVE, {"events": _parameter(events)}).all()
+    return {row.requested_id: _met_again(session, by_id[row.requested_id], row) for row in rows}
+
+
+def _met_again(session: Session, event: NewEvent, row: Row[Any]) -> Recorded:
+    update = Update(
+        event_id=row.id,
+        tenant=event.tenant,
+        type=row.type,
+        audience=row.audience,
+        state=State(row.state),
+        version=row.version,
+        attempt=row.attempt,
+        at=row.received_at,
+    )
+    is_same = _is_same(session, event, row) if row.is_same is None else row.is_same
+    return Recorded(update, is_duplicate=is_same, is_conflict=not is_same)
+
+
+def _is_same(session: Session, event: NewEvent, row: Row[Any]) -> bool:
+    """Whether the event of this row has the same data; they have the same type."""
+    if row.data_digest is not None:  # a release before revision 0008 recorded it
+        text = None if event.data_json is None else canonical_json(json.loads(event.data_json))
+        return bytes(row.data_digest) == digest(event.type, text, event.data_bytes)
+    # One at a time: each may be as large as an event can be.
+    stored = session.execute(_DATA, {"event_id": row.id}).one()
+    content = None if stored.data_bytes is None else bytes(stored.data_bytes)
+    return is_same_data(
+        Data(content, stored.is_json, stored.datacontenttype),
+        Data(event.content, event.data_json is not None, event.datacontenttype),
+    )
 
 
 def _first_update(event: NewEvent, received_at: datetime) -> Update:
@@ -230,28 +262,30 @@ def _first_update(event: NewEvent, received_at: datetime) -> Update:
     )
 
 
-def _identity(event: NewEvent) -> dict[str, Any]:
-    return {
+_encode = msgspec.json.Encoder().encode
+
+
+def _parameter(events: Sequence[NewEvent]) -> str:
+    return _encode([_columns(event) for event in events]).decode()
+
+
+def _columns(event: NewEvent) -> dict[str, Any]:
+    """Of what is absent nothing is sent."""
+    columns: dict[str, Any] = {
         "id": str(event.id),
         "tenant": event.tenant,
         "source": event.source,
         "ce_id": event.ce_id,
-        "digest_hex": event.data_digest.hex(),
-    }
-
-
-def _columns(event: NewEvent) -> dict[str, Any]:
-    return _identity(event) | {
         "type": event.type,
         "subject": event.subject,
         "time": event.time.isoformat() if event.time else None,
         "audience": event.audience,
         "datacontenttype": event.datacontenttype,
         "dataschema": event.dataschema,
-        "extensions": dict(event.extensions),
-        # As text inside the JSON parameter: a JSON null must become 'null'::jsonb, while absent data becomes NULL.
+        "extensions": dict(event.extensions) or None,
         "data_json": event.data_json,
         "data_base64": None if event.data_bytes is None else base64.b64encode(event.data_bytes).decode(),
         "traceparent": event.traceparent,
         "replay_of": str(event.replay_of) if event.replay_of else None,
     }
+    return columns

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, null, select, text
+from sqlalchemy import ColumnElement, Select, false, func, null, select, text
 from sqlalchemy.orm import Session
 
 from holdfast.storage.events import EventView, event_view
@@ -14,13 +14,13 @@ from holdfast.storage.tables import Event, ProcessingState
 
 __all__ = ["Attempt", "Page", "attempts", "list_events", "statement"]
 
-_UNREAD = frozenset({"data", "data_bytes", "data_digest", "parent_id"})
+_UNREAD = frozenset({"data", "data_bytes", "data_digest", "is_json", "parent_id"})
 
 _COLUMNS: tuple[Any, ...] = (
     *(column for column in Event.__table__.columns if column.name not in _UNREAD),
     # A page of payloads could be megabytes: a caller that wants one asks for its event.
-    null().label("data"),
-    null().label("data_bytes"),
+    null().label("content"),
+    false().label("is_json"),
     ProcessingState.state,
     ProcessingState.version,
     ProcessingState.attempt,

@@ -66,13 +66,18 @@ class Event(Base):
     dataschema: Mapped[str | None]
     extensions: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
     data: Mapped[Any | None] = mapped_column(JSONB(none_as_null=True))
+    """JSON of events that were recorded before revision 0008. Nothing is written here any more."""
     data_bytes: Mapped[bytes | None]
-    data_digest: Mapped[bytes]
+    """The data as it was sent."""
+    data_digest: Mapped[bytes | None]
+    """Of events that were recorded before revision 0008: what a repetition is recognised by."""
     traceparent: Mapped[str | None]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     parent_id: Mapped[UUID | None]
     """Unused. The release before this one reads it in lists, so it is dropped by the one after."""
     replay_of: Mapped[UUID | None]
+    is_json: Mapped[bool] = mapped_column(server_default=text("false"))
+    """Whether ``data_bytes`` is JSON."""
 
     __table_args__ = (
         # CloudEvents 1.0: source + id is unique for each distinct event. In this order it also finds an id of any source.

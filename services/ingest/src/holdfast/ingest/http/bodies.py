@@ -19,7 +19,8 @@ from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.intake.faults import InvalidEvent, pointer
 from holdfast.ingest.intake.moment import RANGE, read_moment
-from holdfast.ingest.intake.strict_json import parse, storable
+from holdfast.ingest.intake.strict_json import check_data, parse
+from holdfast.ingest.intake.verbatim import data_text
 from holdfast.storage.filters import EventFilter
 
 __all__ = [
@@ -117,7 +118,7 @@ def read_arguments(model: type[Model]) -> Model:
 
 
 def edited_data() -> str | None:
-    """Canonical JSON of the ``data`` in a body ``{"data": …}``; ``None`` without a body or without data.
+    """The text of the ``data`` in a body ``{"data": …}``; ``None`` without a body or without data.
 
     Raises:
         Problem: 400, 413.
@@ -127,9 +128,13 @@ def edited_data() -> str | None:
         return None
     try:
         edit = parse(body, where="")
-        if not isinstance(edit, dict) or edit.keys() - {"data"}:
+        if not isinstance(edit.value, dict) or edit.value.keys() - {"data"}:
             raise Problem(400, "invalid_request", 'send nothing, or {"data": …} to replay with other data')
-        return storable(edit["data"], where="/data") if "data" in edit else None
+        if "data" not in edit.value:
+            return None
+        text = data_text(body) or b""
+        check_data(edit, edit.value["data"], text, where="/data")
+        return text.decode()
     except InvalidEvent as exc:
         errors = [fault.as_dict() for fault in exc.faults]
         raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc

@@ -1,12 +1,14 @@
 """What answers look like: events, timelines and attempts as JSON values."""
 
 import base64
+import re
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from flask import url_for
+from flask import json
 
+from holdfast.domain.data import Data
 from holdfast.domain.event import StoredEvent
 from holdfast.ingest.http.problems import Problem
 from holdfast.storage.events import EventView, TimelineEntry
@@ -15,21 +17,35 @@ from holdfast.storage.listing import Attempt
 __all__ = [
     "address_of",
     "attempt_view",
+    "content_type_of",
     "event_view",
     "identifier",
     "links",
     "missing",
     "rfc3339",
     "timeline_view",
+    "with_data_spliced",
 ]
 
 
-def address_of(event_id: UUID) -> str:
-    """The path of an event."""
-    return url_for("lists.show", event_id=event_id)
+_WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_MEDIA_TYPE = re.compile(rf'{_WORD}/{_WORD}(?:[ \t]*;[ \t]*{_WORD}=(?:{_WORD}|"[ !#-\[\]-~]*"))*', re.ASCII)
+"""RFC 9110, section 8.3.1, with quoted values without escapes."""
 
 
-def links(event_id: UUID) -> dict[str, str]:
+def content_type_of(data: Data) -> str:
+    """The Content-Type under which an event's data goes out: the sender's own where it is one."""
+    if data.content_type is None:
+        return "application/json" if data.is_json else "application/octet-stream"
+    return data.content_type if _MEDIA_TYPE.fullmatch(data.content_type) else "application/octet-stream"
+
+
+def address_of(event_id: UUID | str) -> str:
+    """The path of an event. Not asked of the router, which takes longer than all the rest of an answer."""
+    return f"/v1/events/{event_id}"
+
+
+def links(event_id: UUID | str) -> dict[str, str]:
     """Where an event is, and the topic that tells what becomes of it."""
     return {"self": address_of(event_id), "topic": f"event:{event_id}"}
 
@@ -55,7 +71,10 @@ def missing(what: str = EVENT) -> Problem:
 
 
 def event_view(view: EventView, *, with_data: bool = False, is_operator: bool) -> dict[str, Any]:
-    """An event and where it stands. An operator also sees what an error's own text says."""
+    """An event and where it stands. An operator also sees what an error's own text says.
+
+    ``with_data``: with data that is no JSON; that which is JSON is put in by :func:`with_data_spliced`.
+    """
     return {
         "event_id": str(view.event.id),
         "event": _envelope(view.event, with_data=with_data),
@@ -128,8 +147,18 @@ def _envelope(event: StoredEvent, *, with_data: bool) -> dict[str, Any]:
         **event.extensions,
     }
     envelope = {name: value for name, value in attributes.items() if value is not None}
-    if with_data and isinstance(event.data, bytes):
-        envelope["data_base64"] = base64.b64encode(event.data).decode()
-    elif with_data:
-        envelope["data"] = event.data
+    if with_data and event.content is not None and not event.is_json:
+        envelope["data_base64"] = base64.b64encode(event.content).decode()
     return envelope
+
+
+def with_data_spliced(body: dict[str, Any], event: StoredEvent) -> bytes:
+    """The JSON of :func:`event_view` with the event's data in it as it was sent: numbers, order of names, escapes and all."""
+    if not event.is_json or event.content is None:
+        return json.dumps(body).encode()
+    envelope = _with_member(body["event"], "data", event.content)
+    return _with_member({name: value for name, value in body.items() if name != "event"}, "event", envelope)
+
+
+def _with_member(members: dict[str, Any], name: str, text: bytes) -> bytes:
+    return json.dumps(members).encode()[:-1] + f', "{name}": '.encode() + text + b"}"

@@ -1,13 +1,13 @@
 """Reading a batch of CloudEvents (JSON batch format 1.0.2). Pure: the body in, all of its events or every fault out."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 from uuid import UUID
 
 from holdfast.domain.event import NewEvent
-from holdfast.ingest.intake.cloudevents import structured_event
+from holdfast.ingest.intake.cloudevents import UNREAD, structured_event
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail
 from holdfast.ingest.intake.strict_json import parse
+from holdfast.ingest.intake.verbatim import data_texts
 
 __all__ = ["MAX_EVENTS", "MAX_FAULTS", "BatchTooLarge", "InvalidBatch", "read_batch"]
 
@@ -40,7 +40,8 @@ def read_batch(body: bytes, *, new_id: Callable[[], UUID], tenant: str, most_byt
         BatchTooLarge: too many events.
         InvalidBatch: with the faults of all events.
     """
-    items = parse(body, where="")
+    parsed = parse(body, where="")
+    items = parsed.value
     if not isinstance(items, list):
         fail(
             "", "not_an_array", "a batch is a JSON array of CloudEvents; send one event as application/cloudevents+json"
@@ -49,21 +50,23 @@ def read_batch(body: bytes, *, new_id: Callable[[], UUID], tenant: str, most_byt
         raise BatchTooLarge(len(items))
     events: list[NewEvent] = []
     faults: list[tuple[int, Fault]] = []
-    for index, item in enumerate(items):
+    for index, (item, content) in enumerate(zip(items, data_texts(body, len(items)), strict=True)):
         try:
-            events.append(_event(item, new_id(), tenant, most_bytes))
+            event = structured_event(parsed, item, content, event_id=new_id(), tenant=tenant)
+            _check_size(event, content, most_bytes)
+            events.append(event)
         except InvalidEvent as exc:
             faults += ((index, fault) for fault in _at(index, exc.faults))
     if faults:
         raise InvalidBatch(faults[:MAX_FAULTS])
+    if any(event.data_json == UNREAD for event in events):
+        fail("", "invalid_json", "the text of an event's data cannot be told apart")
     return events
 
 
-def _event(item: Any, event_id: UUID, tenant: str, most_bytes: int) -> NewEvent:
-    event = structured_event(item, event_id=event_id, tenant=tenant)
-    if len(event.data_json or event.data_bytes or b"") > most_bytes:
+def _check_size(event: NewEvent, content: bytes | None, most_bytes: int) -> None:
+    if len(content or event.data_bytes or b"") > most_bytes:
         fail("/data", "too_large", f"an event has at most {most_bytes} bytes; send a reference to large data")
-    return event
 
 
 def _at(index: int, faults: list[Fault]) -> Iterator[Fault]:

@@ -8,20 +8,23 @@ percent-encoded or raw.
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
+from holdfast.domain.data import is_json_type, media_type
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
 from holdfast.ingest.intake.moment import RANGE, read_moment
-from holdfast.ingest.intake.strict_json import parse, storable
+from holdfast.ingest.intake.strict_json import Parsed, check_data, parse
+from holdfast.ingest.intake.verbatim import data_text
 
 __all__ = [
-    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "is_traceparent", "media_type", "read_event",
+    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "UNREAD", "is_traceparent", "media_type", "read_event",
     "structured_event",
 ]  # fmt: skip
 
@@ -36,17 +39,16 @@ BATCH = "application/cloudevents-batch+json"
 
 _NAMES = ("id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
 _KNOWN = frozenset({"specversion", *_NAMES, "audience", "traceparent"})
+_ABSENT: Any = object()
 _REQUIRED = ("specversion", "id", "source", "type")
 _EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 Data = str | bytes | None
-"""Canonical JSON text, bytes, or no data; as in :class:`~holdfast.domain.event.NewEvent`."""
+"""JSON text, bytes, or no data; as in :class:`~holdfast.domain.event.NewEvent`."""
 
-
-def media_type(content_type: str) -> str:
-    """A Content-Type without its parameters, in lower case."""
-    return content_type.partition(";")[0].strip().lower()
+UNREAD = ""
+"""Stands for JSON whose text is not known; no JSON text is empty."""
 
 
 def is_traceparent(text: str) -> bool:
@@ -62,18 +64,26 @@ def read_event(headers: Mapping[str, str], body: bytes, *, event_id: UUID, tenan
     """
     content_type = headers.get("Content-Type", "")
     if media_type(content_type) == STRUCTURED:
-        return structured_event(parse(body, where=""), event_id=event_id, tenant=tenant)
+        parsed = parse(body, where="")
+        event = structured_event(parsed, parsed.value, data_text(body), event_id=event_id, tenant=tenant)
+        if event.data_json == UNREAD:
+            fail("/data", "invalid_json", "the text of data cannot be told apart")
+        return event
     attributes, data = _binary(headers.items(), content_type, body)
     return _checked(attributes, data, _header, event_id=event_id, tenant=tenant)
 
 
-def structured_event(envelope: Any, *, event_id: UUID, tenant: str) -> NewEvent:
-    """The event in the JSON value of a structured one.
+def structured_event(
+    parsed: Parsed, envelope: Any, content: bytes | None, *, event_id: UUID, tenant: str
+) -> NewEvent:  # fmt: skip
+    """The event in the JSON value of a structured one, in what was parsed. ``content``: the text of its ``data``.
+
+    Without it the event is checked all the same, and has :data:`UNREAD` for data.
 
     Raises:
         InvalidEvent: with every fault found.
     """
-    attributes, data = _structured(envelope)
+    attributes, data = _structured(parsed, envelope, content)
     return _checked(attributes, data, pointer, event_id=event_id, tenant=tenant)
 
 
@@ -88,18 +98,20 @@ def _checked(
     return _event(present, data, event_id=event_id, tenant=tenant)
 
 
-def _structured(envelope: Any) -> tuple[dict[str, Any], Data]:
+def _structured(parsed: Parsed, envelope: Any, content: bytes | None) -> tuple[dict[str, Any], Data]:
     if not isinstance(envelope, dict):
         fail("", "not_an_object", "a structured CloudEvent is one JSON object")
-    attributes = {name: value for name, value in envelope.items() if name not in ("data", "data_base64")}
-    if "data" in envelope and "data_base64" in envelope:
+    attributes = envelope.copy()
+    encoded, value = attributes.pop("data_base64", _ABSENT), attributes.pop("data", _ABSENT)
+    if encoded is not _ABSENT and value is not _ABSENT:
         fail("/data_base64", "two_kinds_of_data", "an event has data or data_base64, not both")
-    if "data_base64" in envelope:
-        return attributes, _decode_base64(envelope["data_base64"])
-    if "data" not in envelope:
+    if encoded is not _ABSENT:
+        return attributes, _decode_base64(encoded)
+    if value is _ABSENT:
         return attributes, None
     attributes.setdefault("datacontenttype", "application/json")
-    return attributes, storable(envelope["data"], where="/data")
+    check_data(parsed, value, content, where="/data")
+    return attributes, UNREAD if content is None else content.decode()
 
 
 def _decode_base64(value: Any) -> bytes:
@@ -125,15 +137,21 @@ def _binary(headers: Iterable[tuple[str, str]], content_type: str, body: bytes) 
 def _binary_data(kind: str, body: bytes) -> Data:
     if not body:
         return None
-    if kind == "application/json" or kind.endswith("+json"):
-        return storable(parse(body, where=""), where="")
+    if is_json_type(kind):
+        return _json_body(body)
     if kind:
         return body
     # The Python SDK sends a dict in binary mode without saying that it is JSON.
     try:
-        return storable(parse(body, where=""), where="")
+        return _json_body(body)
     except InvalidEvent:
         return body
+
+
+def _json_body(body: bytes) -> str:
+    parsed = parse(body, where="")
+    check_data(parsed, parsed.value, body, where="")
+    return body.decode()
 
 
 def _header_value(name: str, value: str) -> str:
@@ -173,11 +191,12 @@ def _event(present: Mapping[str, Any], data: Data, *, event_id: UUID, tenant: st
 
 def _faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
     """``(name, code, detail)`` of everything wrong with the attributes."""
-    extensions = [name for name in present if name not in _KNOWN]
-    if len(extensions) > MAX_EXTENSIONS:
-        # Alone, or the answer to a body full of names would be as long as that.
-        yield extensions[MAX_EXTENSIONS], "too_many_attributes", f"at most {MAX_EXTENSIONS} extension attributes"
-        return
+    if len(present) > MAX_EXTENSIONS:
+        extensions = [name for name in present if name not in _KNOWN]
+        if len(extensions) > MAX_EXTENSIONS:
+            # Alone, or the answer to a body full of names would be as long as that.
+            yield extensions[MAX_EXTENSIONS], "too_many_attributes", f"at most {MAX_EXTENSIONS} extension attributes"
+            return
     for name in _REQUIRED:
         if present.get(name) in (None, ""):
             yield name, "missing", f"the attribute {name} is required and not empty"
@@ -200,29 +219,46 @@ def _extension_fault(name: str, value: Any) -> tuple[str, str] | None:
 def _known_fault(name: str, value: Any) -> tuple[str, str] | None:
     if not isinstance(value, str):
         return "invalid_type", f"the attribute {name} must be a string"
-    return _text_fault(name, value) or _meaning_fault(name, value)
+    if name in _MEANINGS:
+        return _text_fault(name, value) or _MEANINGS[name](value)
+    return _text_fault(name, value)
 
 
 def _text_fault(name: str, value: str) -> tuple[str, str] | None:
     if not is_text(value):
         return "invalid_value", f"the attribute {name} has control characters or half a surrogate pair"
-    if len(value.encode()) > MAX_ATTRIBUTE_BYTES:
+    if 4 * len(value) > MAX_ATTRIBUTE_BYTES and len(value.encode()) > MAX_ATTRIBUTE_BYTES:
         return "too_long", f"the attribute {name} has at most {MAX_ATTRIBUTE_BYTES} bytes in UTF-8"
     return None
 
 
-def _meaning_fault(name: str, value: str) -> tuple[str, str] | None:
-    if name == "specversion" and value not in ("1.0", ""):
-        return "unsupported_version", "specversion must be 1.0"
-    if name == "time" and read_moment(value) is None:
-        return "invalid_value", f"time is {RANGE}"
-    if name == "traceparent" and not is_traceparent(value):
-        return "invalid_value", "traceparent is a W3C trace context header"
-    if name == "audience" and len(value.encode()) > MAX_NAME_BYTES:
+def _specversion_fault(value: str) -> tuple[str, str] | None:
+    return None if value in ("1.0", "") else ("unsupported_version", "specversion must be 1.0")
+
+
+def _time_fault(value: str) -> tuple[str, str] | None:
+    return ("invalid_value", f"time is {RANGE}") if read_moment(value) is None else None
+
+
+def _traceparent_fault(value: str) -> tuple[str, str] | None:
+    return None if is_traceparent(value) else ("invalid_value", "traceparent is a W3C trace context header")
+
+
+@lru_cache(maxsize=1024)
+def _audience_fault(value: str) -> tuple[str, str] | None:
+    if len(value.encode()) > MAX_NAME_BYTES:
         return "too_long", f"the attribute audience has at most {MAX_NAME_BYTES} bytes in UTF-8"
-    if name == "audience":
-        try:
-            check_topic(f"audience:{value}")
-        except InvalidTopic as exc:
-            return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
+    try:
+        check_topic(f"audience:{value}")
+    except InvalidTopic as exc:
+        return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
     return None
+
+
+_MEANINGS: dict[str, Callable[[str], tuple[str, str] | None]] = {
+    "specversion": _specversion_fault,
+    "time": _time_fault,
+    "traceparent": _traceparent_fault,
+    "audience": _audience_fault,
+}
+"""What is wrong with an attribute whose text is one."""

@@ -35,7 +35,7 @@ def called(running: Running, context: Context, effects: Effects) -> Any:
             raise outcome
         return outcome
     try:
-        payload = valid_payload(handler.payload, running.lease.event.data)
+        payload = valid_payload(handler.payload, running.lease.event)
         with effects.guarded():
             # Both: a process that the handler forks ends before it runs through what is around it, too.
             call = partial(call_in_this_process, handler.function, payload, context)
@@ -60,7 +60,7 @@ def called_for_all(running: Running, contexts: Sequence[Context], effects: Effec
         payloads = dict[int, Any]()
         for index, context in enumerate(contexts):
             try:
-                payloads[index] = valid_payload(handler.payload, context.event.data)
+                payloads[index] = valid_payload(handler.payload, context.event)
             except Exception as exc:  # noqa: BLE001 (a validator is a stranger's code)
                 failures[index] = failed(exc, running, effects.lent)
         results = dict(zip(payloads, _results(running, contexts, payloads, effects, failures), strict=True))

@@ -4,18 +4,22 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from holdfast.domain.event import StoredEvent
 from holdfast.processor.handlers.outcomes import InvalidData
 
 __all__ = ["valid_payload"]
 
 
-def valid_payload(model: TypeAdapter[Any], data: Any) -> Any:
+def valid_payload(model: TypeAdapter[Any], event: StoredEvent) -> Any:
     """The model's value.
+
+    The parsed data is checked, not its text. pydantic would take other texts: of ``datetime | str`` it makes a time of a JSON
+    text and leaves a parsed string as it is, and a strict model takes times from the one and none from the other.
 
     Raises:
         InvalidData: the data does not fit.
     """
     try:
-        return model.validate_python(data)
+        return model.validate_python(event.data)
     except ValidationError as exc:
         raise InvalidData(exc) from None

@@ -1,5 +1,6 @@
 """Events that are made up for tests."""
 
+import json
 from typing import Any
 from uuid import UUID
 
@@ -30,4 +31,16 @@ def _event(handler: Handler, payload: Any, event_id: UUID, attributes: dict[str,
         "extensions": {}, "traceparent": None, "received_at": utc_now(),
     }  # fmt: skip
     data = payload.model_dump(mode="json", by_alias=True) if isinstance(payload, BaseModel) else payload
-    return StoredEvent(**(defaults | attributes | {"id": event_id, "data": data}))
+    content = data if isinstance(data, bytes) else _json(data)
+    sent = {"id": event_id, "content": content, "is_json": not isinstance(data, bytes)}
+    event = StoredEvent(**(defaults | attributes | sent))
+    vars(event)["data"] = data  # the very object that the test has made, a date in it or a tuple
+    return event
+
+
+def _json(data: Any) -> bytes | None:
+    """What a producer would send; ``None`` for what has no JSON."""
+    try:
+        return json.dumps(data).encode()
+    except (TypeError, ValueError):
+        return None

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from flask import Blueprint, Response, g, json, request
+import msgspec
+from flask import Blueprint, Response, g, request
 
+from holdfast.domain.data import media_type
 from holdfast.domain.event import NewEvent
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import body_bytes
@@ -11,7 +13,7 @@ from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.views import links
 from holdfast.ingest.intake.batch import MAX_FAULTS, BatchTooLarge, InvalidBatch, read_batch
-from holdfast.ingest.intake.cloudevents import BATCH, STRUCTURED, media_type, read_event
+from holdfast.ingest.intake.cloudevents import BATCH, STRUCTURED, read_event
 from holdfast.ingest.intake.faults import InvalidEvent
 from holdfast.ingest.intake.record import ConflictInBatch, Outcome
 from holdfast.runtime.ids import uuid7
@@ -20,6 +22,8 @@ from holdfast.runtime.telemetry import Metrics
 __all__ = ["blueprint"]
 
 blueprint = Blueprint("events", __name__)
+
+_encode = msgspec.json.Encoder().encode
 
 
 @blueprint.post("/v1/events")
@@ -101,17 +105,18 @@ def _check_format(kind: str) -> None:
 
 def _answer(event: NewEvent, outcome: Outcome) -> dict[str, Any]:
     update = outcome.recorded.update
+    event_id = str(update.event_id)
     return {
         "id": event.ce_id,
         "source": event.source,
-        "event_id": str(update.event_id),
+        "event_id": event_id,
         "state": update.state,
         "version": update.version,
         "duplicate": outcome.recorded.is_duplicate,
         "enqueued": outcome.is_enqueued,
-        "links": links(update.event_id),
+        "links": links(event_id),
     }
 
 
 def _accepted(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(body), 202, headers, content_type="application/json")
+    return Response(_encode(body), 202, headers, content_type="application/json")

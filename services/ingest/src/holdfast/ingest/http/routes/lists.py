@@ -1,4 +1,4 @@
-"""``GET /v1/events``, one event, its attempts, and ``GET /v1/dead-letters``."""
+"""``GET /v1/events``, one event, its data and its attempts, and ``GET /v1/dead-letters``."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -6,13 +6,23 @@ from uuid import UUID
 
 from flask import Blueprint, Response, json, request
 
+from holdfast.domain.data import Data, unwrapped
 from holdfast.domain.state import State
 from holdfast.ingest.connection import reconnecting
 from holdfast.ingest.http.auth import is_operator, require
 from holdfast.ingest.http.bodies import FilterFields, Page, event_filter, read_arguments
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
-from holdfast.ingest.http.views import attempt_view, event_view, identifier, missing, rfc3339, timeline_view
+from holdfast.ingest.http.views import (
+    attempt_view,
+    content_type_of,
+    event_view,
+    identifier,
+    missing,
+    rfc3339,
+    timeline_view,
+    with_data_spliced,
+)
 from holdfast.storage import events, listing
 from holdfast.storage.database import Database
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
@@ -25,6 +35,13 @@ __all__ = ["blueprint", "Found", "ListRequest"]
 blueprint = Blueprint("lists", __name__)
 
 INCLUDES = frozenset({"data", "attempts", "timeline"})
+
+DATA_HEADERS = {
+    "Content-Disposition": "attachment",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""Data is a stranger's, HTML perhaps: a browser is to save it, and to run nothing of it under this address."""
 
 
 class ListRequest(FilterFields, Page):
@@ -65,7 +82,19 @@ def show(event_id: str) -> Response:
         body["attempts"] = _attempts(found, holder)
     if found.timeline is not None:
         body["timeline"] = [timeline_view(entry) for entry in found.timeline]
-    return _json(body)
+    if "data" not in wanted:
+        return _json(body)
+    return Response(with_data_spliced(body, found.view.event), content_type="application/json")
+
+
+@blueprint.get("/v1/events/<event_id>/data")
+def data(event_id: str) -> Response:
+    """The data of one event, byte by byte as it was sent; 204 for an event without data."""
+    event = _find(event_id, require("events:read"), set()).view.event
+    if event.content is None:
+        return Response(status=204)
+    stored = unwrapped(Data(event.content, event.is_json, event.datacontenttype))
+    return Response(stored.content, headers=DATA_HEADERS, content_type=content_type_of(stored))
 
 
 @blueprint.get("/v1/events/<event_id>/attempts")
