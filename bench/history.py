@@ -73,13 +73,13 @@ FROM generate_series(1, {events}) AS n,
 """
 
 _EVENT = """
-INSERT INTO event (id, tenant, source, ce_id, type, subject, audience, datacontenttype, data, data_digest, received_at,
+INSERT INTO event (id, tenant, source, ce_id, type, subject, audience, datacontenttype, data_bytes, is_json, received_at,
                    replay_of)
 SELECT id, tenant,
        CASE tenant WHEN 'devices' THEN '/device/' || n % 200000 ELSE '/source-' || type_number % 20 END,
        CASE tenant WHEN 'devices' THEN CAST(n / 200000 AS text) ELSE CAST(md5('ce' || n) AS text) END,
        'com.example.type-' || type_number, subject, audience, 'application/json',
-       jsonb_build_object('n', n, 'text', repeat('x', 270)), sha256(convert_to(n::text, 'UTF8')), at,
+       convert_to(CAST(json_build_object('n', n, 'text', repeat('x', 270)) AS text), 'UTF8'), true, at,
        CASE WHEN n % 1000 = 0 THEN lag(id, 500) OVER (ORDER BY n) END
 FROM history_plan WHERE n BETWEEN {first} AND {last} ORDER BY n
 """
@@ -143,11 +143,11 @@ UPDATE outbox_cursor SET confirmed = CAST(pg_current_snapshot() AS text), until 
 
 _BLOCKED = """
 WITH made AS (
-    INSERT INTO event (id, tenant, source, ce_id, type, subject, data, data_digest)
+    INSERT INTO event (id, tenant, source, ce_id, type, subject, data_bytes, is_json)
     SELECT CAST(lpad(to_hex(CAST(extract(epoch FROM now()) * 1000 AS bigint)), 12, '0') || '7' || substr(md5('b' || n), 1, 3)
                 || '8' || substr(md5('b' || n), 4, 15) AS uuid),
            'acme', '/blocked', 'blocked-' || n, 'com.example.ordered', 'lane-' || n % {lanes},
-           jsonb_build_object('n', n), sha256(convert_to(n::text, 'UTF8'))
+           convert_to(CAST(json_build_object('n', n) AS text), 'UTF8'), true
     FROM generate_series(1, {events}) AS n
     RETURNING id, ce_id, subject
 ), placed AS (
