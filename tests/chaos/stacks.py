@@ -48,6 +48,7 @@ def chaos_stack(folder: Path, **settings: str) -> Iterator[Stack]:
     """A stack with short leases and the handlers of this folder. Settings as keywords, ``HOLDFAST_`` included."""
     defaults = {
         "HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS),
+        "HOLDFAST_PROCESSOR_PROCESSES": "1",  # on every machine
         "HOLDFAST_HANDLERS": "handlers_late:handlers",
         "HOLDFAST_BACKLOG_LIMIT_SECONDS": "0",  # a long backlog is made on purpose, and ingest is to add to it
     }

@@ -37,6 +37,7 @@ def stack(server_folder: Path) -> Iterator[Stack]:
     """A stack whose own processor is down: each test starts the one that it is hard on."""
     settings = {
         "HOLDFAST_HANDLERS": "worker_handlers:handlers",
+        "HOLDFAST_PROCESSOR_PROCESSES": "1",
         "HOLDFAST_LEASE_SECONDS": "600",  # what depends on a lease that ends takes too long to pass
         "HOLDFAST_SHUTDOWN_SECONDS": str(GRACE_SECONDS),
     }

@@ -335,7 +335,7 @@ def launch(tmp_path: Path, database_url: str, redis_url: str) -> Iterator[Callab
         def launch_one(**settings: str) -> Worker:
             values = {
                 "DATABASE_URL": database_url, "BROKER_URL": redis_url, "REDIS_URL": redis_url, "LOG_FORMAT": "json",
-                "METRICS_PORT": str(free_port()), "HANDLERS": "sample_handlers:handlers",
+                "METRICS_PORT": str(free_port()), "HANDLERS": "sample_handlers:handlers", "PROCESSOR_PROCESSES": "1",
             } | settings  # fmt: skip
             made = Worker(
                 tmp_path / f"worker-{uuid4().hex}.log", {f"HOLDFAST_{name}": value for name, value in values.items()}

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.revocation import LONGEST_TOKEN_SECONDS
+from holdfast.runtime.cores import usable_cores
 
 __all__ = [
     "BrokerSettings",
@@ -33,6 +34,9 @@ __all__ = [
 ]
 
 PREFIX = "HOLDFAST_"
+
+MOST_PROCESSES = 4
+"""Of a processor unless more are asked for: each has up to 18 connections, and PostgreSQL's own default is 100 in all."""
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 _SERVICE_LINK_NAMES = re.compile(
@@ -154,7 +158,7 @@ class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings):
     handlers: str | None = None
     """``package.module:attribute``; otherwise every installed entry point of the group ``holdfast.handlers``."""
     lease_seconds: float = Field(default=30.0, ge=1, le=3600)
-    processor_processes: int = Field(default=1, ge=1, le=64)
+    processor_processes: int = Field(default_factory=lambda: min(MOST_PROCESSES, usable_cores()), ge=1, le=64)
     processor_threads: int = Field(default=8, ge=1, le=64)
     no_handler_seconds: float = Field(default=3600.0, ge=0, le=30 * 86_400)
     """How long an event waits for a processor that serves its type, from when it became due, before it is a dead letter
