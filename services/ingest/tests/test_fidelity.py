@@ -252,7 +252,7 @@ def test_an_event_of_before_is_shown_listed_and_recognised(ingest: Any, key: str
 
     listed = httpx.get(
         f"{ingest.url}/v1/events", params={"id": ce_id}, headers={"Authorization": f"Bearer {key}"}
-    ).json()["items"]  # fmt: skip
+    ).json()["items"]
     again = post(envelope('{"price": 1999e-2, "b": [1, null]}', ce_id, "/f"))
 
     assert [item["event_id"] for item in listed] == [event_id]
