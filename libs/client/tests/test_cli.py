@@ -170,7 +170,7 @@ def test_data_is_written_byte_by_byte(cli: Cli, script: Any) -> None:
 
     written = cli("events", "data", EVENT_ID)
 
-    assert (written.status, written.stdout) == (0, '{"price": 1.10}')
+    assert (written.returncode, written.stdout) == (0, '{"price": 1.10}')
 
 
 def test_an_event_is_shown_with_its_timeline_and_data(cli: Cli, script: Any, event_body: EventBody) -> None:
