@@ -29,14 +29,16 @@ from holdfast.processor.worker.parts import parts
 from holdfast.processor.worker.roles import roles
 from holdfast.runtime.settings import ProcessorSettings, load
 settings = load(ProcessorSettings).model_copy(update={{"no_handler_seconds": 0}})
-broker = parts(settings, roles(settings)[-1], discover(settings.handlers), Canary()).bell._broker
+made = parts(settings, roles(settings)[-1], discover(settings.handlers), Canary())
+broker = made.bell._broker
 message = Message.decode(base64.b64decode({body!r}))
 actor = broker.get_actor(message.actor_name)
 bound = inspect.signature(actor.fn).bind(*message.args, **message.kwargs)
-actor.fn(*message.args, **message.kwargs)
+for lease in made.executor.claim([actor.fn(*message.args, **message.kwargs)]):
+    made.executor.run(lease)
 print(json.dumps({{"queue": actor.queue_name, "declared": sorted(broker.actors), "arguments": dict(bound.arguments)}}))
 """
-"""The processor's side: decode the bytes, find the actor, call it."""
+"""The processor's side: decode the bytes, let the actor read them, claim and run what they name."""
 
 
 def answered_by_the_processor(edges: Any, body: bytes) -> dict[str, Any]:

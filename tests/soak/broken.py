@@ -58,8 +58,9 @@ CONTROLS = {
                 "AND (r.expected_token IS NOT NULL OR s.state = ANY (r.from_states))",
             ),
             Change(LIFECYCLE, "AND (r.expected_token IS NULL OR s.lease_token = r.expected_token)", ""),
-            Change(LIFECYCLE, "AND s.state = {PROCESSING} AND s.lease_token = :expected_token", ""),
+            Change(LIFECYCLE, "AND s.state = {PROCESSING} AND s.lease_token = l.token", ""),
             Change(LEASES, "AND s.lease_token = l.expected_token", ""),
+            Change(LEASES, "AND s.lease_token = held.expected_token", ""),
         ),
         Mix(0.6, {(Kind.PAUSE, "processor"): 1}, {Kind.PAUSE: (4.5, 8.0)}),
         frozenset({"fence", "doubled"}),
@@ -69,8 +70,8 @@ CONTROLS = {
         (
             Change(
                 LIFECYCLE,
-                "SELECT EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed",
-                "SELECT false AS is_processed",
+                "EXISTS (SELECT 1 FROM processed_event_log l WHERE l.event_id = s.event_id) AS is_processed",
+                "false AS is_processed",
             ),
         ),
         Mix(0.5, {(Kind.REQUEUE, "postgres"): 1}, {}),
