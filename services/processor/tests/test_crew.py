@@ -62,14 +62,16 @@ def test_events_that_wait_for_blocked_threads_are_left_to_another_process(
 def test_a_worker_that_stops_gives_back_what_waits_for_a_thread(
     start: Start, stored: Any, live: Any, database: Database, eventually: Eventually
 ) -> None:
-    worker = start(PROCESSOR_THREADS="2", SHUTDOWN_SECONDS="5")
+    worker = start(PROCESSOR_THREADS="2", SHUTDOWN_SECONDS="20")
     be_quick(stored, live, eventually)
     with blocked(database):
         _, others = crowd(stored, live, eventually)
 
         worker.process.send_signal(signal.SIGTERM)
 
-        assert worker.process.wait(15) == 0
+        eventually(lambda: stored.count("processing") == 2, timeout_seconds=5, message="those that wait are given back")
+        assert worker.process.poll() is None, "before its grace is over"
+    assert worker.process.wait(30) == 0
     assert stored.count("processing") == 0
     assert {(stored.row(each).attempt, stored.row(each).crashes) for each in others} <= {(0, 0), (1, 0)}
     start()

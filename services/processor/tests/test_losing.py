@@ -130,6 +130,25 @@ def test_a_worker_that_lost_its_lease_before_it_began_gets_no_session(
     assert Metrics.lost_leases._value.get() == lost + 1
 
 
+def test_a_handler_that_goes_on_without_the_session_it_asked_for_is_not_settled(
+    stored: Any, executor: MakeExecutor
+) -> None:
+    event_id = stored.record("test.done")
+
+    def go_on(data: Any, ctx: Context) -> None:  # noqa: ARG001
+        with contextlib.suppress(Exception):
+            _ = ctx.session
+        locked.close()
+
+    made = executor(handling(go_on), statement_timeout_seconds=0.2)
+    [lease] = made.claim([Doorbell(event_id, 1)])
+    with stored.database.engine.connect() as locked:
+        locked.execute(text("SELECT FROM processing_state FOR UPDATE"))
+        made.run(lease)
+
+    assert (stored.state(event_id), stored.row(event_id).attempt) == ("queued", 0), "nothing was judged"
+
+
 def test_a_handler_that_outlasts_its_lease_keeps_its_event(stored: Any, executor: MakeExecutor) -> None:
     recovered: list[Update] = []
 
