@@ -49,8 +49,9 @@ What is compared with nothing is the figure itself.
 
 
 def save(found: Mapping[Comparison, float], file: Path) -> None:
-    """Record the ratios."""
-    file.write_text(json.dumps({each.name: round(value, 3) for each, value in found.items()}, indent=2) + "\n")
+    """Record the ratios. A figure that compares with nothing says more of the machine, so it is left out."""
+    ratios = {each.name: round(value, 3) for each, value in found.items() if each.to is not None}
+    file.write_text(json.dumps(ratios, indent=2) + "\n")
 
 
 def fallen(found: Mapping[Comparison, float], file: Path) -> list[str]:

@@ -82,3 +82,12 @@ def test_a_ratio_that_is_worse_by_more_than_a_third_is_told(
     told = fallen({comparison: now, Comparison("new", "limit", 1): 0.0}, tmp_path / "ratios.json")
 
     assert told == ([f"mine / limit is {now:.3f}; recorded: {recorded:.3f}"] if is_fallen else [])
+
+
+def test_a_figure_that_compares_with_nothing_is_not_recorded(tmp_path: Path) -> None:
+    recorded = tmp_path / "ratios.json"
+
+    save({FASTER: 0.5, Comparison("memory", None, 20, is_most=True): 12.0}, recorded)
+
+    assert "memory" not in recorded.read_text()
+    assert fallen({Comparison("memory", None, 20, is_most=True): 90.0}, recorded) == []
