@@ -29,7 +29,11 @@ LOCK = 4242
 @pytest.fixture(scope="module")
 def stack(server_folder: Path, pooler: Any) -> Iterator[Stack]:
     """A stack for these tests alone; each leaves it as it found it."""
-    settings = {"HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS), "HOLDFAST_HANDLERS": "handlers:handlers"}
+    settings = {
+        "HOLDFAST_LEASE_SECONDS": str(LEASE_SECONDS),
+        "HOLDFAST_HANDLERS": "handlers:handlers",
+        "HOLDFAST_PROCESSOR_PROCESSES": "1",  # the one that a test kills
+    }
     with Stack(server_folder / uuid4().hex, settings=settings, python_path=HERE, pooler=pooler) as stack:
         stack.postgres.execute("CREATE TABLE effect (event_id text)", database="holdfast")
         yield stack
