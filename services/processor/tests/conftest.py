@@ -8,8 +8,9 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -271,6 +272,14 @@ class OneAtATime(Executor):
     def execute(self, event_id: UUID, version: int) -> None:
         for lease in self.claim([Doorbell(event_id, version)]):
             self.run(lease)
+
+    def run_together(self, leases: Sequence[Lease]) -> None:
+        """Run and settle the events of a group."""
+        ends: SimpleQueue[None] = SimpleQueue()
+        self.run_group(leases, lambda: ends.put(None))
+        self.settle()
+        ends.get(timeout=60)
+        assert ends.empty(), "the group ends once"
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ LOCK = 4242
 
 SETTLES = "SELECT count(DISTINCT CAST(xmin AS text)) FROM processed_event_log"
 
+EXPIRED = "SELECT count(*) FROM processing_state WHERE state = 'processing' AND lease_expires_at < clock_timestamp()"
+
 DEFERRED = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not at the commit'; END $$;
 CREATE CONSTRAINT TRIGGER refuse AFTER INSERT ON effect DEFERRABLE INITIALLY DEFERRED
@@ -55,7 +57,7 @@ def batch(stored: Any, executor: MakeExecutor) -> Callable[..., list[Lease]]:
             )
             stored.run(f"{gone}'{event_ids[lost]}'")
         [group] = made.groups([leases[each] for each in event_ids])
-        made.run_group(group)
+        made.run_together(group)
         return list(group)
 
     return run
@@ -153,16 +155,20 @@ def test_after_a_commit_by_a_handler_what_had_begun_is_dead_and_the_rest_goes_on
 
 
 def test_a_batch_that_takes_long_is_committed_in_parts(stored: Any, batch: Any) -> None:
+    expired: list[int] = []
+
     def take_long(data: Any, ctx: Context) -> None:
         leave_effect(data, ctx)
-        ctx.session.execute(text("SELECT pg_sleep(0.05)"))
+        ctx.session.execute(text("SELECT pg_sleep(0.06)"))
+        expired.append(ctx.session.scalar(text(EXPIRED)))
 
     began = time.monotonic()
-    leases = batch(handling(take_long), *range(COUNT), lease_seconds=1)
-    assert time.monotonic() - began > 1, "longer than a lease"
+    leases = batch(handling(take_long), *range(COUNT), lease_seconds=2)
+    assert time.monotonic() - began > 2, "longer than a lease"
 
     assert states(stored, leases) == ["processed"] * COUNT
     assert stored.scalar(SETTLES) > 1
+    assert max(expired) == 0, "those whose part has not come are kept"
     assert {stored.effects(lease.event.id) for lease in leases} == {1}
 
 

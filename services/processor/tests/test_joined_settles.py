@@ -13,6 +13,7 @@ from holdfast.domain.event import Lease
 from holdfast.local.fixtures import Eventually
 from holdfast.processor import Context, Handlers
 from holdfast.storage import claims
+from holdfast.storage.database import Database
 
 COUNT = 50
 
@@ -72,8 +73,8 @@ def settle(executor: MakeExecutor, stored: Any, eventually: Eventually) -> Calla
                 first = pool.submit(made.run, leases[0])
                 eventually(lambda: stored.scalar(WAITING) > 0, message="a settle waits")
                 others = [pool.submit(made.run, lease) for lease in leases[1:]]
-                group = made._settler._joined._group
-                eventually(lambda: len(group._waiting) == len(leases) - 1, message="the others wait for it")
+                ends = made._joined._ends
+                eventually(lambda: len(ends._left) == len(leases) - 1, message="the others wait for it")
             for each in (first, *others):
                 each.result(30)
 
@@ -207,3 +208,36 @@ def test_a_worker_killed_within_a_joined_settle_loses_and_doubles_nothing(
     eventually(lambda: stored.count("processed") == 30, timeout_seconds=60)
     assert stored.scalar("SELECT count(*) FROM processed_event_log") == 30
     assert stored.scalar("SELECT max(crashes) FROM processing_state") == 1
+
+
+def test_what_has_ended_is_settled_while_the_only_thread_is_busy_with_the_next_event(
+    start: Callable[..., Any], stored: Any, live: Any, database: Database, eventually: Eventually
+) -> None:
+    start(PROCESSOR_THREADS="1")
+    quick = [stored.record("test.nothing") for _ in range(300)]
+    live.ring(*((each, 1) for each in quick))
+    eventually(lambda: stored.count("processed") == len(quick), timeout_seconds=60)
+    with database.transaction() as session:
+        session.connection().exec_driver_sql("SELECT pg_advisory_xact_lock(4242)")
+        ended = [stored.record("test.nothing") for _ in range(5)]
+        blocked = stored.record("test.blocked")
+        live.ring(*((each, 1) for each in (*ended, blocked)))
+
+        eventually(lambda: stored.state(blocked) == "processing", message="the thread is busy")
+        eventually(
+            lambda: [stored.state(each) for each in ended] == ["processed"] * 5, message="and nobody waits for it"
+        )
+        assert stored.state(blocked) == "processing"
+
+
+def test_an_outage_while_several_wait_to_be_settled_gives_all_of_them_back(stored: Any, executor: MakeExecutor) -> None:
+    leases = claimed(stored, *range(COUNT))
+    made = executor(handlers, statement_timeout_seconds=1)
+    with ThreadPoolExecutor(len(leases)) as pool, held_up(stored):  # so PostgreSQL says neither yes nor no to a settle
+        running = [pool.submit(made.run, lease) for lease in leases]
+
+        for each in running:
+            each.result(30)
+
+    assert [stored.state(lease.event.id) for lease in leases] == ["queued"] * COUNT
+    assert {stored.row(lease.event.id).attempt for lease in leases} == {0}, "an outage is no attempt"

@@ -1,24 +1,19 @@
 """What a batch is made of, and what becomes of its events."""
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from uuid import UUID
 
-from holdfast.domain.event import Lease
-from holdfast.domain.transitions import Transition, resettle
+from holdfast.domain.transitions import Completion, Transition, resettle, settle
 from holdfast.domain.update import Update
 from holdfast.processor.attempt.failures import HandlerFailed
-from holdfast.runtime.logging import Logger
+from holdfast.processor.attempt.turn import Turn
 
-__all__ = ["BatchEnded", "Item", "Outcome", "Ran", "processed_before"]
+__all__ = ["BatchEnded", "Outcome", "Ran", "Updates", "processed_before", "processed_now"]
 
 
-class Item(NamedTuple):
-    """An event of a batch, with the log of its attempt."""
-
-    lease: Lease
-    log: Logger
+Updates = Mapping[UUID, Update]
+"""By the event's id."""
 
 
 class BatchEnded(Exception):
@@ -29,19 +24,18 @@ class BatchEnded(Exception):
         rest: the others.
     """
 
-    def __init__(self, begun: Sequence[Item], rest: Sequence[Item]) -> None:
+    def __init__(self, begun: Sequence[Turn], rest: Sequence[Turn]) -> None:
         super().__init__()
         self.begun = begun
         self.rest = rest
 
 
 class Outcome(NamedTuple):
-    """What one event comes to. ``started`` is on the monotonic clock."""
+    """What one event comes to."""
 
-    item: Item
+    turn: Turn
     transition: Transition
     failed: HandlerFailed | None
-    started: float
     is_repeated: bool = False
     """It was processed before; only its state is put right."""
 
@@ -52,10 +46,15 @@ class Ran(NamedTuple):
     """
 
     outcomes: Sequence[Outcome]
-    updates: Mapping[UUID, Update]
-    left: Sequence[Item]
+    updates: Updates
+    left: Sequence[Turn]
 
 
-def processed_before(item: Item) -> Outcome:
+def processed_now(turn: Turn, completion: Completion, transaction: str | None) -> Outcome:
+    """The outcome of an event whose handler has finished."""
+    return Outcome(turn, settle(turn.lease.event.id, turn.lease.token, completion, transaction=transaction), None)
+
+
+def processed_before(turn: Turn) -> Outcome:
     """The outcome of an event that the processed-event log has."""
-    return Outcome(item, resettle(item.lease.event.id, item.lease.token), None, time.monotonic(), is_repeated=True)
+    return Outcome(turn, resettle(turn.lease.event.id, turn.lease.token), None, is_repeated=True)

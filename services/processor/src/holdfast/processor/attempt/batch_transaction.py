@@ -2,18 +2,17 @@
 
 import time
 from collections.abc import Sequence
-from uuid import UUID
 
-from holdfast.domain.transitions import Completion, settle
-from holdfast.domain.update import Update
-from holdfast.processor.attempt.batch import BatchEnded, Item, Outcome, Ran, processed_before
+from holdfast.domain.transitions import Completion
+from holdfast.processor.attempt.batch import BatchEnded, Outcome, Ran, Updates, processed_before, processed_now
 from holdfast.processor.attempt.effects import SharedEffects
 from holdfast.processor.attempt.endings import Endings
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.run import Runner
+from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.outcomes import TransactionEnded
 from holdfast.processor.handlers.registry import Handler
-from holdfast.storage import Session, lifecycle
+from holdfast.storage import Session, leases, lifecycle
 from holdfast.storage.backend import Backend
 from holdfast.storage.database import Database
 from holdfast.storage.held import current_transaction, has_committed, kept_open
@@ -41,7 +40,7 @@ class BatchTransactions:
         self._endings = endings
         self._owner = owner
 
-    def run(self, items: Sequence[Item], handler: Handler) -> Ran:
+    def run(self, turns: Sequence[Turn], handler: Handler) -> Ran:
         """Run and settle events in one transaction.
 
         A handler that raises fails its event alone, in its savepoint. What spoils the transaction itself is raised: nothing
@@ -52,82 +51,79 @@ class BatchTransactions:
             Interrupted: the process has no time left.
             Exception: whatever else; nothing is known of what was committed where PostgreSQL has gone away.
         """
-        transaction, begun = "", list[Item]()
+        transaction, begun = "", list[Turn]()
         try:
             with self._effects.transaction() as session:
                 # By event, as settles and claims lock rows too: two batches never wait for one another in a circle.
                 held = lifecycle.hold_all(
-                    session, [item.lease for item in items], timeout_seconds=handler.timeout_seconds
+                    session, [turn.lease for turn in turns], timeout_seconds=handler.timeout_seconds
                 )
                 if not (transaction := held.transaction):
                     return Ran([], {}, [])
                 effects = SharedEffects(session, lend(session, transaction), Backend(session))
                 with kept_open(session):
-                    outcomes, left = self._run_all(session, effects, held, items, begun, handler)
-                return Ran(outcomes, self._settle(session, transaction, outcomes), left)
+                    outcomes, left = self._run_all(session, effects, held, turns, begun, handler)
+                updates = self._settle(session, transaction, outcomes)
+                if left:
+                    # Their rows are locked until the commit; from then on their leases have to keep them.
+                    leases.extend(session, [turn.lease for turn in left])
+                return Ran(outcomes, updates, left)
         except Exception as exc:
             if transaction and has_committed(self._effects, transaction):
-                raise BatchEnded(begun, items[len(begun) :]) from exc
+                raise BatchEnded(begun, turns[len(begun) :]) from exc
             raise
 
     def _run_all(
-        self, session: Session, effects: SharedEffects, held: lifecycle.Held, items: Sequence[Item], begun: list[Item],
+        self, session: Session, effects: SharedEffects, held: lifecycle.Held, turns: Sequence[Turn], begun: list[Turn],
         handler: Handler,
-    ) -> tuple[list[Outcome], list[Item]]:  # fmt: skip
+    ) -> tuple[list[Outcome], list[Turn]]:  # fmt: skip
         if handler.is_bulk:
-            return self._run_list(effects, held, items, begun, handler), []
+            return self._run_list(effects, held, turns, begun, handler), []
         outcomes: list[Outcome] = []
         savepoints = Savepoints(session)
-        began, patience = time.monotonic(), items[0].lease.seconds * SHARE_OF_LEASE
-        for number, item in enumerate(items):
+        began, patience = time.monotonic(), turns[0].lease.seconds * SHARE_OF_LEASE
+        for number, turn in enumerate(turns):
             if outcomes and time.monotonic() - began > patience:
-                return outcomes, list(items[number:])
-            event_id = item.lease.event.id
+                return outcomes, list(turns[number:])
+            event_id = turn.lease.event.id
             if event_id in held.event_ids:
                 savepoints.begin()
-            begun.append(item)
+            begun.append(turn)
             if event_id in held.event_ids:
-                outcomes.append(self._run_one(savepoints, effects, item, handler))
+                outcomes.append(self._run_one(savepoints, effects, turn, handler))
             elif event_id in held.processed:
-                outcomes.append(processed_before(item))
+                outcomes.append(processed_before(turn))
         return outcomes, []
 
     def _run_list(
-        self, effects: SharedEffects, held: lifecycle.Held, items: Sequence[Item], begun: list[Item],
+        self, effects: SharedEffects, held: lifecycle.Held, turns: Sequence[Turn], begun: list[Turn],
         handler: Handler,
     ) -> list[Outcome]:  # fmt: skip
-        begun += items
-        before = [processed_before(item) for item in items if item.lease.event.id in held.processed]
-        ours = [item for item in items if item.lease.event.id in held.event_ids]
+        begun += turns
+        before = [processed_before(turn) for turn in turns if turn.lease.event.id in held.processed]
+        ours = [turn for turn in turns if turn.lease.event.id in held.event_ids]
         if not ours:
             return before
-        started = time.monotonic()
+        for turn in ours:
+            turn.started = time.monotonic()
         results = self._runner.run_for_all(handler, ours, effects)
-        return before + [
-            self._outcome(item, result, effects, handler, started) for item, result in zip(ours, results, strict=True)
-        ]
+        return before + [self._outcome(turn, result, effects) for turn, result in zip(ours, results, strict=True)]
 
-    def _run_one(self, savepoints: Savepoints, effects: SharedEffects, item: Item, handler: Handler) -> Outcome:
-        started = time.monotonic()
+    def _run_one(self, savepoints: Savepoints, effects: SharedEffects, turn: Turn, handler: Handler) -> Outcome:
+        turn.started = time.monotonic()
         try:
-            completion = self._runner.run(handler, item.lease, item.log, effects)
+            completion = self._runner.run(handler, turn.lease, turn.log, effects)
         except HandlerFailed as failed:
             savepoints.undo()
-            return self._outcome(item, failed, effects, handler, started)
-        return self._outcome(item, completion, effects, handler, started)
+            return self._outcome(turn, failed, effects)
+        return self._outcome(turn, completion, effects)
 
-    def _outcome(
-        self, item: Item, result: Completion | HandlerFailed, effects: SharedEffects, handler: Handler, started: float
-    ) -> Outcome:
-        lease = item.lease
+    def _outcome(self, turn: Turn, result: Completion | HandlerFailed, effects: SharedEffects) -> Outcome:
         if isinstance(result, HandlerFailed):
-            end = self._endings.judge(result.error, lease, handler, started=started, report=result.report)
-            return Outcome(item, end, result, started)
-        transaction = effects.lent.transaction if effects.lent else None
-        done = settle(lease.event.id, lease.token, result, transaction=transaction)
-        return Outcome(item, done, None, started)
+            return Outcome(turn, self._endings.judge(turn, result.error, result.report), result)
+        return processed_now(turn, result, effects.lent.transaction if effects.lent else None)
 
-    def _settle(self, session: Session, transaction: str, outcomes: Sequence[Outcome]) -> dict[UUID, Update]:
+    def _settle(self, session: Session, transaction: str, outcomes: Sequence[Outcome]) -> Updates:
         if current_transaction(session) != transaction:
             raise TransactionEnded
         updates = lifecycle.apply(session, [each.transition for each in outcomes], worker=self._owner)

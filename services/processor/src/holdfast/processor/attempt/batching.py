@@ -1,18 +1,19 @@
 """Events that are run together, where their handler is declared so; and each alone, where that fails."""
 
-import time
 from collections.abc import Callable, Sequence
 
 from holdfast.domain.event import Lease
+from holdfast.domain.state import FINISHED
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.batch import BatchEnded, Item, Outcome, Ran
+from holdfast.processor.attempt.batch import BatchEnded, Outcome, Ran
 from holdfast.processor.attempt.batch_transaction import BatchTransactions
 from holdfast.processor.attempt.effects import ENDED
 from holdfast.processor.attempt.endings import Endings
 from holdfast.processor.attempt.interruption import Interrupted
-from holdfast.processor.attempt.releasing import Releaser
+from holdfast.processor.attempt.releasing import UNDECIDED, Releaser
 from holdfast.processor.attempt.reporting import report_lost
+from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.outcomes import TransactionEnded
 from holdfast.processor.handlers.registry import Handler, Handlers
 from holdfast.runtime import logging
@@ -53,43 +54,54 @@ class Batches:
             group.append(lease)
         return groups
 
-    def run(self, items: Sequence[Item], handler: Handler, *, alone: Callable[[Lease], None]) -> None:
+    def run(self, turns: Sequence[Turn], handler: Handler, *, alone: Callable[[Turn], None]) -> None:
         """Run and settle a group; ``alone`` runs one event. Never raises for what a handler, PostgreSQL or Redis can do."""
-        started, left = time.monotonic(), items
+        left = turns
         try:
             while left:
                 ran = self._transactions.run(left, handler)
-                self._tell(left, ran, handler)
+                self._tell(left, ran)
                 left = ran.left
         except Interrupted:
-            for lease, log in left:
-                self._releaser.interrupted(lease, log)
+            for turn in left:
+                self._give_back(turn)
         except BatchEnded as exc:
-            for lease, log in exc.begun:
-                self._endings.failed(TransactionEnded(ENDED), lease, handler, log, started=started)
-            for lease, _ in exc.rest:
-                alone(lease)
+            for turn in exc.begun:
+                self._endings.failed(turn, TransactionEnded(ENDED))
+            for turn in exc.rest:
+                alone(turn)
         except Exception as exc:  # noqa: BLE001 (one of them is at fault, or PostgreSQL has gone: each alone finds out)
             logging.get(__name__).warning(Log.BATCH_SPLIT, handler=handler.name, reason=type(exc).__name__)
-            for lease, _ in left:
-                alone(lease)
+            for turn in left:
+                alone(turn)
 
-    def _tell(self, items: Sequence[Item], ran: Ran, handler: Handler) -> None:
+    def _give_back(self, turn: Turn) -> None:
+        try:
+            self._releaser.interrupted(turn)
+        except UNDECIDED as exc:
+            turn.log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            turn.end()
+
+    def _tell(self, turns: Sequence[Turn], ran: Ran) -> None:
         self._announcer.publish(list(ran.updates.values()))
         for outcome in ran.outcomes:
-            self._tell_one(outcome, ran.updates.get(outcome.item.lease.event.id), handler)
-        known = {item.lease.event.id for item in (*ran.left, *(outcome.item for outcome in ran.outcomes))}
-        for lease, log in items:
-            if lease.event.id not in known:
-                report_lost(log)
+            self._tell_one(outcome, ran.updates.get(outcome.turn.lease.event.id))
+        known = {turn.lease.event.id for turn in (*ran.left, *(outcome.turn for outcome in ran.outcomes))}
+        for turn in turns:
+            if turn.lease.event.id not in known:
+                report_lost(turn.log)
+                turn.end()
+        self._endings.call_next(*(each.turn for each in ran.outcomes if each.transition.to_state in FINISHED))
+        for outcome in ran.outcomes:
+            outcome.turn.end()
 
-    def _tell_one(self, outcome: Outcome, update: Update | None, handler: Handler) -> None:
-        lease, log = outcome.item
+    def _tell_one(self, outcome: Outcome, update: Update | None) -> None:
+        turn = outcome.turn
         if update is None:
-            report_lost(log)
+            report_lost(turn.log)
         elif outcome.is_repeated:
-            log.warning(Log.ALREADY_PROCESSED)
+            turn.log.warning(Log.ALREADY_PROCESSED)
         elif outcome.failed is not None:
-            self._endings.note_failed(outcome.transition, outcome.failed.report, lease, handler, log)
+            self._endings.note_failed(turn, outcome.transition, outcome.failed.report)
         else:
-            self._endings.settled(update, lease, log, handler_name=handler.name, started=outcome.started)
+            self._endings.note_processed(turn, update)

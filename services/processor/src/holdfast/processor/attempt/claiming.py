@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from uuid import UUID
 
-from holdfast.domain.errors import LaneTaken
+from holdfast.domain.errors import DatabaseUnavailable, LaneTaken, StatementTooSlow
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import await_handler
 from holdfast.domain.update import Update
@@ -144,12 +144,18 @@ class Claimer:
         with self._database.transaction() as session:
             served.note_served(session, self._served_of_the_waiting(session))
 
-    def call_next(self, lane: UUID) -> None:
-        """Ring for the lane's next event, if it is due."""
-        with self._database.transaction() as session:
-            doorbell = lanes.promote(session, lane)
-        if doorbell is not None:
-            self._wake(doorbell)
+    def call_next(self, of_lanes: Iterable[UUID]) -> None:
+        """Ring for the next event of each lane, if it is due. Where PostgreSQL is away a poll finds it, later."""
+        if not (ordered := sorted(of_lanes)):
+            return
+        try:
+            with self._database.transaction() as session:
+                doorbells = [lanes.promote(session, lane) for lane in ordered]
+        except (DatabaseUnavailable, StatementTooSlow):
+            return
+        for doorbell in doorbells:
+            if doorbell is not None:
+                self._wake(doorbell)
 
     def _claim_together(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
         with self._database.transaction() as session:
@@ -159,7 +165,8 @@ class Claimer:
             missed = [each.event_id for each in doorbells if each.event_id not in found]
             waiting = lanes.wait_for_turn(session, missed) if missed else {}
         self._publish([update for _, update in claimed])
-        self._call(set(waiting.values()))
+        # Those that went before may have ended while these were let wait for them.
+        self.call_next(set(waiting.values()))
         return [lease for lease, _ in claimed]
 
     def _claim_after_a_look(self, doorbell: Doorbell) -> Lease | None:
@@ -172,7 +179,7 @@ class Claimer:
         except LaneTaken:
             return None
         self._publish(reported)
-        self._call(waiting.values())
+        self.call_next(waiting.values())
         return self._first(claimed)
 
     def _claim(self, session: Session, doorbells: Sequence[Doorbell]) -> list[tuple[Lease, Update]]:
@@ -181,11 +188,6 @@ class Claimer:
     def _first(self, claimed: list[tuple[Lease, Update]]) -> Lease | None:
         self._publish([update for _, update in claimed])
         return claimed[0][0] if claimed else None
-
-    def _call(self, waiting_lanes: Iterable[UUID]) -> None:
-        """The event that went before may have ended while another one was let wait for it."""
-        for lane in waiting_lanes:
-            self.call_next(lane)
 
     def _check(self, claimed: list[tuple[Lease, Update]]) -> None:
         """Raise, so that the claim is rolled back, where it was not this processor's to make in this way."""

@@ -1,21 +1,21 @@
-"""How attempts end by themselves: each end is a transition that is applied, published, counted and logged."""
+"""How attempts end by themselves: each end is a transition that is applied, published, counted and logged.
 
-import contextlib
+What needs no transaction of its own is left to :class:`~holdfast.processor.attempt.joining.Joined`, and told from there.
+"""
+
 import time
 from collections.abc import Callable
+from functools import partial
 
-from holdfast.domain.event import Lease
-from holdfast.domain.state import State
-from holdfast.domain.transitions import Transition, resettle
+from holdfast.domain.errors import AlreadyProcessed
+from holdfast.domain.transitions import Completion, Transition, resettle, settle
 from holdfast.domain.update import Update
 from holdfast.processor.attempt.claiming import Claimer
-from holdfast.processor.attempt.joining import Joined
-from holdfast.processor.attempt.releasing import UNDECIDED
+from holdfast.processor.attempt.joining import End, Joined
 from holdfast.processor.attempt.reporting import report_failure, report_lost
+from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.outcomes import failure
-from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Report, report_of
-from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 
 __all__ = ["Endings"]
@@ -30,50 +30,73 @@ class Endings:
         self._draw = draw
         self._with_texts = with_texts
 
-    def settled(self, update: Update, lease: Lease, log: logging.Logger, *, handler_name: str, started: float) -> None:
-        """The event is processed."""
-        seconds = time.monotonic() - started
-        Metrics.handler_seconds.labels(handler_name, "processed").observe(seconds)
-        Metrics.end_to_end_seconds.observe((update.at - lease.event.received_at).total_seconds())
-        log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
-        self._call_next(lease)
+    def finished(self, turn: Turn, completion: Completion) -> None:
+        """The handler has finished and has written nothing."""
+        done = settle(turn.lease.event.id, turn.lease.token, completion)
+        self._joined.add(End(turn, done, told=partial(self._told, turn), refused=partial(self._refused, turn)))
 
-    def failed(
-        self, exc: BaseException, lease: Lease, handler: Handler | None, log: logging.Logger, *, started: float,
-        report: Report | None = None,
-    ) -> None:  # fmt: skip
+    def settled(self, turn: Turn, update: Update) -> None:
+        """The event is processed, in the transaction of what its handler has written."""
+        self.note_processed(turn, update)
+        self.call_next(turn)
+        turn.end()
+
+    def failed(self, turn: Turn, exc: BaseException, report: Report | None = None) -> None:
         """The attempt has failed: it is tried again, or the event is dead."""
-        report = report or report_of(exc, package=handler.package if handler else None)
-        transition = self.judge(exc, lease, handler, started=started, report=report)
-        if self._joined.apply(transition) is None:
-            report_lost(log)
-        else:
-            self.note_failed(transition, report, lease, handler, log)
+        report = report or report_of(exc, package=turn.handler.package if turn.handler else None)
+        transition = self.judge(turn, exc, report)
+        told = partial(self._told_failed, turn, transition, report)
+        self._joined.add(End(turn, transition, told=told, refused=partial(_not_told, turn)))
 
-    def judge(
-        self, exc: BaseException, lease: Lease, handler: Handler | None, *, started: float, report: Report
-    ) -> Transition:
+    def already_processed(self, turn: Turn) -> None:
+        """The processed-event log has the event; its state follows."""
+        turn.log.warning(Log.ALREADY_PROCESSED)
+        right = resettle(turn.lease.event.id, turn.lease.token)
+        self._joined.add(End(turn, right, told=lambda _: None, refused=partial(_not_told, turn)))
+
+    def judge(self, turn: Turn, exc: BaseException, report: Report) -> Transition:
         """What a failed attempt comes to."""
-        duration_ms = int((time.monotonic() - started) * 1000)
-        return failure(exc, lease, handler, draw=self._draw(), duration_ms=duration_ms, report=report)
+        duration_ms = int((time.monotonic() - turn.started) * 1000)
+        return failure(exc, turn.lease, turn.handler, draw=self._draw(), duration_ms=duration_ms, report=report)
 
-    def note_failed(
-        self, transition: Transition, report: Report, lease: Lease, handler: Handler | None, log: logging.Logger
-    ) -> None:
+    def note_processed(self, turn: Turn, update: Update) -> None:
+        """The event is processed, which is committed and published."""
+        seconds = time.monotonic() - turn.started
+        Metrics.handler_seconds.labels(turn.handler.name if turn.handler else "", "processed").observe(seconds)
+        Metrics.end_to_end_seconds.observe((update.at - turn.lease.event.received_at).total_seconds())
+        turn.log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
+
+    def note_failed(self, turn: Turn, transition: Transition, report: Report) -> None:
         """The attempt has failed, which is committed and published."""
         duration_ms = transition.error.duration_ms if transition.error else None
-        Metrics.handler_seconds.labels(handler.name if handler else "", "failed").observe((duration_ms or 0) / 1000)
-        report_failure(report, transition, handler, log, with_texts=self._with_texts)
-        if transition.to_state is State.DEAD:
-            self._call_next(lease)
+        name = turn.handler.name if turn.handler else ""
+        Metrics.handler_seconds.labels(name, "failed").observe((duration_ms or 0) / 1000)
+        report_failure(report, transition, turn.handler, turn.log, with_texts=self._with_texts)
 
-    def already_processed(self, lease: Lease, log: logging.Logger) -> None:
-        """The processed-event log has the event; its state follows."""
-        log.warning(Log.ALREADY_PROCESSED)
-        self._joined.apply(resettle(lease.event.id, lease.token))
+    def call_next(self, *turns: Turn) -> None:
+        """Wake the next events of the subjects of events that are done with."""
+        self._claimer.call_next({turn.lease.lane for turn in turns if turn.lease.lane is not None})
 
-    def _call_next(self, lease: Lease) -> None:
-        """Wake the next event of the subject, if there is one; the poll would, later."""
-        if lease.lane is not None:
-            with contextlib.suppress(*UNDECIDED):
-                self._claimer.call_next(lease.lane)
+    def _told(self, turn: Turn, update: Update | None) -> None:
+        if update is None:
+            report_lost(turn.log)
+        else:
+            self.note_processed(turn, update)
+
+    def _refused(self, turn: Turn, exc: Exception) -> None:
+        if isinstance(exc, AlreadyProcessed):
+            self.already_processed(turn)
+        else:
+            self.failed(turn, exc)
+
+    def _told_failed(self, turn: Turn, transition: Transition, report: Report, update: Update | None) -> None:
+        if update is None:
+            report_lost(turn.log)
+        else:
+            self.note_failed(turn, transition, report)
+
+
+def _not_told(turn: Turn, exc: Exception) -> None:
+    """There is nothing left to try: recovery finds the event when its lease expires."""
+    turn.log.error(Log.EXECUTION_BROKE, exc_info=exc)
+    turn.end()

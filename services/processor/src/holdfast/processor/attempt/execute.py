@@ -5,19 +5,20 @@ Every step commits before its update is published; whatever is lost in between i
 
 import contextlib
 import random
-import time
+import threading
 from collections.abc import Callable, Sequence
 
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
+from holdfast.domain.transitions import Completion
 from holdfast.messaging.announce import Announcer
-from holdfast.processor.attempt.batch import Item
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.interruption import Interrupted
 from holdfast.processor.attempt.parts import parts
 from holdfast.processor.attempt.releasing import UNDECIDED
 from holdfast.processor.attempt.reporting import report_lost
-from holdfast.processor.handlers.registry import Handler, Handlers
+from holdfast.processor.attempt.turn import Turn, after_all
+from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.database import Database
@@ -60,11 +61,11 @@ class Executor:
         made = parts(
             handlers, claims=claims, effects=effects, announcer=announcer, owner=owner, lease_seconds=lease_seconds,
             no_handler_seconds=no_handler_seconds, draw=draw, wake=wake, on_stuck=self._note_stuck,
-            is_logging_texts=is_logging_texts,
+            undecided=self._undecided, is_logging_texts=is_logging_texts,
         )  # fmt: skip
         self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
         self._settler, self._endings, self._releaser = made.settler, made.endings, made.releaser
-        self._batches = made.batches
+        self._joined, self._batches = made.joined, made.batches
 
     def start(self) -> None:
         """Begin to keep leases and to enforce timeouts, and declare the ordered types."""
@@ -122,26 +123,34 @@ class Executor:
         """Events that are to be run together, the others each alone; in their order."""
         return self._batches.groups(leases)
 
-    def run_group(self, leases: Sequence[Lease]) -> None:
-        """Run and settle the events of a group. Never raises for what a handler, PostgreSQL or Redis can do."""
+    def run_group(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
+        """Run the events of a group; ``end`` is called once, when all of them have ended, from whatever thread.
+
+        Follow with :meth:`settle` or :meth:`settle_beside`. Never raises for what a handler, PostgreSQL or Redis can do.
+        """
         handler = self._handlers.find(leases[0].event.type)
-        if handler is None or len(leases) == 1:
-            for lease in leases:
-                self.run(lease)
+        ended = end if len(leases) == 1 else after_all(len(leases), end)
+        turns = [Turn.of(lease, handler, ended) for lease in leases]
+        if len(turns) == 1 or handler is None:
+            for turn in turns:
+                self._take(turn)
         else:
-            self._batches.run([Item(lease, _log_of(lease, handler)) for lease in leases], handler, alone=self.run)
+            self._batches.run(turns, handler, alone=self._take)
+
+    def settle(self) -> None:
+        """Settle, in this thread, what has ended and has written nothing; unless another thread does so."""
+        self._joined.settle()
+
+    def settle_beside(self) -> None:
+        """Have that settled in a thread of its own."""
+        self._joined.settle_beside()
 
     def run(self, lease: Lease) -> None:
         """Run and settle an event that was claimed. Never raises for what a handler, PostgreSQL or Redis can do."""
-        handler = self._handlers.find(lease.event.type)
-        log = _log_of(lease, handler)
-        try:
-            self._attempt(lease, handler, log)
-        except UNDECIDED as exc:
-            log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
-            if self._is_spoiled():
-                return  # no outage: the event that did it would go round for ever, and take each new process along
-            self._releaser.undecided(exc, lease, handler, log)
+        has_ended = threading.Event()
+        self.run_group([lease], has_ended.set)
+        self.settle()
+        has_ended.wait()
 
     def interrupt(self) -> None:
         """End the handlers that still run; their events are given back. For a process that has no time left.
@@ -157,34 +166,46 @@ class Executor:
         """Give back the events of handlers that nothing ends, whose process is to be gone right after."""
         self._releaser.abandoned(self._heartbeat.running())
 
-    def _attempt(self, lease: Lease, handler: Handler | None, log: logging.Logger) -> None:
-        started = time.monotonic()
+    def _take(self, turn: Turn) -> None:
         try:
-            update = self._settler.run(lease, handler, log)
+            self._attempt(turn)
+        except UNDECIDED as exc:
+            self._undecided(exc, [turn])
+        except BaseException:
+            turn.end()
+            raise
+
+    def _attempt(self, turn: Turn) -> None:
+        try:
+            result = self._settler.run(turn)
         except LeaseLost:
-            report_lost(log)
+            report_lost(turn.log)
+            turn.end()
         except AlreadyProcessed:
-            self._endings.already_processed(lease, log)
+            self._endings.already_processed(turn)
         except Interrupted:
-            self._releaser.interrupted(lease, log)
+            self._releaser.interrupted(turn)
         except UNDECIDED:
             raise
         except HandlerFailed as failed:
-            error, report = self._settler.checked(failed)
-            self._endings.failed(error, lease, handler, log, started=started, report=report)
+            self._endings.failed(turn, *self._settler.checked(failed))
         except Exception as exc:  # noqa: BLE001 (a constraint checked at the commit, say: the attempt has failed)
-            self._endings.failed(exc, lease, handler, log, started=started)
+            self._endings.failed(turn, exc)
         else:
-            name = handler.name if handler else ""
-            self._endings.settled(update, lease, log, handler_name=name, started=started)
+            if isinstance(result, Completion):
+                self._endings.finished(turn, result)
+            else:
+                self._endings.settled(turn, result)
+
+    def _undecided(self, exc: Exception, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            turn.log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+        if self._is_spoiled():
+            # No outage: the event that did it would go round for ever, and take each new process along.
+            for turn in turns:
+                turn.end()
+        else:
+            self._releaser.undecided(exc, turns)
 
     def _note_stuck(self) -> None:
         self.is_stuck = True
-
-
-def _log_of(lease: Lease, handler: Handler | None) -> logging.Logger:
-    event = lease.event
-    return logging.get(__name__).bind(
-        event_id=str(event.id), event_type=event.type, attempt=lease.attempt, tenant=event.tenant,
-        handler=handler.name if handler else None,
-    )  # fmt: skip

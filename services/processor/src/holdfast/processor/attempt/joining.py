@@ -1,54 +1,115 @@
 """Ends of attempts that need no transaction of their own: those of several threads are committed and published together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+from uuid import UUID
 
+from holdfast.domain.state import FINISHED
 from holdfast.domain.transitions import Transition
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
-from holdfast.runtime.group_commit import GroupCommit
+from holdfast.processor.attempt.releasing import UNDECIDED
+from holdfast.processor.attempt.turn import Turn
+from holdfast.runtime.collecting import Collected
+from holdfast.runtime.telemetry import Log
 from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 
-__all__ = ["Joined"]
+__all__ = ["End", "Joined"]
+
+Answer = TypeVar("Answer")
 
 MOST_TOGETHER = 64
-"""Transitions of one transaction: more than threads in a process are worth having."""
+"""Transitions of one transaction: a statement for more costs each of them no less."""
+
+
+@dataclass(slots=True)
+class End:
+    """What one event comes to.
+
+    Attributes:
+        told: called after the commit, with the update, or with ``None`` where a guard said no: the lease was lost, say. The
+            turn has ended then.
+        refused: called instead where PostgreSQL refuses the transition by itself, with the reason. It ends the turn, or has
+            another end for it.
+    """
+
+    turn: Turn
+    transition: Transition
+    told: Callable[[Update | None], object]
+    refused: Callable[[Exception], object]
 
 
 class Joined:
-    """Applies transitions for one process, from any number of threads.
+    """Applies ends for one process, from any number of threads.
 
     Args:
         owner: names the process in recorded errors.
+        undecided: takes turns of which nobody knows what became of them, because PostgreSQL has gone away; ends them.
+        call_next: takes the lanes of events that are done with.
     """
 
-    def __init__(self, database: Database, announcer: Announcer, *, owner: str) -> None:
+    def __init__(
+        self, database: Database, announcer: Announcer, *, owner: str,
+        undecided: Callable[[Exception, Sequence[Turn]], None], call_next: Callable[[Iterable[UUID]], None],
+    ) -> None:  # fmt: skip
         self._database = database
         self._announcer = announcer
         self._owner = owner
-        self._group: GroupCommit[Transition, Update | None, Update | None] = GroupCommit(
-            self._commit, self._publish, weigh=lambda _: 1, most=MOST_TOGETHER
-        )
+        self._undecided = undecided
+        self._call_next = call_next
+        self._ends: Collected[End] = Collected("settler", self._settle, most=MOST_TOGETHER)
 
-    def apply(self, transition: Transition) -> Update | None:
-        """Apply, commit and publish; ``None`` where a guard says no: the lease was lost, say.
+    def add(self, end: End) -> None:
+        """Leave an end. Follow with one of the two others."""
+        self._ends.leave(end)
 
-        One that fails takes no other along: each of its neighbours is then tried in a transaction of its own.
+    def settle(self) -> None:
+        """Apply what was left, in this thread, unless another one does."""
+        self._ends.work_off()
 
-        Raises:
-            AlreadyProcessed: as ``lifecycle.apply``.
-            DatabaseUnavailable: nothing is known of what was committed.
-            StatementTooSlow: nothing was.
-        """
-        return self._group.add(transition)
+    def settle_beside(self) -> None:
+        """Have it applied in a thread of its own: this one has other things to do."""
+        self._ends.work_off_beside()
 
-    def _commit(self, transitions: Sequence[Transition]) -> list[Update | None]:
-        updates = self._database.call(lifecycle.apply, transitions, worker=self._owner)
+    def _settle(self, ends: Sequence[End]) -> None:
+        """Apply, commit, publish and tell. One that fails takes no other along: each is then tried alone."""
+        try:
+            updates = self._database.call(lifecycle.apply, [each.transition for each in ends], worker=self._owner)
+        except UNDECIDED as exc:
+            self._undecided(exc, [each.turn for each in ends])
+        except Exception as exc:  # noqa: BLE001 (one of them is at fault, and nobody knows which)
+            if len(ends) == 1:
+                if not _call(ends[0].turn, ends[0].refused, exc):
+                    ends[0].turn.end()
+            else:
+                for each in ends:
+                    self._settle([each])
+        else:
+            self._announcer.publish(updates)
+            self._tell(ends, updates)
+
+    def _tell(self, ends: Sequence[End], updates: Sequence[Update]) -> None:
         # By its event: no two attempts of one process have the same one at the same moment, and of two that had the token
         # lets one pass.
         moved = {update.event_id: update for update in updates}
-        return [moved.pop(transition.event_id, None) for transition in transitions]
+        lanes = set[UUID]()
+        for each in ends:
+            update = moved.pop(each.transition.event_id, None)
+            _call(each.turn, each.told, update)
+            if update is not None and update.state in FINISHED and each.turn.lease.lane is not None:
+                lanes.add(each.turn.lease.lane)
+        self._call_next(lanes)
+        for each in ends:
+            each.turn.end()
 
-    def _publish(self, updates: Sequence[Update | None]) -> Sequence[Update | None]:
-        self._announcer.publish([update for update in updates if update is not None])
-        return updates
+
+def _call(turn: Turn, tell: Callable[[Answer], object], answer: Answer) -> bool:
+    """Whether it could be told: a fault of ours must not keep the others from being told."""
+    try:
+        tell(answer)
+    except Exception:
+        turn.log.exception(Log.EXECUTION_BROKE)
+        return False
+    return True

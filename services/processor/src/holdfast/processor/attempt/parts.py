@@ -1,6 +1,6 @@
 """What an executor is made of."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from holdfast.domain.event import Doorbell
@@ -15,6 +15,7 @@ from holdfast.processor.attempt.joining import Joined
 from holdfast.processor.attempt.releasing import Releaser
 from holdfast.processor.attempt.run import Runner
 from holdfast.processor.attempt.settling import Settler
+from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.storage.database import Database
 
@@ -29,6 +30,7 @@ class Parts:
     interruptions: Interruptions
     heartbeat: Heartbeat
     settler: Settler
+    joined: Joined
     endings: Endings
     batches: Batches
     releaser: Releaser
@@ -37,7 +39,7 @@ class Parts:
 def parts(
     handlers: Handlers, *, claims: Database, effects: Database, announcer: Announcer, owner: str, lease_seconds: float,
     no_handler_seconds: float, draw: Callable[[], float], wake: Callable[[Doorbell], None], on_stuck: Callable[[], None],
-    is_logging_texts: bool,
+    undecided: Callable[[Exception, Sequence[Turn]], None], is_logging_texts: bool,
 ) -> Parts:  # fmt: skip
     """Make them, see ``Executor``. Nothing runs yet."""
     claimer = Claimer(
@@ -45,7 +47,7 @@ def parts(
         publish=announcer.publish, wake=wake,
     )  # fmt: skip
     interruptions = Interruptions()
-    joined = Joined(effects, announcer, owner=owner)
+    joined = Joined(effects, announcer, owner=owner, undecided=undecided, call_next=claimer.call_next)
     heartbeat = Heartbeat(claimer.extend, interruptions, lease_seconds=lease_seconds, on_stuck=on_stuck)
     runner = Runner(announcer, interruptions, heartbeat)
     releaser = Releaser(effects, announcer, owner=owner, draw=draw)
@@ -54,7 +56,8 @@ def parts(
         claimer=claimer,
         interruptions=interruptions,
         heartbeat=heartbeat,
-        settler=Settler(effects, runner, interruptions, joined, announcer),
+        settler=Settler(effects, runner, interruptions, announcer),
+        joined=joined,
         endings=endings,
         batches=Batches(
             handlers, BatchTransactions(effects, runner, endings, owner=owner), announcer, endings, releaser

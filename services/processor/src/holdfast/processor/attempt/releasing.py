@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
@@ -13,8 +13,8 @@ from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.abandoning import abandon
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.attempt.reporting import report_lost
+from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.outcomes import failure
-from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 from holdfast.storage import lifecycle
@@ -63,31 +63,40 @@ class Releaser:
         self._announcer.ring([Doorbell(each.event_id, each.version, each.event_id in suspects) for each in updates])
         logging.get(__name__).info(Log.NOT_BEGUN, count=len(updates))
 
-    def interrupted(self, lease: Lease, log: logging.Logger) -> None:
-        """The process has no time left."""
-        updates = self._apply(release(lease.event.id, lease.token))
+    def interrupted(self, turn: Turn) -> None:
+        """The process has no time left.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: it is not given back, and the turn not ended.
+        """
+        updates = self._apply(release(turn.lease.event.id, turn.lease.token))
         if updates:
-            log.warning(Log.RELEASED)
+            turn.log.warning(Log.RELEASED)
             self._announcer.publish(updates)
         else:
-            report_lost(log)
+            report_lost(turn.log)
+        turn.end()
 
-    def undecided(self, exc: Exception, lease: Lease, handler: Handler | None, log: logging.Logger) -> None:
-        """The database did not say what became of the attempt: give the event back once it does.
+    def undecided(self, exc: Exception, turns: Sequence[Turn]) -> None:
+        """The database did not say what became of the attempts: give the events back once it does, and end the turns.
 
-        Meanwhile this thread claims nothing. After a lease's time it is recovery's turn.
+        Meanwhile nothing is claimed in their place. After a lease's time it is recovery's turn.
         """
-        transition = self._after_outage(exc, lease, handler)
-        deadline = time.monotonic() + lease.seconds
-        while time.monotonic() < deadline:
-            try:
-                updates = self._apply(transition)
-            except UNDECIDED:
-                if self._is_over.wait(GIVE_BACK_SECONDS * (0.5 + self._draw())):
+        transitions = {turn.lease.event.id: self._after_outage(exc, turn) for turn in turns}
+        deadline = time.monotonic() + max(turn.lease.seconds for turn in turns)
+        try:
+            while time.monotonic() < deadline:
+                try:
+                    updates = self._apply(*transitions.values())
+                except UNDECIDED:
+                    if self._is_over.wait(GIVE_BACK_SECONDS * (0.5 + self._draw())):
+                        return
+                else:
+                    self._note_given_back(updates, turns, transitions)
                     return
-            else:
-                self._note_given_back(updates, transition, log)
-                return
+        finally:
+            for turn in turns:
+                turn.end()
 
     def abandoned(self, left: Sequence[Running]) -> None:
         """Those of handlers that nothing ends, whose process is to be gone right after."""
@@ -98,22 +107,28 @@ class Releaser:
             return
         self._announcer.publish(updates)
 
-    def _after_outage(self, exc: Exception, lease: Lease, handler: Handler | None) -> Transition:
+    def _after_outage(self, exc: Exception, turn: Turn) -> Transition:
         """An outage is no attempt and no crash of this worker, unless the event meets one time and again."""
+        lease = turn.lease
         seen = self._outages.pop(lease.event.id, 0) + 1
         if seen > OUTAGES:
-            return failure(exc, lease, handler, draw=self._draw(), duration_ms=0)
+            return failure(exc, lease, turn.handler, draw=self._draw(), duration_ms=0)
         self._outages[lease.event.id] = seen
         if len(self._outages) > REMEMBERED:
             self._outages.pop(next(iter(self._outages)))
         return release(lease.event.id, lease.token)
 
-    def _note_given_back(self, updates: list[Update], transition: Transition, log: logging.Logger) -> None:
-        if not updates:
-            report_lost(log)
-            return
-        log.info(Log.GIVEN_BACK, to_state=transition.to_state)
+    def _note_given_back(
+        self, updates: list[Update], turns: Sequence[Turn], transitions: Mapping[UUID, Transition]
+    ) -> None:
+        given = {update.event_id for update in updates}
+        for turn in turns:
+            event_id = turn.lease.event.id
+            if event_id in given:
+                turn.log.info(Log.GIVEN_BACK, to_state=transitions[event_id].to_state)
+            else:
+                report_lost(turn.log)
         self._announcer.publish(updates)
 
-    def _apply(self, transition: Transition) -> list[Update]:
-        return self._effects.call(lifecycle.apply, [transition], worker=self._owner)
+    def _apply(self, *transitions: Transition) -> list[Update]:
+        return self._effects.call(lifecycle.apply, transitions, worker=self._owner)

@@ -18,6 +18,7 @@ from holdfast.processor.attempt.failures import HandlerFailed, failed
 from holdfast.processor.attempt.heartbeat import Heartbeat, Running
 from holdfast.processor.attempt.interruption import Interrupted, Interruptions
 from holdfast.processor.attempt.progress import LiveProgress
+from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime.logging import Logger
@@ -54,18 +55,18 @@ class Runner:
             effects.check()
         return Completion(handler.name, result, int((time.monotonic() - started) * 1000))
 
-    def run_for_all(self, handler: Handler, items: Sequence[tuple[Lease, Logger]], effects: Effects) -> list[Any]:
+    def run_for_all(self, handler: Handler, turns: Sequence[Turn], effects: Effects) -> list[Any]:
         """One attempt of a handler of lists: for each event its ``Completion`` or its ``HandlerFailed``.
 
         Raises:
             HandlerFailed, Interrupted, DatabaseUnavailable: as :meth:`run`, for all of them.
         """
         started = time.monotonic()
-        with self._heartbeat.watched(items[0][0], handler) as running:
+        with self._heartbeat.watched(turns[0].lease, handler) as running:
             effects.on_open = running.hold
             if effects.backend is not None:
                 running.hold(effects.backend)
-            contexts = [self._context(handler, lease, log, running, effects) for lease, log in items]
+            contexts = [self._context(handler, turn.lease, turn.log, running, effects) for turn in turns]
             outcomes = self._call(running, effects, lambda: called_for_all(running, contexts, effects))
         duration_ms = int((time.monotonic() - started) * 1000)
         return [

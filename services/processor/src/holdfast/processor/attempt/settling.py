@@ -1,20 +1,18 @@
-"""Running a handler and settling its event: in the transaction of its effects, or, without any, together with others."""
+"""Running a handler and, where it has written something, settling its event in the transaction of its effects."""
 
 from holdfast.domain.errors import LeaseLost
-from holdfast.domain.event import Lease
-from holdfast.domain.transitions import Completion, settle
+from holdfast.domain.transitions import Completion
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.effects import Effects, ended_before, settle_effects
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.interruption import Interruptions
-from holdfast.processor.attempt.joining import Joined
 from holdfast.processor.attempt.lazy_effects import LazyEffects
 from holdfast.processor.attempt.run import Runner
+from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.outcomes import NoHandler, TransactionEnded
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Report
-from holdfast.runtime.logging import Logger
 from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
 from holdfast.storage.held import has_committed
@@ -27,17 +25,17 @@ __tracebackhide__ = True
 class Settler:
     """Runs and settles on the database in which effects and settling commit together."""
 
-    def __init__(
-        self, effects: Database, runner: Runner, interruptions: Interruptions, joined: Joined, announcer: Announcer
-    ) -> None:
+    def __init__(self, effects: Database, runner: Runner, interruptions: Interruptions, announcer: Announcer) -> None:
         self._effects = effects
         self._runner = runner
         self._interruptions = interruptions
-        self._joined = joined
         self._announcer = announcer
 
-    def run(self, lease: Lease, handler: Handler | None, log: Logger) -> Update:
-        """Run the handler, if there is one, and settle; returns the update, which is published.
+    def run(self, turn: Turn) -> Update | Completion:
+        """Run the handler, if there is one.
+
+        Returns the update, which is published, of an event that was settled with what the handler has written; otherwise what
+        is still to be settled, with that of others.
 
         Raises:
             HandlerFailed, NoHandler, TransactionEnded: the attempt has failed.
@@ -45,13 +43,14 @@ class Settler:
             Interrupted: the process has no time left.
             DatabaseUnavailable, StatementTooSlow: nothing is known of what was committed.
         """
+        handler = turn.handler
         if handler is not None and handler.is_transactional:
-            return self._run_with_effects(lease, handler, log)
+            return self._run_with_effects(turn, handler)
         with self._effects.transaction() as session:
-            lifecycle.hold(session, lease)  # what it does elsewhere is not to be done again
+            lifecycle.hold(session, turn.lease)  # what it does elsewhere is not to be done again
         if handler is None:
-            raise NoHandler(f"no handler for {lease.event.type}; deploy one and replay the event")
-        return self._settle_joined(lease, self._runner.run(handler, lease, log, Effects()))
+            raise NoHandler(f"no handler for {turn.lease.event.type}; deploy one and replay the event")
+        return self._runner.run(handler, turn.lease, turn.log, Effects())
 
     def checked(self, failed: HandlerFailed) -> tuple[BaseException, Report]:
         """What to record of a handler that raised: worse than its error is that it may have committed before."""
@@ -61,12 +60,13 @@ class Settler:
             return failed.error, failed.report
         return TransactionEnded(), ended_before(failed.report)
 
-    def _run_with_effects(self, lease: Lease, handler: Handler, log: Logger) -> Update:
+    def _run_with_effects(self, turn: Turn, handler: Handler) -> Update | Completion:
+        lease = turn.lease
         effects = LazyEffects(self._effects, lease, self._interruptions, timeout_seconds=handler.timeout_seconds)
         update = None
         try:
             with effects:
-                completion = self._runner.run(handler, lease, log, effects)
+                completion = self._runner.run(handler, lease, turn.log, effects)
                 if effects.session is not None and effects.lent is not None:
                     update = _unless_lost(settle_effects(effects.session, lease, completion, effects.lent))
         except TransactionEnded:
@@ -74,13 +74,9 @@ class Settler:
                 has_committed(self._effects, effects.lent.transaction)  # or prepared, which must not stay
             raise
         if update is None:
-            return self._settle_joined(lease, completion)
+            return completion
         self._announcer.publish([update])
         return update
-
-    def _settle_joined(self, lease: Lease, completion: Completion) -> Update:
-        update = self._joined.apply(settle(lease.event.id, lease.token, completion))
-        return _unless_lost([update] if update else [])
 
 
 def _unless_lost(updates: list[Update]) -> Update:

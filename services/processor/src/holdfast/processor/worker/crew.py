@@ -34,8 +34,14 @@ class Runs(Protocol):
     def groups(self, leases: Sequence[Lease]) -> list[list[Lease]]:
         """Which of them are to be run together."""
 
-    def run_group(self, leases: Sequence[Lease]) -> None:
-        """Run and settle those of a group."""
+    def run_group(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
+        """Run those of a group; ``end`` is called once, when all of them have ended."""
+
+    def settle(self) -> None:
+        """Settle, in this thread, what has ended and is not settled yet."""
+
+    def settle_beside(self) -> None:
+        """Have it settled in another one."""
 
     def give_back(self, leases: Sequence[Lease]) -> None:
         """Give up those that were not begun."""
@@ -54,6 +60,7 @@ class _Waiting:
     since: float = field(default_factory=time.monotonic)
 
     def done(self) -> None:
+        """All of them have ended."""
         for each in self.dones:
             each()
 
@@ -150,9 +157,11 @@ class Crew:
     def _run(self, waiting: _Waiting) -> None:
         began = time.monotonic()
         try:
-            self._executor.run_group(waiting.leases)
+            self._executor.run_group(waiting.leases, waiting.done)
         except Exception:
             log.exception(Log.EXECUTION_BROKE, event_ids=[str(lease.event.id) for lease in waiting.leases])
-        finally:
-            self.slots.note_pace((time.monotonic() - began) / len(waiting.leases))
-            waiting.done()
+        self.slots.note_pace((time.monotonic() - began) / len(waiting.leases))
+        if self._queue.empty():
+            self._executor.settle()
+        else:
+            self._executor.settle_beside()

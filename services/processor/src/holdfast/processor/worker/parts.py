@@ -24,6 +24,10 @@ __all__ = ["Parts", "parts"]
 MOST_AHEAD = 64
 """Events that wait for a thread, at most. A claim of a few dozen costs each of them as little as one of hundreds."""
 
+LEAST_LEASE_SECONDS = 5.0
+"""For events to wait for a thread at all: about twice the longest that one waits before it is given back (the crew's patience
+and the time between two polls)."""
+
 REDIS_TIMEOUT_SECONDS = 1.0
 """For publishing after a commit; the relay does it when Redis does not answer in time."""
 
@@ -91,8 +95,9 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
         # Without a broker whose turn it is has to be looked for.
         wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
     )  # fmt: skip
-    # A suspect may take its neighbours along.
-    crew = Crew(executor, threads=role.threads, most_ahead=0 if role.is_suspect else MOST_AHEAD)
+    # A suspect may take its neighbours along; and nobody extends the lease of an event that waits.
+    is_alone = role.is_suspect or settings.lease_seconds < LEAST_LEASE_SECONDS
+    crew = Crew(executor, threads=role.threads, most_ahead=0 if is_alone else MOST_AHEAD)
     poller = Poller(
         executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering
     )  # fmt: skip
