@@ -134,6 +134,18 @@ def test_offsets_are_contiguous_over_concurrent_publishers(
     assert live.offsets(since=0) == list(range(1, 91))
 
 
+def test_a_long_list_keeps_its_order_and_leaves_out_what_was_published_before(live: Live) -> None:
+    updates = [update() for _ in range(95)]
+    live.publisher.publish(updates[7:9])
+
+    live.publisher.publish(updates)
+
+    ids = [json.loads(body)["id"] for _, body in live.read(0, topic="tenant:acme").entries]
+    expected = [*updates[7:9], *updates[:7], *updates[9:]]
+    assert ids == [str(each.event_id) for each in expected]
+    assert live.read(topic="tenant:acme").top == len(updates)
+
+
 def test_an_update_published_again_is_invisible(live: Live) -> None:
     told = live.publish(2)
 
