@@ -29,7 +29,8 @@ def quiet(database: Database) -> Database:
     record(database)
     run(
         database,
-        "UPDATE outbox_cursor SET confirmed = pg_current_snapshot()::text, until = pg_current_snapshot()::text",
+        "UPDATE outbox_cursor SET until_at = now(), confirmed = pg_current_snapshot()::text,"
+        " until = pg_current_snapshot()::text",
     )
     assert due(database) == NOTHING
     return database
