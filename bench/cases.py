@@ -51,6 +51,7 @@ COMPARISONS = [
     Comparison("live-resume", None, 3, is_most=True),
     Comparison("live-resume-topics", None, 3, is_most=True),
     Comparison("idle", None, 1.5, is_most=True),
+    Comparison("idle-wakes", None, 80, is_most=True),
 ]
 """With the goals of 2026-11-28. Those whose peer was not measured are left out of the page."""
 
@@ -92,6 +93,7 @@ def cases(stack: Stack, *, seconds: float) -> list[Case]:
         Case("latency-p99", "the same, p99", latencies.p99, "ms"),
         *_live_cases(stack, seconds=seconds),
         Case("idle", "all services and servers, idle", lambda: idle.measure(stack), "% of a core"),
+        Case("idle-wakes", "the same, how often their threads wake", lambda: idle.measure_wakes(stack), "wakes a second"),
     ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "resident_kib"]
+__all__ = ["cpu_seconds", "resident_kib", "wakes"]
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
@@ -16,6 +16,21 @@ def cpu_seconds(pids: Iterable[int]) -> float:
         OSError: one of them has ended.
     """
     return sum(sum(map(int, _fields(pid)[11:15])) for pid in pids) / TICKS_PER_SECOND
+
+
+def wakes(pids: Iterable[int]) -> float:
+    """How often threads of these processes that live had waited and went on (``voluntary_ctxt_switches`` of proc(5)).
+
+    Raises:
+        OSError: one of them has ended.
+    """
+    statuses = [status for pid in pids for status in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(
+        int(line.split()[1])
+        for status in statuses
+        for line in status.read_text().splitlines()
+        if line.startswith("voluntary_ctxt_switches:")
+    )
 
 
 def resident_kib(pid: int) -> int:

@@ -309,3 +309,17 @@ def test_a_bell_may_be_closed_again(open_one: Callable[..., Bell]) -> None:
 
     bell.close()
     bell.close()
+
+
+def test_an_idle_listener_stops_at_once_however_rarely_it_looks(
+    open_one: Callable[..., Bell], hear: Callable[..., Heard], eventually: Eventually
+) -> None:
+    bell, idle, rung = open_one(), hear(), doorbells(1)
+    bell.ring(rung)
+    eventually(lambda: idle.finished == 1)
+    began = time.monotonic()
+
+    idle.listener.stop(timeout_seconds=10)
+
+    assert time.monotonic() - began < 1
+    assert not idle.listener.is_alive

@@ -253,3 +253,40 @@ def test_rows_may_be_streamed(make_database: MakeDatabase, postgres: Postgres) -
         )
 
         assert sum(rows.scalars()) == 500_500
+
+
+def test_a_look_has_its_settings_and_leaves_the_connection_to_transactions(
+    make_database: MakeDatabase, postgres: Postgres
+) -> None:
+    database = make_database(postgres.url(), pool_size=1, statement_timeout_seconds=7)
+
+    assert database.look("SELECT current_setting('statement_timeout'), %(a)s + 1", a=1) == ("7s", 2)
+
+    with pytest.raises(ZeroDivisionError), database.transaction() as session:  # noqa: PT012
+        session.execute(text("CREATE TABLE looked (a int)"))
+        raise ZeroDivisionError
+    assert database.look("SELECT to_regclass('looked'), pg_current_xact_id_if_assigned()") == (None, None)
+
+
+def test_a_look_that_takes_too_long_is_cancelled(make_database: MakeDatabase, postgres: Postgres) -> None:
+    database = make_database(postgres.url(), pool_size=1, statement_timeout_seconds=0.1)
+
+    with pytest.raises(StatementTooSlow):
+        database.look("SELECT pg_sleep(20)")
+
+    assert database.look("SELECT 1") == (1,)
+
+
+def test_a_look_at_a_database_that_went_away_is_unavailable_and_works_again_when_it_is_back(
+    make_database: MakeDatabase, own_postgres: Postgres
+) -> None:
+    database = make_database(own_postgres.url())
+    database.look("SELECT 1")
+    own_postgres.stop()
+    for _ in range(2):  # over the old connection, and over a new one
+        with pytest.raises(DatabaseUnavailable):
+            database.look("SELECT 1")
+
+    own_postgres.start()
+
+    assert database.look("SELECT 1") == (1,)

@@ -1,4 +1,4 @@
-"""A process's duties: full batches, outages, two at once; the gauges; the timers."""
+"""A process's duties: full batches, outages, two at once; the gauges; the timers, and the look that wakes sweeps."""
 
 import threading
 from collections import Counter
@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Postgres
 from holdfast.maintenance.duties import Duties
-from holdfast.maintenance.timers import Timers
+from holdfast.maintenance.timers import Sweeps, Timers
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.migrate import upgrade
@@ -118,6 +118,38 @@ def test_one_outage_is_one_warning_a_duty(make_duties: MakeDuties, closed_url: s
     ]  # fmt: skip
 
 
+def test_a_look_says_which_duties_have_something_to_do(make_duties: MakeDuties, events: Any) -> None:
+    duties = make_duties(relay_after_seconds=60)
+    events.execute("UPDATE outbox_cursor SET until_at = now()")  # that of an older database is ripe at once
+    assert list(duties.due()) == []
+
+    events.lost()
+    assert list(duties.due()) == ["recover"]
+    events.make_due(*events.record(due_seconds=300))
+    events.age_updates()
+    events.finished()
+    events.begin_replay()
+
+    assert list(duties.due()) == ["recover", "redispatch", "relay", "replay"]
+
+
+def test_every_duty_has_its_turn_while_nobody_can_say_what_is_due_and_tells_each_outage(
+    make_duties: MakeDuties, own_postgres: Postgres
+) -> None:
+    upgrade(own_postgres.url())
+    duties = make_duties(database_url=SecretStr(own_postgres.url()))
+    warnings = []
+    for _ in range(2):
+        own_postgres.stop()
+        with capture_logs() as logged:
+            assert [sweep() for sweep in map(duties.sweeps().__getitem__, duties.due())] == [0, 0, 0, 0]
+        warnings.append([line["event"] for line in logged if line["log_level"] == "warning"])
+        own_postgres.start()
+        assert list(duties.due()) == []
+
+    assert warnings == [[Log.DATABASE_UNAVAILABLE] * 4] * 2
+
+
 def test_the_gauges_tell_open_events_and_the_oldest_due_one(make_duties: MakeDuties, events: Any) -> None:
     [waiting, leased] = events.record(2)
     events.claim(leased)
@@ -166,3 +198,80 @@ def test_a_timer_whose_duty_fails_goes_on(eventually: Eventually) -> None:
     assert timers.are_alive()
     timers.stop()
     assert not timers.are_alive()
+
+
+def test_a_sweep_runs_at_once_and_then_when_a_look_finds_that_it_is_due(eventually: Eventually) -> None:
+    due: set[str] = set()
+    turns: Counter[str] = Counter()
+
+    def count(name: str) -> int:
+        turns[name] += 1
+        return 0
+
+    sweeps = Sweeps({"one": lambda: count("one"), "other": lambda: count("other")}, lambda: due)
+    sweeps.start()
+    eventually(lambda: turns == {"one": 1, "other": 1})
+
+    sweeps.look()
+    due.add("one")
+    for expected in (2, 3):
+        sweeps.look()
+        eventually(lambda: turns["one"] == expected, message="due, so it has a turn")  # noqa: B023 (called at once)
+
+    assert turns["other"] == 1
+    assert sweeps.are_alive()
+    sweeps.stop()
+    assert not sweeps.are_alive()
+
+
+def test_a_sweep_that_did_something_has_another_turn_and_one_that_fails_goes_on(eventually: Eventually) -> None:
+    answers = iter([2, 0])
+    turns: list[int] = []
+    failed: list[int] = []
+
+    def work() -> int:
+        turns.append(next(answers))
+        return turns[-1]
+
+    def fail() -> int:
+        failed.append(1)
+        raise ValueError("on purpose")
+
+    sweeps = Sweeps({"work": work, "fail": fail}, lambda: ["fail"])
+    sweeps.start()
+    eventually(lambda: turns == [2])
+    eventually(lambda: len(failed) == 1)
+    for expected in (2, 3, 4):
+        sweeps.look()
+        eventually(lambda: len(failed) == expected)  # noqa: B023 (called at once)
+
+    eventually(lambda: turns == [2, 0], message="a turn that finds nothing, and then no other")
+    assert sweeps.are_alive()
+    sweeps.stop()
+
+
+def test_a_sweep_that_hangs_is_not_alive_and_keeps_no_other_one_from_its_turns(eventually: Eventually) -> None:
+    hanging, release = threading.Event(), threading.Event()
+    turns: list[int] = []
+
+    def hang() -> int:
+        hanging.set()
+        release.wait(30)
+        return 0
+
+    def work() -> int:
+        turns.append(1)
+        return 0
+
+    sweeps = Sweeps({"hang": hang, "work": work}, lambda: ["hang", "work"])
+    sweeps.start()
+    assert hanging.wait(5)
+    try:
+        eventually(lambda: turns == [1])
+        sweeps.look()
+        eventually(lambda: turns == [1, 1])
+        assert sweeps.are_alive()
+        eventually(lambda: not sweeps.are_alive(longest_turn_seconds=0.05), message="a hanging sweep goes unnoticed")
+    finally:
+        release.set()
+        sweeps.stop()

@@ -252,7 +252,7 @@ def test_a_handler_that_outlives_the_grace_is_interrupted_and_its_event_given_ba
     worker.process.send_signal(signal.SIGTERM)
 
     assert worker.process.wait(30) == 0
-    assert 1.4 < time.monotonic() - began < 20
+    assert 1 < time.monotonic() - began < 20, "half of the grace is the handler's"
     row = stored.row(event_id)
     assert (row.state, row.attempt, row.crashes, stored.effects(event_id)) == ("queued", 0, 0, 0)
     assert live.told(event_id)[-1] == ("queued", 3, 0)

@@ -30,13 +30,13 @@ from redis.exceptions import RedisError
 from holdfast.messaging.bell import Room
 from holdfast.messaging.connect import redis_client
 
-__all__ = ["DoorbellBroker", "redis_broker"]
+__all__ = ["DoorbellBroker", "SleepingConsumer", "redis_broker"]
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After which other workers may take over the messages of a dead one. Doorbells are hints: the exact time matters little."""
 
 MAX_BELLS = 64
-"""Consumers that one burst can wake at once; the others look after a second anyway."""
+"""Consumers that one burst can wake at once; the others look a few seconds later anyway."""
 
 RING_LIMIT = 500
 """Messages in one script call: Redis serves nobody else meanwhile."""
@@ -157,7 +157,7 @@ class DoorbellBroker(RedisBroker):
         # Its own connection: it sleeps in a blocking call for longer than other calls may take.
         sleeper = redis_client(self._url, timeout_seconds=timeout / 1000 + self._timeout_seconds)
         room = self._rooms.get(queue_name) or _Prefetch(prefetch)
-        return _SleepingConsumer(self, queue_name, room, timeout_ms=timeout, sleeper=sleeper)
+        return SleepingConsumer(self, queue_name, room, timeout_ms=timeout, sleeper=sleeper)
 
 
 class _Prefetch:
@@ -179,8 +179,11 @@ class _Prefetch:
             self._changed.notify_all()
 
 
-class _SleepingConsumer(Consumer):
-    """Each message that it hands out has a place in the room, from before it is fetched until it is done."""
+class SleepingConsumer(Consumer):
+    """Sleeps in Redis until a bell rings.
+
+    Each message that it hands out has a place in the room, from before it is fetched until it is done.
+    """
 
     def __init__(
         self, broker: DoorbellBroker, queue_name: str, room: Room, *, timeout_ms: int, sleeper: "redis.Redis"
@@ -193,6 +196,7 @@ class _SleepingConsumer(Consumer):
         self._exchange: Any = broker.client.register_script(_EXCHANGE)
         self._fetched: deque[bytes] = deque()
         self._finished: deque[str] = deque()
+        self._is_interrupted = False
 
     def __next__(self) -> MessageProxy | None:
         try:
@@ -218,6 +222,11 @@ class _SleepingConsumer(Consumer):
         if ids := [message.options["redis_message_id"] for message in messages]:
             self._room.give_back(len(ids))
             self._broker.do_requeue(self._queue_name, *ids)
+
+    def interrupt(self) -> None:
+        """Sleep no more, from now on: its thread is to stop."""
+        self._is_interrupted = True
+        self._sleeper.connection_pool.disconnect()
 
     def close(self) -> None:
         """Acknowledge what is finished, and give back what was not handed out."""
@@ -264,8 +273,15 @@ class _SleepingConsumer(Consumer):
         return bodies
 
     def _sleep(self) -> None:
-        if self._sleeper.blpop([self._broker.key(f"{self._queue_name}.bell")], timeout=self._timeout_seconds):
+        if self._is_interrupted:
             return
+        try:
+            if self._sleeper.blpop([self._broker.key(f"{self._queue_name}.bell")], timeout=self._timeout_seconds):
+                return
+        except RedisError:
+            if self._is_interrupted:
+                return
+            raise
         # Nothing to do for a while: Dramatiq's own fetch also looks after the messages of dead workers, now and then.
         if places := self._room.take(0):
             self._fetch_into(places, lambda most: self._broker.do_fetch(self._queue_name, most))

@@ -3,7 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Sequence
-from queue import Empty
+from queue import Empty, PriorityQueue
 from typing import Any
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from dramatiq.worker import WorkerThread
 from holdfast.domain.errors import BrokerUnavailable
 from holdfast.domain.event import Doorbell
 from holdfast.messaging.bell import Answer, Room, Rung
-from holdfast.messaging.broker import DoorbellBroker
+from holdfast.messaging.broker import DoorbellBroker, SleepingConsumer
 from holdfast.messaging.connect import translated
 from holdfast.messaging.doorbell import ACTOR, QUEUE, SUSPECT_QUEUE, encoded
 from holdfast.runtime import logging
@@ -27,6 +27,10 @@ log = logging.get(__name__)
 
 MOST_AT_ONCE = 100
 """Doorbells of one answer: what is claimed in one statement."""
+
+LOOK_MS = 3000
+"""How long a listener sleeps that no bell wakes; then it looks whether one was lost, and shows that it lives. The processor's
+poll finds a due event about as soon, and well within ``broker.HEARTBEAT_TIMEOUT_MS`` is enough for the other."""
 
 
 class RedisBell:
@@ -90,6 +94,8 @@ class _WorkerListener:
     def stop(self, *, timeout_seconds: float) -> None:
         for consumer in self._worker.consumers.values():
             consumer.stop()  # now: one that sleeps because Redis is down takes three seconds to notice
+            if isinstance(consumer.consumer, SleepingConsumer):
+                consumer.consumer.interrupt()
         self._worker.stop(timeout=int(timeout_seconds * 1000))
 
 
@@ -97,7 +103,8 @@ class _ListWorker(Worker):
     """Dramatiq's worker with one thread, which answers all messages of a moment at once."""
 
     def __init__(self, broker: DoorbellBroker, queue: str, *, room: Room, answer: Answer) -> None:
-        super().__init__(broker, queues={queue}, worker_threads=1)
+        super().__init__(broker, queues={queue}, worker_threads=1, worker_timeout=LOOK_MS)
+        self.work_queue = _WorkQueue()
         self._room = room
         self._answer = answer
 
@@ -111,11 +118,32 @@ class _ListWorker(Worker):
         self.workers.append(thread)
 
 
+class _WorkQueue(PriorityQueue[Any]):
+    """A queue that nobody waits for any more once it is closed: then what is left in it is all there is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_closed = False
+
+    def close(self) -> None:
+        with self.mutex:
+            self._is_closed = True
+            self.not_empty.notify_all()
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        with self.not_empty:
+            self.not_empty.wait_for(lambda: self._qsize() or self._is_closed, timeout if block else 0)
+            if not self._qsize():
+                raise Empty
+            return self._get()
+
+
 class _Answering(WorkerThread):
     """Messages are acknowledged when their doorbells are done, which other threads say."""
 
     room: Room
     answer: Answer
+    work_queue: _WorkQueue
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -127,6 +155,11 @@ class _Answering(WorkerThread):
         super().run()
         with self._changed:
             self._changed.wait_for(lambda: self._left == 0)
+
+    def stop(self) -> None:
+        """Begin to stop, at once if there is nothing to do."""
+        super().stop()
+        self.work_queue.close()
 
     def process_message(self, message: MessageProxy) -> None:
         """Answer this message and those that wait behind it."""

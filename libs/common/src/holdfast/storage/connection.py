@@ -16,7 +16,7 @@ from sqlalchemy.dialects.postgresql.psycopg2 import PGDialect_psycopg2
 
 from holdfast.storage.address import Address
 
-__all__ = ["DIALECT", "Dialect", "TransactionRolledBack", "beginning", "connector"]
+__all__ = ["DIALECT", "Dialect", "TransactionRolledBack", "beginning", "connector", "settings_of"]
 
 DIALECT = "postgresql+holdfast"
 """psycopg2's dialect of SQLAlchemy with :class:`Dialect`'s way to begin."""
@@ -114,5 +114,13 @@ def beginning(settings: Mapping[str, str]) -> str:
     READ COMMITTED whatever the database's default is: the guards of storage are written for it, and under REPEATABLE READ two
     claims at once would fail instead of waiting for one another.
     """
-    begin = "BEGIN ISOLATION LEVEL READ COMMITTED"
-    return "; ".join([begin, *(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())])
+    return f"BEGIN ISOLATION LEVEL READ COMMITTED; {settings_of(settings)}"
+
+
+def settings_of(settings: Mapping[str, str]) -> str:
+    """The statements that set these for a transaction.
+
+    Sent in one query with a statement and without ``BEGIN``, they are in one transaction with it, which ends with the query:
+    https://www.postgresql.org/docs/current/protocol-flow.html#PROTOCOL-FLOW-MULTI-STATEMENT
+    """
+    return "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())

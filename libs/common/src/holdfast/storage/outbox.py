@@ -23,7 +23,7 @@ from holdfast.runtime.telemetry import Log
 from holdfast.storage.snapshot import parse_snapshot
 from holdfast.storage.updates import UpdateKey
 
-__all__ = ["NOT_CONFIRMED", "Page", "confirm", "next_page"]
+__all__ = ["IS_WINDOW_DUE", "NOT_CONFIRMED", "Page", "confirm", "next_page"]
 
 log = logging.get(__name__)
 
@@ -34,14 +34,25 @@ OR EXISTS (SELECT FROM event_update u WHERE u.transaction_id = ANY (
 """.strip()
 """Whether there are updates that a snapshot does not see, as SQL."""
 
+_IS_RIPE = """
+c.until_at NOT BETWEEN statement_timestamp() - make_interval(secs => :after_seconds) AND statement_timestamp()
+""".strip()
+"""Parameter: after_seconds, how long a snapshot has to rest. One from the future does not: the clock was set back."""
+
 _LOOK = text(f"""
--- Parameter: after_seconds, how long a snapshot has to rest. One from the future does not: the clock was set back.
-SELECT c.confirmed, c.until, CAST(pg_current_snapshot() AS text) AS now,
-       c.until_at NOT BETWEEN statement_timestamp() - make_interval(secs => :after_seconds)
-                          AND statement_timestamp() AS is_ripe,
+-- Parameter: after_seconds.
+SELECT c.confirmed, c.until, CAST(pg_current_snapshot() AS text) AS now, {_IS_RIPE} AS is_ripe,
        {NOT_CONFIRMED.format(snapshot="c.confirmed")} AS has_updates
 FROM outbox_cursor c
 """)  # noqa: S608
+
+IS_WINDOW_DUE = f"""
+SELECT {_IS_RIPE} AND ({NOT_CONFIRMED.format(snapshot="c.confirmed")})
+    OR CAST(CAST(pg_snapshot_xmax(pg_current_snapshot()) AS text) AS bigint)
+       < greatest(CAST(split_part(c.confirmed, ':', 2) AS bigint), CAST(split_part(c.until, ':', 2) AS bigint))
+FROM outbox_cursor c
+""".strip()  # noqa: S608
+"""Whether :func:`next_page` would find a page, or start over, as SQL. Parameter: after_seconds."""
 
 _PAGE = text("""
 -- Parameters: ended, transactions that have ended between the two snapshots; first, "end" of the earlier one; end and

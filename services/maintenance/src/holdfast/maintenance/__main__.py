@@ -10,6 +10,9 @@ from holdfast.runtime.settings import MaintenanceSettings, load
 
 QUEUE = "maintenance"
 
+WAKE_MS = 2000
+"""How often Dramatiq's threads look whether they are to stop; ticks, one a minute, wake them by themselves."""
+
 
 def main() -> None:
     """Become the Dramatiq worker, or run the scheduler."""
@@ -36,6 +39,7 @@ def _become_worker(settings: MaintenanceSettings) -> None:
         "--worker-shutdown-timeout", str(int(settings.shutdown_seconds * 1000)),
         "--skip-logging",
     ]  # fmt: skip
+    os.environ.setdefault("dramatiq_worker_timeout", str(WAKE_MS))
     os.execv(sys.executable, command)  # noqa: S606
 
 

@@ -1,12 +1,11 @@
 """The Dramatiq and periodiq module: ``holdfast.maintenance.actors``.
 
 Every duty runs in two ways: as an actor, each minute, by a tick that periodiq sends through Redis; and from a timer inside
-the worker process, every second or so, which needs neither Redis nor the scheduler.
+the worker process, every second or so, which needs neither Redis nor the scheduler. One look a second says which sweeps
+have anything to do.
 """
 
-import multiprocessing
-import os
-import signal
+from collections.abc import Callable
 
 import dramatiq
 from dramatiq import Broker, Middleware, Worker
@@ -15,11 +14,11 @@ from periodiq import PeriodiqMiddleware, cron
 from holdfast.domain.errors import ConfigurationError
 from holdfast.maintenance import VERSION
 from holdfast.maintenance.duties import Duties
+from holdfast.maintenance.orphans import stop_with_master
 from holdfast.maintenance.parts import REDIS_TIMEOUT_SECONDS
-from holdfast.maintenance.timers import Timers
+from holdfast.maintenance.timers import Sweeps, Timers
 from holdfast.messaging.broker import redis_broker
 from holdfast.runtime import logging
-from holdfast.runtime.background import Repeater
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import MaintenanceSettings, load
@@ -40,9 +39,6 @@ GAUGES_EVERY = 10
 PRUNE_EVERY = 60
 """Sweeps between two looks for what can be forgotten, none of which is in a hurry."""
 
-LOOK_SECONDS = 1.0
-"""How soon an orphan notices that it is one."""
-
 
 class Process(Middleware):
     """Opens connections and starts the timers in the worker process, after the fork."""
@@ -51,34 +47,33 @@ class Process(Middleware):
         self.settings = settings
         self.duties: Duties | None = None
         self._timers: Timers | None = None
-        self._is_told = False
-        self._parent = Repeater("parent-watch", self._stop_if_orphan, interval_seconds=LOOK_SECONDS)
+        self._sweeps: Sweeps | None = None
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002 (the signature is Dramatiq's)
         """Start."""
         self.duties = duties = Duties(self.settings)
         every = self.settings.sweep_seconds
+        self._sweeps = sweeps = Sweeps(duties.sweeps(), duties.due)
         self._timers = timers = Timers(
             {
-                "recover": (duties.recover, every),
-                "redispatch": (duties.redispatch, every),
-                "relay": (duties.relay, every),
-                "replay": (duties.replay, every),
+                "look": (sweeps.look, every),
                 "copy-revocations": (duties.copy_revocations, every),
                 "prune-revocations": (duties.prune_revocations, every * PRUNE_EVERY),
                 "measure": (duties.measure, every * GAUGES_EVERY),
             }
         )
+        sweeps.start()
         timers.start()
-        self._parent.start()
-        self._serve_health(duties, timers, worker)
+        stop_with_master()
+        self._serve_health(duties, lambda: timers.are_alive() and sweeps.are_alive(), worker)
         log.info(Log.STARTED)
 
     def before_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Let the turns under way end."""
         log.info(Log.STOPPING)
-        if self._timers is not None:
-            self._timers.stop()
+        for part in (self._timers, self._sweeps):
+            if part is not None:
+                part.stop()
 
     def after_worker_shutdown(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002
         """Let go of the connections."""
@@ -86,17 +81,10 @@ class Process(Middleware):
             self.duties.close()
         log.info(Log.STOPPED)
 
-    def _stop_if_orphan(self) -> None:
-        """Dramatiq's workers go on when their master was killed: beside their successors, with their port, for ever."""
-        master = multiprocessing.parent_process()
-        if master is not None and os.getppid() != master.pid and not self._is_told:
-            self._is_told = True  # a second signal would end the process in the middle of its stop
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    def _serve_health(self, duties: Duties, timers: Timers, worker: Worker) -> None:
+    def _serve_health(self, duties: Duties, are_alive: Callable[[], bool], worker: Worker) -> None:
         serve_health(
             self.settings.metrics_host, self.settings.metrics_port, duties.checks(),
-            is_alive=lambda: timers.are_alive() and all(thread.is_alive() for thread in worker.workers),
+            is_alive=lambda: are_alive() and all(thread.is_alive() for thread in worker.workers),
         )  # fmt: skip
 
 

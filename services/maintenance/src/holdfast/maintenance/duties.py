@@ -1,14 +1,20 @@
 """The duties of one process, on its connections."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
-from holdfast.domain.errors import BrokerUnavailable, DatabaseUnavailable, LiveWindowUnavailable
+from holdfast.domain.errors import (
+    BrokerUnavailable,
+    DatabaseUnavailable,
+    LiveWindowUnavailable,
+    StatementTooSlow,
+    TransactionConflict,
+)
 from holdfast.maintenance.gauges import measure
 from holdfast.maintenance.parts import parts
 from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
-from holdfast.maintenance.relay import relay
+from holdfast.maintenance.relay import relay, snapshot_seconds
 from holdfast.maintenance.replay import replay
 from holdfast.maintenance.revocations import copy_revocations, prune_revocations
 from holdfast.maintenance.summary import Summary
@@ -16,6 +22,7 @@ from holdfast.runtime import logging
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log
+from holdfast.storage.sweeps import due_sweeps
 
 __all__ = ["Duties"]
 
@@ -40,6 +47,24 @@ class Duties:
         self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
         self._relayed = Summary(Log.RELAYED, time.monotonic)
         self._outages: set[tuple[str, str]] = set()
+
+    def sweeps(self) -> Mapping[str, Callable[[], int]]:
+        """The duties that :meth:`due` speaks of, by name."""
+        return {
+            "recover": self.recover, "redispatch": self.redispatch, "relay": self.relay, "replay": self.replay,
+        }  # fmt: skip
+
+    def due(self) -> Collection[str]:
+        """Which sweeps have something to do, in one round trip; all of them if nobody can say, so that each tells why."""
+        names = self.sweeps()
+        after = snapshot_seconds(self._settings.relay_after_seconds)
+        try:
+            due = due_sweeps(self._parts.database, after_seconds=after)
+        except (DatabaseUnavailable, StatementTooSlow, TransactionConflict):
+            return names
+        # A sweep with nothing to do has no turn in which it would see that the outage is over.
+        self._outages -= {(name, Log.DATABASE_UNAVAILABLE) for name in names}
+        return [name for name in names if getattr(due, name)]
 
     def recover(self) -> int:
         """See ``maintenance.recover``. Returns how many."""

@@ -8,7 +8,7 @@ from holdfast.storage import outbox
 from holdfast.storage.database import Database
 from holdfast.storage.updates import UpdateKey, find_updates
 
-__all__ = ["relay"]
+__all__ = ["relay", "snapshot_seconds"]
 
 KEYS_TOGETHER = 2000
 """Updates whose markers Redis is asked for in one call: about a millisecond of its time."""
@@ -29,12 +29,17 @@ def relay(database: Database, publisher: Publisher, *, within_seconds: float, li
     """
     published = 0
     for _ in range(MOST_PAGES):
-        page = database.call(outbox.next_page, after_seconds=within_seconds / 2, limit=KEYS_TOGETHER)
+        page = database.call(outbox.next_page, after_seconds=snapshot_seconds(within_seconds), limit=KEYS_TOGETHER)
         if page is None:
             break
         published += _publish(database, publisher, publisher.missing(page.keys), limit)
         database.call(outbox.confirm, page)
     return published
+
+
+def snapshot_seconds(within_seconds: float) -> float:
+    """How long a snapshot of the outbox rests: each update is looked at one or two such times after it was written."""
+    return within_seconds / 2
 
 
 def _publish(database: Database, publisher: Publisher, keys: Sequence[UpdateKey], limit: int) -> int:

@@ -6,7 +6,7 @@ from holdfast.domain.revocation import Revocation
 from holdfast.messaging.revocations import RevocationCopy
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
-from holdfast.storage import revocations
+from holdfast.storage import revocations, sweeps
 from holdfast.storage.database import Database
 
 __all__ = ["copy_revocations", "prune_revocations"]
@@ -23,12 +23,9 @@ def copy_revocations(database: Database, copy: RevocationCopy, *, limit: int) ->
     """
 
     def after(seq: int) -> Sequence[Revocation]:
-        with database.transaction() as session:
-            return revocations.revocations_after(session, seq, limit=limit)
+        return database.call(revocations.revocations_after, seq, limit=limit)
 
-    with database.transaction() as session:
-        newest = revocations.newest_seq(session)
-    copied = copy.bring_up_to(newest, after)
+    copied = copy.bring_up_to(sweeps.newest_revocation(database), after)
     if copied:
         log.info(Log.REVOCATIONS_COPIED, count=copied)
     return copied

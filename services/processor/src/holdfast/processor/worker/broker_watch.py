@@ -12,7 +12,7 @@ __all__ = ["BrokerWatch"]
 
 log = logging.get(__name__)
 
-INTERVAL_SECONDS = 0.5
+INTERVAL_SECONDS = 1.0
 
 TIMEOUT_SECONDS = 0.5
 """A broker that hangs rings no bells either."""

@@ -23,12 +23,17 @@ class Canary:
         self._descriptor = os.open(os.devnull, os.O_RDONLY)
         self._identity = _identity(self._descriptor)
         self._has_sockets = [_is_socket(each) for each in OUTPUTS]
-        self._fed_at = time.monotonic()
+        self._starving_since: float | None = None
+
+    @property
+    def is_starving(self) -> bool:
+        """Whether there was no free descriptor at the last look."""
+        return self._starving_since is not None
 
     def is_dead(self) -> bool:
         """Whether the descriptor, or one of the two outputs, is closed or has become a connection, or none is free.
 
-        To be asked several times in ``STARVED_SECONDS``.
+        While it is starving, to be asked several times in ``STARVED_SECONDS``.
         """
         try:
             is_changed = _identity(self._descriptor) != self._identity
@@ -40,8 +45,10 @@ class Canary:
         try:
             os.close(os.dup(self._descriptor))
         except OSError:
-            return time.monotonic() - self._fed_at > STARVED_SECONDS
-        self._fed_at = time.monotonic()
+            now = time.monotonic()
+            self._starving_since = self._starving_since or now
+            return now - self._starving_since > STARVED_SECONDS
+        self._starving_since = None
         return False
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import queue
 import signal
 import sys
 import traceback
@@ -50,15 +51,28 @@ class Ending:
     def __init__(self, parent_pid: int) -> None:
         self.is_requested = False
         self._parent_pid = parent_pid
+        # Not a pipe, as in Nap: handlers may close descriptors. A put may interrupt a get, in the same thread.
+        self._signals: queue.SimpleQueue[int] = queue.SimpleQueue()
         signal.signal(signal.SIGTERM, self._request)
         # Ctrl-C reaches all; the first process decides what it means. Not SIG_IGN, which the programs that a handler starts
-        # would inherit.
-        signal.signal(signal.SIGINT, lambda *_: None)
+        # would inherit. The kernel sends it too when the first process is gone.
+        signal.signal(signal.SIGINT, lambda number, _: self._signals.put(number))
+        offspring.hear_of_parents_end(signal.SIGINT)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGINT})
 
     def is_orphan(self) -> bool:
         """Whether the first process is gone; the kernel has then given this one another parent."""
         return os.getppid() != self._parent_pid
 
-    def _request(self, _number: int, _frame: FrameType | None) -> None:
+    def wait(self, seconds: float) -> None:
+        """Return then, or at once when a signal comes that may be a reason to end. For the main thread.
+
+        One that comes in the microseconds between the last instruction and the sleep does not end it, so ``seconds`` bound
+        how late a signal may be noticed.
+        """
+        with contextlib.suppress(queue.Empty):
+            self._signals.get(timeout=seconds)
+
+    def _request(self, number: int, _frame: FrameType | None) -> None:
         self.is_requested = True
+        self._signals.put(number)

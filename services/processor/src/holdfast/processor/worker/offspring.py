@@ -13,10 +13,13 @@ from pathlib import Path
 
 from holdfast.runtime.descriptors import lead_nowhere
 
-__all__ = ["SIGNALS", "adopt_orphans", "children", "end_group", "lead_a_group", "prepare_forks"]
+__all__ = [
+    "SIGNALS", "adopt_orphans", "children", "end_group", "hear_of_parents_end", "lead_a_group", "prepare_forks",
+]  # fmt: skip
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 """``prctl(2)``"""
 
@@ -41,6 +44,12 @@ def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent ends (Linux only)."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
+def hear_of_parents_end(number: int) -> None:
+    """Be sent this signal when the parent ends (Linux only). What is forked from here does not inherit that."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
 
 
 def children() -> set[int]:

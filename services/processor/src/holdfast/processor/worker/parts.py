@@ -17,6 +17,7 @@ from holdfast.processor.worker.poller import Poller
 from holdfast.processor.worker.roles import Role
 from holdfast.runtime.background import Repeater
 from holdfast.runtime.settings import ProcessorSettings
+from holdfast.storage import sweeps
 from holdfast.storage.database import Database
 
 __all__ = ["Parts", "parts"]
@@ -99,7 +100,10 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
     is_alone = role.is_suspect or settings.lease_seconds < LEAST_LEASE_SECONDS
     crew = Crew(executor, threads=role.threads, most_ahead=0 if is_alone else MOST_AHEAD)
     poller = Poller(
-        executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering
+        executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering,
+        is_any_due=lambda seconds: sweeps.is_any_claimable(
+            claims, is_suspect=role.is_suspect, overdue_seconds=seconds
+        ),
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     return Parts(

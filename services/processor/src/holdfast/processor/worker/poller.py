@@ -43,16 +43,26 @@ class Poller:
     Args:
         is_suspect: choose events that have crashed a worker, or those that have not.
         is_broker_answering: asked often; must not wait.
+        is_any_due: whether a claim of events that have been due for so many seconds may find one: a look, cheaper than a
+            claim. Not asked while polls find events.
     """
 
     def __init__(
-        self, executor: Runs, crew: Crew, *, is_suspect: bool, is_broker_answering: Callable[[], bool]
+        self,
+        executor: Runs,
+        crew: Crew,
+        *,
+        is_suspect: bool,
+        is_broker_answering: Callable[[], bool],
+        is_any_due: Callable[[float], bool],
     ) -> None:
         self._executor = executor
         self._crew = crew
         self._slots = crew.slots
         self._is_suspect = is_suspect
         self._is_broker_answering = is_broker_answering
+        self._is_any_due = is_any_due
+        self._has_found = True
         self._wake = threading.Event()
         self._is_stopping = False
         self._outages = 0
@@ -93,6 +103,8 @@ class Poller:
     def _turn(self) -> bool:
         """Claim for the free slots and hand over; whether there may be more."""
         overdue_seconds = OVERDUE_SECONDS if self._is_broker_answering() else 0.0
+        if not (self._has_found or self._is_any_due(overdue_seconds)):
+            return False
         free = self._slots.take_free()
         if not free:
             return True
@@ -102,6 +114,7 @@ class Poller:
         finally:
             self._slots.give_back(free - len(leases))
         self._crew.add([(lease, self._give_back_one) for lease in leases])
+        self._has_found = bool(leases)
         Metrics.polled.inc(len(leases))
         return len(leases) == free
 

@@ -43,6 +43,11 @@ class WorkerProcess:
         """Whether a handler hangs for good."""
         return self._parts.executor.is_stuck
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no event is worked on."""
+        return self._parts.crew.slots.wait_until_free(0)
+
     def start(self) -> None:
         """Begin."""
         self._parts.start()

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
 from holdfast.messaging.announce import Announcer
-from holdfast.storage import lanes, leases
+from holdfast.storage import lanes, leases, sweeps
 from holdfast.storage.database import Database
 
 __all__ = ["INTERVAL_SECONDS", "recover"]
@@ -29,6 +29,8 @@ def recover(database: Database, announcer: Announcer, note_served: Callable[[], 
     Calls the next events of lanes whose last one ended with its worker, and ``note_served``.
     """
     try:
+        if not sweeps.is_any_lost(database, expired_for_seconds=EXPIRED_FOR_SECONDS):
+            return 0
         with database.transaction() as session:
             recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
             lanes.promote_forgotten(session, limit=LIMIT)

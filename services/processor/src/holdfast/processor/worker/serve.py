@@ -24,8 +24,12 @@ __all__ = ["serve"]
 
 log = logging.get(__name__)
 
-LOOK_SECONDS = 0.2
-"""How soon a signal or the end of the first process is noticed."""
+LOOK_SECONDS = 1.0
+"""How soon an idle process notices what no signal tells: a thread that has ended and, elsewhere than on Linux, that the
+first process is gone."""
+
+BUSY_LOOK_SECONDS = 0.2
+"""…and one in which handlers run, any of which may close descriptors that are not its own."""
 
 SWITCH_SECONDS = 0.0005
 """How long a thread that computes keeps the interpreter from those whose answers have come. With Python's five milliseconds a
@@ -51,7 +55,7 @@ def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: 
     process = _started(settings, role, import_handlers(settings.handlers, ending), board, canary)
     while not (ending.is_requested or ending.is_orphan() or canary.is_dead() or _is_broken(process, role)):
         board.note_alive(role.name, time.monotonic(), is_well=process.is_alive())
-        time.sleep(LOOK_SECONDS)
+        ending.wait(LOOK_SECONDS if process.is_idle and not canary.is_starving else BUSY_LOOK_SECONDS)
     if canary.is_dead():
         log.error(Log.WORKER_SPOILED, worker=role.name)
         return BROKEN  # at once: what it still sends may reach another connection than it is meant for

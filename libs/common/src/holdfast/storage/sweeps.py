@@ -1,0 +1,108 @@
+"""Whether sweeps would find anything: looks that lock and write nothing, each one statement for several sweeps (ADR 0035).
+
+They say "perhaps" for rows that somebody has locked, and the sweep then finds nothing. Each one reads the first entry of the
+index that the sweep itself reads: ``ORDER BY`` with ``LIMIT`` in a scalar subquery, since ``EXISTS`` would be planned as if a
+match were near anywhere in the table, and read all of a large history where none is.
+"""
+
+from dataclasses import dataclass
+
+from holdfast.storage.connection import Dialect
+from holdfast.storage.database import Database
+from holdfast.storage.outbox import IS_WINDOW_DUE
+from holdfast.storage.statements import render, statement
+
+__all__ = ["Due", "due_sweeps", "is_any_claimable", "is_any_lost", "newest_revocation"]
+
+
+def _look(sql: str, **parts: str) -> str:
+    """As ``statements.statement``, but as psycopg2 takes it."""
+    return str(statement(sql, **parts).compile(dialect=Dialect()))  # type: ignore[no-untyped-call]
+
+
+_IS_EXPIRED = render("""
+coalesce((SELECT lease_expires_at FROM processing_state WHERE state = {PROCESSING}
+          ORDER BY lease_expires_at LIMIT 1) < now() - make_interval(secs => :expired_for_seconds), false)
+""").strip()
+
+_IS_WAITING_FOR_A_TURN = render("""
+(SELECT lane_key FROM processing_state
+ WHERE waiting_since IS NOT NULL AND unserved_type IS NULL AND state IN {CLAIMABLE}
+ ORDER BY lane_key LIMIT 1) IS NOT NULL
+""").strip()
+
+_IS_WAITING_FOR_A_HANDLER = render("""
+(SELECT unserved_type FROM processing_state WHERE unserved_type IS NOT NULL AND state IN {CLAIMABLE}
+ ORDER BY unserved_type LIMIT 1) IS NOT NULL
+""").strip()
+
+_DUE_SWEEPS = _look(
+    """
+-- Parameters: after_seconds, see outbox.next_page; expired_for_seconds.
+SELECT {expired} AS recover,
+       coalesce((SELECT next_dispatch_at FROM processing_state WHERE state IN {CLAIMABLE}
+                 ORDER BY next_dispatch_at LIMIT 1) <= now(), false) OR {turn} AS redispatch,
+       ({window}) AS relay,
+       (SELECT next_at FROM replay_job WHERE state = 'running' AND next_at <= now()
+        ORDER BY next_at LIMIT 1) IS NOT NULL AS replay
+""",
+    expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, window=IS_WINDOW_DUE,
+)  # fmt: skip
+
+_IS_CLAIMABLE_BY = """
+-- Parameters: overdue_seconds.
+SELECT (SELECT available_at FROM processing_state
+        WHERE state IN {CLAIMABLE} AND available_at <= now() - make_interval(secs => :overdue_seconds) AND {crashes}
+        ORDER BY available_at LIMIT 1) IS NOT NULL OR {handler}
+"""
+
+_IS_CLAIMABLE = {
+    False: _look(_IS_CLAIMABLE_BY, crashes="crashes = 0", handler=_IS_WAITING_FOR_A_HANDLER),
+    True: _look(_IS_CLAIMABLE_BY, crashes="crashes > 0", handler=_IS_WAITING_FOR_A_HANDLER),
+}
+"""By ``is_suspect``."""
+
+_IS_LOST = _look(
+    """
+-- Parameters: expired_for_seconds.
+SELECT {expired} OR {turn} OR {handler}
+""",
+    expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, handler=_IS_WAITING_FOR_A_HANDLER,
+)  # fmt: skip
+
+
+_NEWEST_REVOCATION = _look("SELECT coalesce(max(seq), 0) FROM token_revocation")
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """Which of maintenance's sweeps may find something. In the order of the look's columns."""
+
+    recover: bool
+    redispatch: bool
+    relay: bool
+    replay: bool
+
+
+def due_sweeps(database: Database, *, after_seconds: float) -> Due:
+    """``after_seconds``: how long a snapshot of the outbox has to rest, see :func:`holdfast.storage.outbox.next_page`.
+
+    Raises:
+        DatabaseUnavailable, StatementTooSlow: see :meth:`Database.look`; so do the functions below.
+    """
+    return Due(*database.look(_DUE_SWEEPS, after_seconds=after_seconds, expired_for_seconds=0.0))
+
+
+def is_any_claimable(database: Database, *, is_suspect: bool, overdue_seconds: float) -> bool:
+    """Whether :func:`holdfast.storage.claims.claim_due` may find an event, or some wait for a handler."""
+    return bool(database.look(_IS_CLAIMABLE[is_suspect], overdue_seconds=overdue_seconds)[0])
+
+
+def is_any_lost(database: Database, *, expired_for_seconds: float) -> bool:
+    """Whether a lease has expired for that long, or events wait for their turn or for a handler."""
+    return bool(database.look(_IS_LOST, expired_for_seconds=expired_for_seconds)[0])
+
+
+def newest_revocation(database: Database) -> int:
+    """The ``seq`` of the newest revocation of a live token; 0 when there was none yet."""
+    return int(database.look(_NEWEST_REVOCATION)[0])
