@@ -14,13 +14,14 @@ from holdfast.domain.errors import LaneTaken
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import Grant, claim
 from holdfast.domain.update import Update
-from holdfast.storage.events import EVENT_COLUMNS, stored_event
+from holdfast.storage.events import EVENT_COLUMN_TYPES, EVENT_COLUMNS, stored_event
 from holdfast.storage.lanes import ITS_TURN, wait_for_turn
-from holdfast.storage.lifecycle import MOVE, execute, violates
+from holdfast.storage.lifecycle import MOVE, MOVE_PARAMETERS, execute, violates
+from holdfast.storage.planned import Planned
 from holdfast.storage.statements import render, statement
 from holdfast.storage.updates import update_of
 
-__all__ = ["Candidate", "Sort", "claim_due", "claim_events", "look"]
+__all__ = ["PLANNED", "Candidate", "Sort", "claim_due", "claim_events", "look"]
 
 MAX_WIDTH = 500
 """Candidates that one search looks at, at most, when the first ones have to wait for their turn."""
@@ -28,13 +29,23 @@ MAX_WIDTH = 500
 ROUNDS = 8
 """Looks of one search. An event that has been looked at and has to wait is not met again, so later searches get further."""
 
-_CLAIM = statement(
-    MOVE + """
+_CLAIM = Planned(
+    "claim",
+    render(
+        MOVE + """
 SELECT m.event_id, m.state, m.version, m.attempt, m.crashes, m.lease_token, m.held_lane_key, m.at, m.detail, {columns}
 FROM moved m JOIN event e ON e.id = m.event_id
 """,
-    held_lane_key="s.lane_key", turn=ITS_TURN, columns=EVENT_COLUMNS,
+        held_lane_key="s.lane_key", turn=ITS_TURN, columns=EVENT_COLUMNS,
+    ),
+    parameters=MOVE_PARAMETERS,
+    columns={
+        "event_id": "uuid", "state": "text", "version": "int", "attempt": "int", "crashes": "int",
+        "lease_token": "uuid", "held_lane_key": "uuid", "at": "timestamptz", "detail": "jsonb", **EVENT_COLUMN_TYPES,
+    },
 )  # fmt: skip
+
+PLANNED = (_CLAIM,)
 
 _OUT_OF_TURN = statement("""
 -- Parameters: event_ids. A claim that waited for the row of an event sees what was put in line meanwhile in that row alone,

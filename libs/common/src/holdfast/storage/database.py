@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
 from holdfast.runtime.descriptors import keep_from_children
-from holdfast.storage import lending
+from holdfast.storage import lending, planned
 from holdfast.storage.address import parse_address
 from holdfast.storage.connection import DIALECT, beginning, connector, settings_of
 
@@ -60,7 +60,7 @@ class Database:
         self._address = parse_address(url)
         settings = {
             "timezone": "UTC",
-            # What psycopg2 reads times and intervals in. It sets the first when it connects; DISCARD ALL undoes that.
+            # What psycopg2 reads times and intervals in. It sets the first when it connects; RESET ALL undoes that.
             "datestyle": "ISO",
             "intervalstyle": "postgres",
             "statement_timeout": str(int(statement_timeout_seconds * 1000)),
@@ -85,6 +85,7 @@ class Database:
         event.listen(self.engine, "handle_error", _hide_values)
         event.listen(self.engine, "connect", lambda connection, _: keep_from_children(connection))
         lending.install(self.engine)
+        planned.install(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._settings = settings_of(settings)
 

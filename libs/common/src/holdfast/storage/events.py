@@ -17,8 +17,9 @@ from holdfast.domain.event import NewEvent, StoredEvent, canonical_json, digest
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.storage.lanes import LANE_KEY
+from holdfast.storage.planned import Planned
 from holdfast.storage.served import IS_ORDERED
-from holdfast.storage.statements import statement
+from holdfast.storage.statements import render, statement
 
 __all__ = [
     "EventView",
@@ -30,6 +31,8 @@ __all__ = [
     "stored_event",
     "timeline",
     "EVENT_COLUMNS",
+    "EVENT_COLUMN_TYPES",
+    "PLANNED",
 ]
 
 _REQUESTED = """requested AS (
@@ -40,7 +43,7 @@ _REQUESTED = """requested AS (
         replay_of uuid)
 )"""
 
-_RECORD = statement("""
+_RECORD = Planned("record", render("""
 -- Parameters: events, JSON array of objects with the columns of "r"; count, how many; grace_seconds, the wait before
 -- maintenance rings the bell again. Returns the ids of the new ones only where some are not new.
 WITH {requested}, inserted AS (
@@ -65,7 +68,12 @@ WITH {requested}, inserted AS (
 )
 SELECT max(received_at) AS received_at, CASE WHEN count(*) < :count THEN array_agg(CAST(id AS text)) END AS new_ids
 FROM inserted
-""", requested=_REQUESTED, is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY)  # fmt: skip
+""", requested=_REQUESTED, is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY),
+    parameters={"events": "text", "count": "bigint", "grace_seconds": "float8"},
+    columns={"received_at": "timestamptz", "new_ids": "text[]"},
+)  # fmt: skip
+
+PLANNED = (_RECORD,)
 
 _RESOLVE = statement("""
 -- The rows that were there before, a concurrent transaction's included: a new statement has a new snapshot.
@@ -91,6 +99,13 @@ SELECT e.data_bytes, e.is_json, e.datacontenttype FROM event e WHERE e.id = :eve
 EVENT_COLUMNS = f"""e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
        e.dataschema, e.extensions, {_CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
        e.received_at"""
+
+EVENT_COLUMN_TYPES = {
+    "id": "uuid", "tenant": "text", "source": "text", "ce_id": "text", "type": "text", "subject": "text",
+    "time": "timestamptz", "audience": "text", "datacontenttype": "text", "dataschema": "text", "extensions": "jsonb",
+    "content": "bytea", "is_json": "boolean", "traceparent": "text", "received_at": "timestamptz",
+}  # fmt: skip
+"""SQL types of ``EVENT_COLUMNS``, in their order."""
 
 _FIND = statement("""
 -- Parameters: event_id, tenant.
@@ -158,7 +173,7 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
     parameters = {"events": _parameter(ordered), "count": len(events), "grace_seconds": grace_seconds}
-    row = session.execute(_RECORD, parameters).one()
+    row = _RECORD.execute(session, parameters).one()
     if row.new_ids is None and row.received_at is not None:
         return [Recorded(_first_update(event, row.received_at)) for event in events]
     new = {UUID(each) for each in row.new_ids or ()}

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import TextClause
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -23,10 +22,11 @@ from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import AttemptError, Completion, Grant, Transition
 from holdfast.domain.update import Update
-from holdfast.storage.statements import statement
+from holdfast.storage.planned import Planned
+from holdfast.storage.statements import render
 from holdfast.storage.updates import update_of
 
-__all__ = ["MOVE", "Held", "apply", "execute", "hold", "hold_all", "violates"]
+__all__ = ["MOVE", "MOVE_PARAMETERS", "PLANNED", "Held", "apply", "execute", "hold", "hold_all", "violates"]
 
 IDLE_MARGIN_SECONDS = 10.0
 """A handler that is only slow ends by its own timeout first."""
@@ -88,15 +88,25 @@ WITH requested AS (
 )
 """
 
-_APPLY = statement(
-    MOVE + """
+MOVE_PARAMETERS = {"transitions": "text", "worker": "text"}
+
+_APPLY = Planned(
+    "apply",
+    render(
+        MOVE + """
 SELECT m.event_id, m.state, m.version, m.attempt, m.at, m.detail, e.tenant, e.type, e.audience
 FROM moved m JOIN event e ON e.id = m.event_id
 """,
-    held_lane_key="NULL", turn="true",
+        held_lane_key="NULL", turn="true",
+    ),
+    parameters=MOVE_PARAMETERS,
+    columns={
+        "event_id": "uuid", "state": "text", "version": "int", "attempt": "int", "at": "timestamptz", "detail": "jsonb",
+        "tenant": "text", "type": "text", "audience": "text",
+    },
 )  # fmt: skip
 
-_HOLD = statement("""
+_HOLD = Planned("hold", render("""
 -- Locks rows until the settling transaction ends: the lock keeps the sweep away however long the handler takes.
 -- Parameters: leases, JSON array of {{event_id, token}}; timeout_ms and idle_ms, as text, or NULL to leave the settings as
 -- they are.
@@ -109,7 +119,15 @@ FROM jsonb_to_recordset(CAST(:leases AS jsonb)) AS l(event_id uuid, token uuid)
 JOIN processing_state s ON s.event_id = l.event_id AND s.state = {PROCESSING} AND s.lease_token = l.token
 ORDER BY s.event_id
 FOR NO KEY UPDATE OF s
-""")
+"""),
+    parameters={"leases": "text", "timeout_ms": "text", "idle_ms": "text"},
+    columns={
+        "event_id": "uuid", "is_processed": "boolean", "transaction_id": "text", "statement_timeout": "text",
+        "idle_timeout": "text",
+    },
+)  # fmt: skip
+
+PLANNED = (_APPLY, _HOLD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,15 +186,13 @@ def hold_all(session: Session, leases: Sequence[Lease], *, timeout_seconds: floa
         "timeout_ms": _milliseconds(timeout_seconds),
         "idle_ms": None if timeout_seconds is None else _milliseconds(timeout_seconds + IDLE_MARGIN_SECONDS),
     }
-    rows = session.execute(_HOLD, parameters).all()
+    rows = _HOLD.execute(session, parameters).all()
     processed = frozenset(row.event_id for row in rows if row.is_processed)
     return Held(rows[0].transaction_id if rows else "", frozenset(row.event_id for row in rows) - processed, processed)
 
 
-def execute(
-    session: Session, sql: TextClause, transitions: Sequence[Transition], worker: str | None, **more: str
-) -> Any:
-    """Run a statement that begins with ``MOVE`` for transitions; answers with its rows.
+def execute(session: Session, moving: Planned, transitions: Sequence[Transition], worker: str | None) -> Any:
+    """Run a statement that begins with ``MOVE`` and takes ``MOVE_PARAMETERS``; answers with its rows.
 
     Raises:
         AlreadyProcessed: as :func:`apply`.
@@ -187,7 +203,7 @@ def execute(
     ordered = sorted(transitions, key=lambda transition: transition.event_id)
     parameters = {"transitions": json.dumps([_columns(transition) for transition in ordered]), "worker": worker}
     try:
-        return session.execute(sql, parameters | more).all()
+        return moving.execute(session, parameters).all()
     except IntegrityError as exc:
         if violates(exc, "pk_processed_event_log"):
             raise AlreadyProcessed("the processed-event log has this event") from exc

@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
+from holdfast.storage import claims, events, lifecycle, planned
 from holdfast.storage.database import Database
 from holdfast.storage.schema import OWN_VERSION_TABLE, applied_revision, check_server
 
@@ -70,6 +71,7 @@ def upgrade(url: str, *, report: Callable[[str], None] = lambda _: None) -> None
             for source in sources():
                 _upgrade_source(session.connection(), source)
                 report(f"{source.location}: at {applied_revision(session, source.version_table)}")
+            planned.create(session.connection(), [*events.PLANNED, *claims.PLANNED, *lifecycle.PLANNED])
     finally:
         database.close()
 
