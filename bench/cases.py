@@ -13,6 +13,8 @@ BATCH = 100
 
 MICRO = 50
 
+SILENT_SECONDS, SILENT_EVENTS = 3.0, 8
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -42,9 +44,12 @@ COMPARISONS = [
     Comparison("processing-insert", "celery-insert", 3),
     Comparison("micro-batches", "pgbench-claim-settle-50", 0.4),
     Comparison("micro-batches", "dramatiq-noop", 2),
+    Comparison("micro-batches-list", "pgbench-claim-settle-50", 0.4),
+    Comparison("micro-batches-list", "dramatiq-noop", 2),
     Comparison("sustained", "pgbench-claim-settle", 0.35),
     Comparison("latency-p50", "post-p50", 3, is_most=True),
     Comparison("latency-p99", "post-p50", 5, is_most=True),
+    Comparison("latency-silent", "post-silent", 3, is_most=True),
     Comparison("live", "node-ws", 2.5),
     Comparison("live-single", "node-ws-single", 0.8),
     Comparison("live-memory", None, 20, is_most=True),
@@ -63,6 +68,7 @@ def cases(stack: Stack, *, seconds: float) -> list[Case]:
         return Case(name, title, lambda: _alone(stack, measure))
 
     latencies = _Latencies(stack, events=max(20, int(40 * seconds)))
+    silent = _Latencies(stack, events=SILENT_EVENTS, pause_seconds=SILENT_SECONDS)
     return [
         stage("pgbench-record", "pgbench: event, state and update in one transaction, 8 clients",
               lambda: limits.record(stack, seconds=seconds)),
@@ -86,11 +92,15 @@ def cases(stack: Stack, *, seconds: float) -> list[Case]:
               lambda: limits.claim_and_settle_many(stack, seconds=seconds, batch=MICRO)),
         stage("micro-batches", f"processor: a row written through ctx.session, batch={MICRO}",
               lambda: processing.measure(stack, events=int(2000 * seconds), kind="bench.batched")),
+        stage("micro-batches-list", "processor: the same by a handler of lists, in one statement",
+              lambda: processing.measure(stack, events=int(2000 * seconds), kind="bench.listed")),
         Case("sustained", "POST one a request to `processed`, every service at work",
              lambda: sustained.measure(stack, seconds=seconds)),
         Case("post-p50", "POST alone, one at a time, p50", latencies.post, "ms"),
         Case("latency-p50", "POST to live `processed`, back to back, p50", latencies.p50, "ms"),
         Case("latency-p99", "the same, p99", latencies.p99, "ms"),
+        Case("post-silent", f"POST alone, {SILENT_SECONDS:g} s between two, p50", silent.post, "ms"),
+        Case("latency-silent", f"POST to live `processed`, {SILENT_SECONDS:g} s between two, p50", silent.p50, "ms"),
         *_live_cases(stack, seconds=seconds),
         Case("idle", "all services and servers, idle", lambda: idle.measure(stack), "% of a core"),
         Case("idle-wakes", "the same, how often their threads wake", lambda: idle.measure_wakes(stack), "wakes a second"),
@@ -135,14 +145,15 @@ def _alone(stack: Stack, measure: Callable[[], float]) -> float:
 class _Latencies:
     """One measurement a round, of which three figures are told."""
 
-    def __init__(self, stack: Stack, *, events: int) -> None:
+    def __init__(self, stack: Stack, *, events: int, pause_seconds: float = 0) -> None:
         self._stack = stack
         self._events = events
+        self._pause_seconds = pause_seconds
         self._last: latency.Latency | None = None
 
     def post(self) -> float:
         """Milliseconds; measures."""
-        self._last = latency.measure(self._stack, events=self._events, pause_seconds=0)
+        self._last = latency.measure(self._stack, events=self._events, pause_seconds=self._pause_seconds)
         return self._last.post_p50
 
     def p50(self) -> float:

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import text
 
-from holdfast.processor import Context, Handlers
+from holdfast.processor import BatchContext, Context, Handlers
 
 handlers = Handlers()
 
@@ -27,6 +27,12 @@ def insert(data: Any, ctx: Context) -> None:  # noqa: ARG001
 def insert_batched(data: Any, ctx: Context) -> None:  # noqa: ARG001
     """Write a row, in a transaction with others."""
     ctx.session.execute(INSERT, {"id": ctx.event.id})
+
+
+@handlers.on("bench.listed", name="bench-listed", batch=50)
+def insert_list(data: list[Any], ctx: BatchContext) -> None:  # noqa: ARG001
+    """Write a row for each event, in one statement."""
+    ctx.session.execute(INSERT, [{"id": each.event.id} for each in ctx.items])
 
 
 @handlers.on("bench.waits", name="bench-waits")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.local.fixtures import Eventually
 from holdfast.processor import BatchContext, Context, Handlers, Reject
+from holdfast.processor.worker.crew import Crew
 
 COUNT = 50
 
@@ -291,3 +293,20 @@ def test_a_worker_killed_within_a_batch_loses_and_doubles_nothing(
     assert done < 40
     assert stored.scalar("SELECT count(*) FROM effect") == 40
     assert stored.scalar("SELECT count(DISTINCT event_id) FROM effect") == 40
+
+
+def test_events_of_several_claims_fill_a_batch(stored: Any, executor: MakeExecutor, eventually: Eventually) -> None:
+    made = executor(handling(leave_effect))
+    crew = Crew(made, threads=1, most_ahead=200)
+    event_ids = [stored.record("test.done", number) for number in range(70)]
+    ended: list[UUID] = []
+    for start in range(0, 70, 20):
+        claimed = made.claim([Doorbell(each, 1) for each in event_ids[start : start + 20]])
+        crew.add([(lease, partial(ended.append, lease.event.id)) for lease in claimed])
+
+    crew.start()
+
+    eventually(lambda: len(ended) == len(event_ids))
+    assert sorted(ended) == sorted(event_ids), "each ends once"
+    sizes = "SELECT array_agg(n ORDER BY n) FROM (SELECT count(*) AS n FROM processed_event_log GROUP BY xmin::text) s"
+    assert stored.scalar(sizes) == [20, 50], "twice 20 and 10 at first: no more than fit"

@@ -43,8 +43,8 @@ class Batches:
         groups: list[list[Lease]] = []
         unfilled: dict[str, list[Lease]] = {}
         for lease in leases:
-            handler = self._handlers.find(lease.event.type)
-            if handler is None or handler.batch == 1 or lease.crashes:
+            handler = self._handler_of(lease)
+            if handler is None:
                 groups.append([lease])
                 continue
             group = unfilled.get(handler.name)
@@ -53,6 +53,20 @@ class Batches:
                 groups.append(group)
             group.append(lease)
         return groups
+
+    def room(self, leases: Sequence[Lease]) -> int:
+        """How many more events may be run together with those of a group."""
+        handler = self._handler_of(leases[0])
+        return handler.batch - len(leases) if handler is not None else 0
+
+    def fits(self, leases: Sequence[Lease], others: Sequence[Lease]) -> bool:
+        """Whether the events of two groups may be run together."""
+        return len(others) <= self.room(leases) and self._handler_of(others[0]) is self._handler_of(leases[0])
+
+    def _handler_of(self, lease: Lease) -> Handler | None:
+        """Of a lease that is run together with others; ``None`` for those that are run alone."""
+        handler = self._handlers.find(lease.event.type)
+        return None if handler is None or handler.batch == 1 or lease.crashes else handler
 
     def run(self, turns: Sequence[Turn], handler: Handler, *, alone: Callable[[Turn], None]) -> None:
         """Run and settle a group; ``alone`` runs one event. Never raises for what a handler, PostgreSQL or Redis can do."""

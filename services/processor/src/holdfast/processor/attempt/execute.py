@@ -123,6 +123,14 @@ class Executor:
         """Events that are to be run together, the others each alone; in their order."""
         return self._batches.groups(leases)
 
+    def room(self, leases: Sequence[Lease]) -> int:
+        """How many more events may be run together with those of a group."""
+        return self._batches.room(leases)
+
+    def fits(self, leases: Sequence[Lease], others: Sequence[Lease]) -> bool:
+        """Whether the events of two groups may be run together."""
+        return self._batches.fits(leases, others)
+
     def run_group(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
         """Run the events of a group; ``end`` is called once, when all of them have ended, from whatever thread.
 

@@ -34,6 +34,12 @@ class Runs(Protocol):
     def groups(self, leases: Sequence[Lease]) -> list[list[Lease]]:
         """Which of them are to be run together."""
 
+    def room(self, leases: Sequence[Lease]) -> int:
+        """How many more events may be run together with those of a group."""
+
+    def fits(self, leases: Sequence[Lease], others: Sequence[Lease]) -> bool:
+        """Whether the events of two groups may be run together."""
+
     def run_group(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
         """Run those of a group; ``end`` is called once, when all of them have ended."""
 
@@ -152,7 +158,17 @@ class Crew:
         while True:
             waiting = self._waiting.pop(self._queue.get(), None)
             if waiting is not None:
-                self._run(waiting)
+                self._run(self._filled(waiting) if self._executor.room(waiting.leases) else waiting)
+
+    def _filled(self, waiting: _Waiting) -> _Waiting:
+        """With what other claims have brought meanwhile of the same kind."""
+        for number, other in list(self._waiting.items()):
+            if not self._executor.fits(waiting.leases, other.leases) or self._waiting.pop(number, None) is None:
+                continue
+            waiting = _Waiting([*waiting.leases, *other.leases], [*waiting.dones, *other.dones], waiting.since)
+            if not self._executor.room(waiting.leases):
+                break
+        return waiting
 
     def _run(self, waiting: _Waiting) -> None:
         began = time.monotonic()

@@ -25,6 +25,9 @@ __all__ = ["Parts", "parts"]
 MOST_AHEAD = 64
 """Events that wait for a thread, at most. A claim of a few dozen costs each of them as little as one of hundreds."""
 
+BATCHES_AHEAD = 4
+"""…or enough for that many full batches of the largest kind: each thread that ends one finds the next one full."""
+
 LEAST_LEASE_SECONDS = 5.0
 """For events to wait for a thread at all: about twice the longest that one waits before it is given back (the crew's patience
 and the time between two polls)."""
@@ -98,7 +101,7 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
     )  # fmt: skip
     # A suspect may take its neighbours along; and nobody extends the lease of an event that waits.
     is_alone = role.is_suspect or settings.lease_seconds < LEAST_LEASE_SECONDS
-    crew = Crew(executor, threads=role.threads, most_ahead=0 if is_alone else MOST_AHEAD)
+    crew = Crew(executor, threads=role.threads, most_ahead=0 if is_alone else _most_ahead(handlers))
     poller = Poller(
         executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering,
         is_any_due=lambda seconds: sweeps.is_any_claimable(
@@ -115,6 +118,10 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
         ),
         listener=bell.consume(role.queue, room=crew.slots, answer=crew.answer),
     )  # fmt: skip
+
+
+def _most_ahead(handlers: Handlers) -> int:
+    return max(MOST_AHEAD, BATCHES_AHEAD * max((each.batch for each in handlers), default=1))
 
 
 def _database(settings: ProcessorSettings, role: Role, *, is_durable: bool) -> Database:
