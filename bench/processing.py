@@ -10,7 +10,7 @@ from holdfast.runtime.ids import uuid7
 from holdfast.storage import events
 from holdfast.storage.database import Database
 
-__all__ = ["measure"]
+__all__ = ["measure", "record"]
 
 BATCH = 500
 PATIENCE_SECONDS = 120
@@ -23,7 +23,7 @@ def measure(stack: Stack, *, events: int, kind: str = "bench.processing") -> flo
         RuntimeError: not all were processed in time.
     """
     stack.hold("processor")
-    _record(stack, events, kind)
+    record(stack, events, kind)
     stack.resume("processor")
     deadline = time.monotonic() + PATIENCE_SECONDS
     while _count(stack, "processed") < events:
@@ -39,7 +39,8 @@ def measure(stack: Stack, *, events: int, kind: str = "bench.processing") -> flo
     return events / float(took)
 
 
-def _record(stack: Stack, count: int, kind: str) -> None:
+def record(stack: Stack, count: int, kind: str) -> None:
+    """Record events and ring for them."""
     database = Database(stack.database_url, application_name="bench", pool_size=1)
     bell = open_bell(stack.redis.url(0), timeout_seconds=5, is_consumer=False)
     for start in range(0, count, BATCH):

@@ -210,8 +210,9 @@ def test_a_worker_killed_within_a_joined_settle_loses_and_doubles_nothing(
     assert stored.scalar("SELECT max(crashes) FROM processing_state") == 1
 
 
-def test_what_has_ended_is_settled_while_the_only_thread_is_busy_with_the_next_event(
-    start: Callable[..., Any], stored: Any, live: Any, database: Database, eventually: Eventually
+@pytest.mark.parametrize("kind", ["test.nothing", "test.order"])
+def test_what_has_ended_is_settled_and_told_while_the_only_thread_is_busy_with_the_next_event(
+    start: Callable[..., Any], stored: Any, live: Any, database: Database, eventually: Eventually, kind: str
 ) -> None:
     start(PROCESSOR_THREADS="1")
     quick = [stored.record("test.nothing") for _ in range(300)]
@@ -219,7 +220,7 @@ def test_what_has_ended_is_settled_while_the_only_thread_is_busy_with_the_next_e
     eventually(lambda: stored.count("processed") == len(quick), timeout_seconds=60)
     with database.transaction() as session:
         session.connection().exec_driver_sql("SELECT pg_advisory_xact_lock(4242)")
-        ended = [stored.record("test.nothing") for _ in range(5)]
+        ended = [stored.record(kind, {"order_id": "7", "amount": 1}) for _ in range(5)]
         blocked = stored.record("test.blocked")
         live.ring(*((each, 1) for each in (*ended, blocked)))
 
@@ -227,6 +228,7 @@ def test_what_has_ended_is_settled_while_the_only_thread_is_busy_with_the_next_e
         eventually(
             lambda: [stored.state(each) for each in ended] == ["processed"] * 5, message="and nobody waits for it"
         )
+        eventually(lambda: [live.told(each)[-1][0] for each in ended] == ["processed"] * 5, message="nor to be told")
         assert stored.state(blocked) == "processing"
 
 

@@ -37,9 +37,7 @@ class Endings:
 
     def settled(self, turn: Turn, update: Update) -> None:
         """The event is processed, in the transaction of what its handler has written."""
-        self.note_processed(turn, update)
-        self.call_next(turn)
-        turn.end()
+        self._joined.add(End(turn, update, told=partial(self._told, turn), refused=partial(_not_told, turn)))
 
     def failed(self, turn: Turn, exc: BaseException, report: Report | None = None) -> None:
         """The attempt has failed: it is tried again, or the event is dead."""

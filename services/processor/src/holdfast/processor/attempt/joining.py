@@ -1,4 +1,4 @@
-"""Ends of attempts that need no transaction of their own: those of several threads are committed and published together."""
+"""Ends of attempts, published and told together; and committed together, where they need no transaction of their own."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ MOST_TOGETHER = 64
 
 @dataclass(slots=True)
 class End:
-    """What one event comes to.
+    """What one event comes to: a transition that is to be applied, or the update of one that is committed.
 
     Attributes:
         told: called after the commit, with the update, or with ``None`` where a guard said no: the lease was lost, say. The
@@ -36,7 +36,7 @@ class End:
     """
 
     turn: Turn
-    transition: Transition
+    outcome: Transition | Update
     told: Callable[[Update | None], object]
     refused: Callable[[Exception], object]
 
@@ -74,9 +74,18 @@ class Joined:
         self._ends.work_off_beside()
 
     def _settle(self, ends: Sequence[End]) -> None:
+        committed = [each.outcome for each in ends if isinstance(each.outcome, Update)]
+        if committed:
+            self._announcer.publish(committed)
+            self._tell([each for each in ends if isinstance(each.outcome, Update)], committed)
+        if len(committed) < len(ends):
+            self._apply([each for each in ends if not isinstance(each.outcome, Update)])
+
+    def _apply(self, ends: Sequence[End]) -> None:
         """Apply, commit, publish and tell. One that fails takes no other along: each is then tried alone."""
+        transitions = [each.outcome for each in ends if isinstance(each.outcome, Transition)]
         try:
-            updates = self._database.call(lifecycle.apply, [each.transition for each in ends], worker=self._owner)
+            updates = self._database.call(lifecycle.apply, transitions, worker=self._owner)
         except UNDECIDED as exc:
             self._undecided(exc, [each.turn for each in ends])
         except Exception as exc:  # noqa: BLE001 (one of them is at fault, and nobody knows which)
@@ -85,7 +94,7 @@ class Joined:
                     ends[0].turn.end()
             else:
                 for each in ends:
-                    self._settle([each])
+                    self._apply([each])
         else:
             self._announcer.publish(updates)
             self._tell(ends, updates)
@@ -96,7 +105,7 @@ class Joined:
         moved = {update.event_id: update for update in updates}
         lanes = set[UUID]()
         for each in ends:
-            update = moved.pop(each.transition.event_id, None)
+            update = moved.pop(each.outcome.event_id, None)
             _call(each.turn, each.told, update)
             if update is not None and update.state in FINISHED and each.turn.lease.lane is not None:
                 lanes.add(each.turn.lease.lane)

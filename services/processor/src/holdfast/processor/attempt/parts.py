@@ -56,7 +56,7 @@ def parts(
         claimer=claimer,
         interruptions=interruptions,
         heartbeat=heartbeat,
-        settler=Settler(effects, runner, interruptions, announcer),
+        settler=Settler(effects, runner, interruptions),
         joined=joined,
         endings=endings,
         batches=Batches(

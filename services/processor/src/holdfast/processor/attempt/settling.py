@@ -3,7 +3,6 @@
 from holdfast.domain.errors import LeaseLost
 from holdfast.domain.transitions import Completion
 from holdfast.domain.update import Update
-from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.effects import Effects, ended_before, settle_effects
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.interruption import Interruptions
@@ -25,17 +24,16 @@ __tracebackhide__ = True
 class Settler:
     """Runs and settles on the database in which effects and settling commit together."""
 
-    def __init__(self, effects: Database, runner: Runner, interruptions: Interruptions, announcer: Announcer) -> None:
+    def __init__(self, effects: Database, runner: Runner, interruptions: Interruptions) -> None:
         self._effects = effects
         self._runner = runner
         self._interruptions = interruptions
-        self._announcer = announcer
 
     def run(self, turn: Turn) -> Update | Completion:
         """Run the handler, if there is one.
 
-        Returns the update, which is published, of an event that was settled with what the handler has written; otherwise what
-        is still to be settled, with that of others.
+        Returns the update of an event that was settled with what the handler has written; otherwise what is still to be
+        settled, with that of others.
 
         Raises:
             HandlerFailed, NoHandler, TransactionEnded: the attempt has failed.
@@ -75,7 +73,6 @@ class Settler:
             raise
         if update is None:
             return completion
-        self._announcer.publish([update])
         return update
 
 
