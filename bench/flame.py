@@ -6,6 +6,7 @@ Samples of threads that hold the interpreter, so that waiting is not drawn. Wher
 
 import argparse
 import multiprocessing
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,8 @@ SECONDS = 8
 
 RATE = 200
 """Samples a second."""
+
+_TITLE = re.compile(r'(<text id="title"[^>]*>)[^<]*(</text>)')
 
 AHEAD_SECONDS = 2
 """Of load before the first sample: imports and first plans are over."""
@@ -89,6 +92,9 @@ def _record(spy: Path, pid: int, target: Path, title: str) -> None:
         ],
         check=True, capture_output=True, timeout=60,
     )  # fmt: skip
+    # py-spy writes its command above the picture, with this machine's paths.
+    drawn = target.read_text()
+    target.write_text(_TITLE.sub(lambda match: f"{match[1]}{title}{match[2]}", drawn))
 
 
 def _say(line: str) -> None:
