@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench import ingest, limits, processing
 from bench.peers.environment import for_peers
+from bench.usage import cpu_seconds
 from holdfast.local.process import children_by_parent
 from holdfast.local.stack import Stack
 
@@ -73,14 +74,9 @@ def _of_ingest(stack: Stack, spy: Path, target: Path) -> None:
 def _busiest(stack: Stack, service: str) -> int:
     """Of a service's processes the one that takes most CPU time just now."""
     pids = stack.services[service].pids(children_by_parent())
-    before = {pid: _ticks(pid) for pid in pids}
+    before = {pid: cpu_seconds([pid]) for pid in pids}
     time.sleep(0.5)
-    return max(before, key=lambda pid: _ticks(pid) - before[pid])
-
-
-def _ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return max(before, key=lambda pid: cpu_seconds([pid]) - before[pid])
 
 
 def _record(spy: Path, pid: int, target: Path, title: str) -> None:

@@ -71,9 +71,7 @@ class Settler:
             if effects.lent is not None:
                 has_committed(self._effects, effects.lent.transaction)  # or prepared, which must not stay
             raise
-        if update is None:
-            return completion
-        return update
+        return completion if update is None else update
 
 
 def _unless_lost(updates: list[Update]) -> Update:

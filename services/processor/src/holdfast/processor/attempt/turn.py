@@ -13,9 +13,11 @@ __all__ = ["Turn", "after_all"]
 
 @dataclass(slots=True, eq=False)
 class Turn:
-    """Attributes:
-    started: on the monotonic clock.
-    end: to be called once, when the event has ended or was given back.
+    """An event that a thread has begun with.
+
+    Attributes:
+        started: when its handler began, in seconds of the monotonic clock.
+        end: to be called once, when the event has ended or was given back.
     """
 
     lease: Lease
@@ -28,7 +30,7 @@ class Turn:
     def of(lease: Lease, handler: Handler | None, end: Callable[[], object]) -> "Turn":
         """With a logger that knows the event."""
         event = lease.event
-        log = logging.get("holdfast.processor.attempt.execute").bind(
+        log = logging.get(__name__).bind(
             event_id=str(event.id), event_type=event.type, attempt=lease.attempt, tenant=event.tenant,
             handler=handler.name if handler else None,
         )  # fmt: skip
