@@ -1,6 +1,6 @@
 # Everything starts here. Needs Python 3.11 to 3.13 and make; the rest is set up by tools/bootstrap.
 .DEFAULT_GOAL := help
-.PHONY: help run up down status test test-browser test-pgbouncer soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test docs clean setup
+.PHONY: help run up down status kill-processor test test-browser screenshots test-pgbouncer soak soak-tests check locks locks-check alone bench compose-up compose-down compose-test docs clean setup
 BIN := .venv/bin
 
 help: ## list the targets
@@ -21,12 +21,19 @@ down: setup ## stop what 'make up' started
 status: setup ## say what runs and where
 	@$(BIN)/python -m holdfast.local status
 
+kill-processor: setup ## kill the processor as a crash would, to see its events recovered; the stack starts it again
+	@$(BIN)/python -m holdfast.local kill processor
+
 test: setup ## run every test against servers of its own (ARGS='-k name' for some)
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not soak and not browser' $(ARGS)
 
 test-browser: setup ## test the browser client and the demo page in Chromium, which has to be installed
 	@.holdfast/uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
 	@$(BIN)/python -m pytest -m browser $(ARGS) tests/browser
+
+screenshots: setup ## write the pictures of the operator's handbook anew, in Chromium
+	@.holdfast/uv/bin/uv pip install --quiet --python $(BIN)/python --require-hashes -r tests/browser/requirements.lock
+	@$(BIN)/python -m pytest -m browser --screenshots tests/browser/test_handbook.py
 
 test-pgbouncer: setup ## run the end-to-end tests through PgBouncer in transaction mode, which has to be installed
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup -m 'not soak' --pgbouncer $(ARGS) tests/e2e
@@ -50,8 +57,10 @@ locks: setup ## compile the requirements.lock files (UPGRADE=1 for newer release
 locks-check: setup ## fail when a requirements.lock is stale
 	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/lock.sh --check
 
-alone: setup ## install each service alone from its lock and import it
-	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/alone.sh
+MEMBERS := ingest processor maintenance ws-gateway common client local github-activity demo-shop
+
+alone: setup ## install each member alone, a service from its lock, and import it
+	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/alone.sh $(MEMBERS)
 
 bench: setup ## measure beside the machine's limits (PEERS=1: beside other job systems too; ARGS='--rounds 5')
 	@$(BIN)/python -m bench $(if $(PEERS),--peers) $(ARGS)

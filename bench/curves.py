@@ -29,7 +29,7 @@ from holdfast.storage.database import Database
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.listing import list_events
 
-__all__ = ["KINDS", "LISTS", "curve", "lists"]
+__all__ = ["KINDS", "LISTS", "curve", "lists", "log_written"]
 
 LIST = 8
 """Events a transaction."""
@@ -69,6 +69,8 @@ def by_search(database: Database, seconds: float) -> float:
     return _rate(seconds, lambda: _settle(database, partial(claims.claim_due, limit=LIST)))
 
 
+_LOG_POSITION = "SELECT pg_current_wal_lsn() - '0/0'::pg_lsn"
+
 KINDS: Mapping[str, Callable[[Database, float], float]] = {
     "record": record, "claim and settle": by_doorbell, "search and settle": by_search,
 }  # fmt: skip
@@ -96,6 +98,22 @@ def lists(database: Database, *, times: int = 5) -> str:
         for name, wanted in LISTS.items()
     ]
     return "\n".join(["| list of 50 | first page, ms | half way back, ms |", "|---|---|---|", *rows, ""])
+
+
+def log_written(server: Postgres, databases: Mapping[str, Database], *, count: int = 2_000) -> str:
+    """Bytes of write-ahead log that a recorded event takes beside each history, right after a checkpoint, as Markdown.
+
+    Then a page is logged whole when it is first changed (PostgreSQL's ``full_page_writes``): the larger an index, the fewer
+    events share a page of it.
+    """
+    rows = []
+    for name, database in databases.items():
+        server.execute("CHECKPOINT")
+        before = int(server.execute(_LOG_POSITION))
+        for _ in range(0, count, LIST):
+            _record(database)
+        rows.append(f"| {name} | {(int(server.execute(_LOG_POSITION)) - before) / count:,.0f} |")
+    return "\n".join(["| beside | log, bytes a recorded event |", "|---|---|", *rows, ""])
 
 
 def _row(kind: str, name: str, measured: Mapping[str, Measured], first: str) -> str:
@@ -189,6 +207,7 @@ def main() -> int:
         server.start()
         databases = _databases(server, options.events, options.blocked)
         sys.stdout.write(curve(databases, rounds=options.rounds, seconds=options.seconds, say=_say) + "\n")
+        sys.stdout.write(log_written(server, databases) + "\n")
         sys.stdout.write(lists(databases[f"{max(options.events):,} events"]) if options.events else "")
         for database in databases.values():
             database.close()

@@ -6,6 +6,7 @@ Plans are what they are because of how values are spread, so the spread is the p
 - 50 types, of which one is half of all events. A type comes from one of 20 sources (each device is one of its own and
   numbers its events itself, so that many devices share an id).
 - 100,000 subjects and one that is half of all events; 200 audiences and one that is half of all events.
+- Three events a request, and one request in ten belongs to a trace.
 - One event in 2,000 is dead, of five causes; some are discarded, failed, queued or processing; some repeat others.
 
 Ids are UUIDv7 in the order of arrival, spread over 30 days. Every event has its updates, log entry and errors.
@@ -16,7 +17,7 @@ from collections.abc import Callable
 
 from holdfast.domain.state import State
 
-__all__ = ["CAUSES", "DAYS", "Execute", "block", "fall_due", "make_history"]
+__all__ = ["CAUSES", "DAYS", "Execute", "block", "cause_rows", "fall_due", "make_history"]
 
 Execute = Callable[[str], str]
 """Runs statements (several, separated by semicolons, in one transaction) and returns what the last one prints."""
@@ -36,6 +37,12 @@ TABLES = ("event", "processing_state", "event_update", "processed_event_log", "a
 
 REPLAYS = 10
 """By filter, all of them done."""
+
+REQUEST = 3
+"""Events of one POST, which have their request id in common."""
+
+SAMPLED = 10
+"""One request in so many belongs to a trace."""
 
 CHUNK = 250_000
 """Rows a statement: bounds what a transaction keeps in memory."""
@@ -74,13 +81,15 @@ FROM generate_series(1, {events}) AS n,
 
 _EVENT = """
 INSERT INTO event (id, tenant, source, ce_id, type, subject, audience, datacontenttype, data_bytes, is_json, received_at,
-                   replay_of)
+                   replay_of, request_id, trace_id)
 SELECT id, tenant,
        CASE tenant WHEN 'devices' THEN '/device/' || n % 200000 ELSE '/source-' || type_number % 20 END,
        CASE tenant WHEN 'devices' THEN CAST(n / 200000 AS text) ELSE CAST(md5('ce' || n) AS text) END,
        'com.example.type-' || type_number, subject, audience, 'application/json',
        convert_to(CAST(json_build_object('n', n, 'text', repeat('x', 270)) AS text), 'UTF8'), true, at,
-       CASE WHEN n % 1000 = 0 THEN lag(id, 500) OVER (ORDER BY n) END
+       CASE WHEN n % 1000 = 0 THEN lag(id, 500) OVER (ORDER BY n) END,
+       'request-' || lpad(CAST(n / {request} AS text), 12, '0'),
+       CASE WHEN n / {request} % {sampled} = 0 THEN CAST(md5('trace' || n / {request}) AS uuid) END
 FROM history_plan WHERE n BETWEEN {first} AND {last} ORDER BY n
 """
 
@@ -187,7 +196,10 @@ def make_history(
     indexes = _without_indexes(execute)
     _run(execute, _PICK, _PLAN.format(events=events, days=DAYS, causes=len(CAUSES)))
     for first in range(1, events + 1, CHUNK):
-        part = {"first": first, "last": min(first + CHUNK - 1, events), "causes": _causes()}
+        part = {
+            "first": first, "last": min(first + CHUNK - 1, events), "causes": cause_rows(), "request": REQUEST,
+            "sampled": SAMPLED,
+        }  # fmt: skip
         _run(execute, *(each.format(**part) for each in (_EVENT, _STATE, _UPDATES, _LOG, _ERRORS)))
         say(f"{part['last']:,} events after {time.monotonic() - began:.0f} s")
     _run(execute, _REPLAY.format(replays=REPLAYS), "DROP TABLE history_plan", *indexes)
@@ -221,8 +233,8 @@ def _without_indexes(execute: Execute) -> list[str]:
     return [definition for _, definition in named]
 
 
-def _causes() -> str:
-    """Rows of number and ``last_error``."""
+def cause_rows() -> str:
+    """Rows of number and ``last_error``, as SQL."""
 
     def literal(value: str | None) -> str:
         return "NULL" if value is None else f"'{value}'"

@@ -14,7 +14,7 @@ from bench.usage import cpu_seconds, wakes
 from holdfast.local.process import children_by_parent
 from holdfast.local.stack import Stack
 
-__all__ = ["measure", "measure_each", "measure_wakes"]
+__all__ = ["measure", "measure_each", "measure_wakes", "used_by"]
 
 SETTLE_SECONDS = 15.0
 """Imports, first connections and what the cases before left behind are over by then."""
@@ -42,15 +42,16 @@ def measure_wakes(stack: Stack, *, seconds: float = SECONDS) -> float:
 
 def measure_each(stack: Stack, *kinds: Used, seconds: float) -> list[dict[str, float]]:
     """For each kind: what each service and server uses a second, all of its processes together."""
-    before = [_used(stack, kind) for kind in kinds]
+    before = [used_by(stack, kind) for kind in kinds]
     time.sleep(seconds)
     return [
-        {name: (used - then[name]) / seconds for name, used in _used(stack, kind).items()}
+        {name: (used - then[name]) / seconds for name, used in used_by(stack, kind).items()}
         for kind, then in zip(kinds, before, strict=True)
     ]
 
 
-def _used(stack: Stack, kind: Used) -> dict[str, float]:
+def used_by(stack: Stack, kind: Used) -> dict[str, float]:
+    """What each service and server has used since its processes began."""
     children = children_by_parent()
     processes = {
         **stack.services,

@@ -1,16 +1,19 @@
 """The processor alone: events are recorded and rung for while it is held, then it is let go."""
 
 import time
+from collections.abc import Callable
+from dataclasses import replace
 
 from bench.limits import clear
 from holdfast.domain.event import Doorbell, NewEvent, canonical_json
+from holdfast.domain.trace import Origin
 from holdfast.local.stack import Stack
 from holdfast.messaging.brokers import open_bell
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import events
 from holdfast.storage.database import Database
 
-__all__ = ["measure", "record"]
+__all__ = ["count_of", "measure", "record"]
 
 BATCH = 500
 PATIENCE_SECONDS = 120
@@ -26,9 +29,9 @@ def measure(stack: Stack, *, events: int, kind: str = "bench.processing") -> flo
     record(stack, events, kind)
     stack.resume("processor")
     deadline = time.monotonic() + PATIENCE_SECONDS
-    while _count(stack, "processed") < events:
+    while count_of(stack, "processed") < events:
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{_count(stack, 'processed')} of {events} events processed in {PATIENCE_SECONDS} s")
+            raise RuntimeError(f"{count_of(stack, 'processed')} of {events} events processed in {PATIENCE_SECONDS} s")
         time.sleep(0.05)
     took = stack.postgres.execute(
         "SELECT extract(epoch FROM max(at) FILTER (WHERE state = 'processed') - min(at) FILTER (WHERE state = 'processing'))"
@@ -39,12 +42,12 @@ def measure(stack: Stack, *, events: int, kind: str = "bench.processing") -> flo
     return events / float(took)
 
 
-def record(stack: Stack, count: int, kind: str) -> None:
-    """Record events and ring for them."""
+def record(stack: Stack, count: int, kind: str, *, origin: Callable[[], Origin] = Origin) -> None:
+    """Record events and ring for them; ``origin`` makes what each came from."""
     database = Database(stack.database_url, application_name="bench", pool_size=1)
     bell = open_bell(stack.redis.url(0), timeout_seconds=5, is_consumer=False)
     for start in range(0, count, BATCH):
-        batch = [_event(kind) for _ in range(min(BATCH, count - start))]
+        batch = [replace(_event(kind), origin=origin()) for _ in range(min(BATCH, count - start))]
         with database.transaction() as session:
             recorded = events.record(session, batch, grace_seconds=3600)
         bell.ring([Doorbell(each.update.event_id, each.update.version) for each in recorded])
@@ -59,6 +62,7 @@ def _event(kind: str) -> NewEvent:
     )  # fmt: skip
 
 
-def _count(stack: Stack, state: str) -> int:
+def count_of(stack: Stack, state: str) -> int:
+    """Events in this state."""
     statement = f"SELECT count(*) FROM processing_state WHERE state = '{state}'"  # noqa: S608
     return int(stack.postgres.execute(statement, database="holdfast"))

@@ -90,21 +90,25 @@ def undeclared_imports(folder: Path, ours: dict[str, set[str]]) -> list[str]:
         top, _, rest = module.partition(".")
         if top in sys.stdlib_module_names:
             continue
-        found = rooms.get(rest.partition(".")[0], set()) if top == "holdfast" else providers.get(top, set())
+        found = (
+            rooms.get(rest.partition(".")[0], set()) if top == "holdfast" else providers.get(top, rooms.get(top, set()))
+        )
         if not found & declared:
             problems.add(f"{path} imports {module}, and no dependency that pyproject.toml declares provides it")
     return sorted(problems)
 
 
 def our_rooms(ours: dict[str, set[str]]) -> dict[str, set[str]]:
-    """``ingest`` → ``{"holdfast-ingest"}``: who provides a package of the namespace, among those allowed here.
+    """``ingest`` → ``{"holdfast-ingest"}``: who provides a package of the namespace, or one of an example, among those
+    allowed here.
 
     Read from the folders that they were installed from: an editable package does not list its files.
     """
     rooms: dict[str, set[str]] = {}
     for name in ours:
         origin = json.loads(distribution(name).read_text("direct_url.json") or "{}")
-        for room in Path(url2pathname(urlsplit(origin["url"]).path), "src", "holdfast").glob("*/"):
+        sources = Path(url2pathname(urlsplit(origin["url"]).path), "src")
+        for room in (*(sources / "holdfast").glob("*/"), *sources.glob("*/")):
             rooms.setdefault(room.name, set()).add(name)
     return rooms
 

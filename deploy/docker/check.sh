@@ -47,7 +47,7 @@ check_container() { # compose service, folder of services/, further packages of 
 address_of() { docker compose port "$1" "$2"; }
 
 check_container ingest ingest
-check_container processor processor example-github-activity
+check_container processor processor example-github-activity example-demo-shop
 check_container maintenance maintenance
 check_container scheduler maintenance
 check_container ws-gateway ws-gateway
@@ -66,6 +66,9 @@ cat >"$stack" <<END
 END
 "$python" -c "
 from urllib.request import urlopen
-assert b'holdfast-live' in urlopen('http://$(address_of ws-gateway 8090)/demo/demo.js', timeout=10).read()" || fail "no demo page"
+from urllib.request import Request
+shop = 'http://$(address_of ws-gateway 8090)/demo/'
+assert b'holdfast-live' in urlopen(shop + 'demo.js', timeout=10).read()
+assert b'topic' in urlopen(Request(shop + 'session', b'{}', {'Content-Type': 'application/json'}), timeout=10).read()" || fail "no demo"
 
 HOLDFAST_E2E_STACK=$stack "$python" -m pytest -q tests/e2e/test_path.py

@@ -26,6 +26,10 @@ class Tab:
         page.on("console", lambda said: self.errors.append(said.text) if said.type in ("error", "warning") else None)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", action="store_true", help="write the pictures of the operator's handbook anew")
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The browser of this machine. Where there is none the tests fail: skipped, nobody would miss them."""
@@ -47,16 +51,25 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_tab(chromium: Any) -> Iterator[Callable[..., Tab]]:
-    """Open a tab that shares nothing with others. ``bypass_csp`` lets a test wait for conditions within the page."""
+    """Open a tab that shares nothing with others. ``bypass_csp`` lets a test wait for conditions within the page; other
+    options are those of Playwright's ``new_context``."""
     contexts = []
 
-    def open_one(*, bypass_csp: bool = False) -> Tab:
-        contexts.append(chromium.new_context(viewport={"width": 1200, "height": 800}, bypass_csp=bypass_csp))
+    def open_one(*, bypass_csp: bool = False, width: int = 1200, **options: Any) -> Tab:
+        contexts.append(
+            chromium.new_context(viewport={"width": width, "height": 800}, bypass_csp=bypass_csp, **options)
+        )
         return Tab(contexts[-1].new_page())
 
     yield open_one
     for context in contexts:
         context.close()
+
+
+def open_idle_page(page: Any, stack: Stack) -> None:
+    """The demo without its own script, beside the published client: what a test's own script begins with."""
+    page.route("**/demo.js", lambda route: route.fulfill(body="", content_type="text/javascript"))
+    page.goto(stack.demo_url)
 
 
 @pytest.fixture(scope="module")

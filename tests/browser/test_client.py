@@ -8,6 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.browser.conftest import open_idle_page
 from websockets.sync.client import connect
 
 from holdfast.client import Client
@@ -43,7 +44,7 @@ class Page:
     def __init__(self, tab: Any, stack: Stack) -> None:
         self.tab = tab
         self._page = tab.page
-        self._page.goto(stack.demo_url)
+        open_idle_page(self._page, stack)
 
     def connect(self, token: str | Callable[[], str], *topics: str, transport: str = "websocket") -> None:
         if callable(token):

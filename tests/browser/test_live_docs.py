@@ -9,6 +9,7 @@ from typing import Any
 
 import jwt
 import pytest
+from tests.browser.conftest import open_idle_page
 
 from holdfast.client import Client
 from holdfast.local.stack import Stack
@@ -31,7 +32,7 @@ def tab(stack: Stack, open_tab: Callable[..., Any]) -> Any:
     tab = open_tab(bypass_csp=True)
     tab.said = []
     tab.page.on("console", lambda message: tab.said.append(message.text))
-    tab.page.goto(stack.demo_url)
+    open_idle_page(tab.page, stack)
     return tab
 
 

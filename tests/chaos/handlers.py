@@ -33,7 +33,7 @@ def failing_once(data: dict[str, Any], ctx: Context) -> None:
     leave_effect(ctx)
     wait_for_lock(data["lock"], ctx)
     if ctx.attempt == 1:
-        raise Retry("the other side is away", after=data["after"])
+        raise Retry(f"the other side is away: {data}", after=data["after"])
 
 
 @handlers.on("chaos.outside", name="outside", transactional=False, retry=AT_ONCE)

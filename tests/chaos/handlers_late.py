@@ -32,16 +32,16 @@ def leave_at_once(data: dict[str, Any], ctx: Context) -> None:  # noqa: ARG001
 
 
 @handlers.on("chaos.failing", name="failing", retry=Backoff(first=0.4, factor=2, cap=0.8, attempts=4))
-def failing(data: dict[str, Any], ctx: Context) -> None:  # noqa: ARG001
+def failing(data: dict[str, Any], ctx: Context) -> None:
     """Raises until the test has "deployed a fix", which is a row in the table ``fix``."""
     leave_effect(ctx)
     if not ctx.session.scalar(text("SELECT count(*) FROM fix")):
-        raise ConnectionError("the other side is away")
+        raise ConnectionError(f"the other side is away: {data}")
 
 
 @handlers.on("chaos.flaky", name="flaky", retry=Backoff(first=2, cap=2, attempts=5))
-def flaky(data: dict[str, Any], ctx: Context) -> None:  # noqa: ARG001
+def flaky(data: dict[str, Any], ctx: Context) -> None:
     """Fails once."""
     leave_effect(ctx)
     if ctx.attempt == 1:
-        raise ConnectionError("the other side is away")
+        raise ConnectionError(f"the other side is away: {data}")

@@ -7,6 +7,7 @@ from uuid import uuid4
 from tests.chaos.producers import Producers, event
 
 from holdfast.client import ApiProblem, Client, Unreachable
+from holdfast.local.lines import PLANTED
 
 __all__ = ["Load", "send"]
 
@@ -28,7 +29,7 @@ class Load:
         self.accepted: list[str] = []
         self._producers = producers
         self._client = Client(url, api_key)
-        self._event = {"type": type_, "data": data}
+        self._event = {"type": type_, "data": {"planted": PLANTED} | data}
         self._is_stopping = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(THREADS)]
 

@@ -9,6 +9,8 @@ from uuid import uuid4
 
 import httpx
 
+from holdfast.local.lines import PLANTED
+
 __all__ = ["Answer", "Producers", "event"]
 
 CONNECTIONS = 8
@@ -30,7 +32,8 @@ class Answer:
 
 def event(type_: str, data: Any = None, **attributes: Any) -> dict[str, Any]:
     """A CloudEvent with an identity of its own."""
-    unique = {"specversion": "1.0", "id": uuid4().hex, "source": "/chaos", "type": type_, "data": data or {}}
+    planted = {"planted": PLANTED} | (data or {})
+    unique = {"specversion": "1.0", "id": uuid4().hex, "source": "/chaos", "type": type_, "data": planted}
     return unique | attributes
 
 

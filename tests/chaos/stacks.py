@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 import psycopg2
 
 from holdfast.domain.event import Doorbell, NewEvent, canonical_json
+from holdfast.local.lines import PLANTED
 from holdfast.local.process import Guarded, wait_until
 from holdfast.local.servers import free_port
 from holdfast.local.services import SERVICES, environment, is_ready
@@ -143,8 +144,9 @@ def ring(stack: Stack, event_ids: Sequence[str], *, version: int = 1, copies: in
 
 def _new_event(type_: str, data: Any) -> NewEvent:
     return NewEvent(
-        id=uuid7(), tenant=TENANT, source="/chaos", ce_id=uuid4().hex, type=type_, data_json=canonical_json(data or {})
-    )
+        id=uuid7(), tenant=TENANT, source="/chaos", ce_id=uuid4().hex, type=type_,
+        data_json=canonical_json({"planted": PLANTED} | (data or {})),
+    )  # fmt: skip
 
 
 class Rows:

@@ -20,6 +20,8 @@ RING = b"dramatiq:events.bell"
 """In the call that enqueues a doorbell."""
 
 COMMIT = "COMMIT\0"
+COMMIT_OF_EFFECTS = "COMMIT; CLOSE ALL"
+"""In one query with what renews the session that a handler has used."""
 """The statement and, on the way back, what PostgreSQL calls its success."""
 
 INSERTED = "INSERT 0 1\0"
@@ -33,7 +35,7 @@ Place = Sequence[tuple[Direction, str]]
 
 AFTER_THE_CLAIM: Place = [(REPLY, "{event_id}"), (REPLY, COMMIT)]
 INSIDE_THE_HANDLER: Place = [(REQUEST, EFFECT), (REPLY, INSERTED)]
-BEFORE_THE_COMMIT: Place = [(REQUEST, EFFECT), (REQUEST, COMMIT)]
+BEFORE_THE_COMMIT: Place = [(REQUEST, EFFECT), (REQUEST, COMMIT_OF_EFFECTS)]
 AFTER_THE_COMMIT: Place = [(REQUEST, EFFECT), (REPLY, COMMIT)]
 
 

@@ -24,12 +24,13 @@ ANSWER = """
 import base64, inspect, json
 from dramatiq import Message
 from holdfast.processor.handlers.discovery import discover
+from holdfast.processor.worker.board import Board
 from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.parts import parts
 from holdfast.processor.worker.roles import roles
 from holdfast.runtime.settings import ProcessorSettings, load
 settings = load(ProcessorSettings).model_copy(update={{"no_handler_seconds": 0}})
-made = parts(settings, roles(settings)[-1], discover(settings.handlers), Canary())
+made = parts(settings, roles(settings)[-1], discover(settings.handlers), Canary(), Board([]))
 broker = made.bell._broker
 message = Message.decode(base64.b64decode({body!r}))
 actor = broker.get_actor(message.actor_name)

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pytest
 
+from holdfast.client import Client
 from holdfast.local.stack import Stack
 
 pytestmark = pytest.mark.xdist_group("shared-stack")
@@ -121,5 +122,20 @@ def test_keys_are_created_and_revoked(cli: Cli, shared_stack: Stack) -> None:
     key = cli("keys", "create", "--tenant", "acme", "--name", "test", **database).stdout.strip()
 
     assert cli("send", "--type", "com.github.push", HOLDFAST_API_KEY=key).returncode == 0
-    assert cli("keys", "revoke", key.split("_")[1], **database).returncode == 0
-    assert cli("keys", "revoke", key.split("_")[1], **database).returncode == 1
+    assert cli("keys", "revoke", key.split("_")[1], "--database", **database).returncode == 0
+    assert cli("keys", "revoke", key.split("_")[1], "--database", **database).returncode == 1
+
+
+def test_the_nodes_of_the_stack_are_listed_and_a_done_event_waits_for_nothing(cli: Cli, client: Client) -> None:
+    sent = client.send({"type": "com.github.push", "data": {}})
+    client.wait(sent.event_id, timeout_seconds=30)
+
+    listed = cli("workers", "ls", "-o", "json")
+    why = cli("why", sent.event_id)
+
+    nodes = [json.loads(line) for line in listed.stdout.splitlines()]
+    assert {"maintenance", "processor"} == {node["service"] for node in nodes}, listed.stderr
+    [processor] = [node for node in nodes if node["service"] == "processor"]
+    assert (processor["state"], processor["slots"] > 0) == ("active", True)
+    assert "com.github.*" in processor["types"]
+    assert "it waits for nothing" in why.stdout, why.stderr

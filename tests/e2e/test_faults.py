@@ -15,6 +15,7 @@ import pytest
 
 from holdfast.client import Client, Subscribed, UpdateReceived, watch
 from holdfast.local.fixtures import Eventually
+from holdfast.local.lines import PLANTED
 from holdfast.local.stack import Stack
 
 pytestmark = pytest.mark.xdist_group("broken-stack")
@@ -50,7 +51,14 @@ def post(stack: Stack) -> Callable[..., httpx.Response]:
     """POST one event of a type, once, without the client's retries."""
 
     def send(type_: str, **attributes: Any) -> httpx.Response:
-        event = {"specversion": "1.0", "id": uuid4().hex, "source": "/test", "type": type_, "data": {}} | attributes
+        event = {
+            "specversion": "1.0",
+            "id": uuid4().hex,
+            "source": "/test",
+            "type": type_,
+            "data": {"planted": PLANTED},
+        }
+        event |= attributes
         headers = {"Authorization": f"Bearer {stack.api_key}", "Content-Type": "application/cloudevents+json"}
         return httpx.post(f"{stack.ingest_url}/v1/events", json=event, headers=headers, timeout=10)
 

@@ -9,7 +9,10 @@ from sqlalchemy import event
 
 from holdfast.storage.database import Database
 
-LARGE = frozenset({"event", "processing_state", "event_update", "processed_event_log"})
+LARGE = frozenset({
+    "event", "processing_state", "event_update", "processed_event_log", "audit_log", "event_statistics",
+    "handler_statistics", "replay_item",
+})  # fmt: skip
 """Tables that are never read from end to end."""
 
 

@@ -23,6 +23,7 @@ from tests.hostile.sockets import (
 )
 
 from holdfast.local.fixtures import Eventually
+from holdfast.local.lines import PLANTED
 from holdfast.local.stack import Stack
 
 pytestmark = pytest.mark.xdist_group("hostile-edge")
@@ -50,7 +51,13 @@ def address_of(ingest: Replica) -> tuple[str, int]:
 
 
 def post(client: httpx.Client, key: str) -> httpx.Response:
-    event = {"specversion": "1.0", "id": uuid4().hex, "source": "/hostile", "type": "chaos.plain", "data": {}}
+    event = {
+        "specversion": "1.0",
+        "id": uuid4().hex,
+        "source": "/hostile",
+        "type": "chaos.plain",
+        "data": {"planted": PLANTED},
+    }
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/cloudevents+json"}
     return client.post("/v1/events", json=event, headers=headers)
 
@@ -133,7 +140,7 @@ def test_more_sockets_than_descriptors_keep_nobody_out(
     launch: Callable[..., Replica],
     many_descriptors: None,  # noqa: ARG001
 ) -> None:
-    ingest = launch("ingest", INGEST_REQUEST_SECONDS="60")
+    ingest = launch("ingest", INGEST_REQUEST_SECONDS="60", INGEST_PROCESSES="1")  # each has descriptors of its own
     pid = ingest.process.pids()[0]
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (4200, 4200))
     with crowd() as hostile, httpx.Client(base_url=ingest.url, timeout=10) as client:

@@ -209,12 +209,17 @@ def test_the_log_alone_keeps_effects_single(explore: Explore) -> None:
     ("kind", "how", "before", "violation"),
     [
         (CarelessAndUnfenced, {}, UNFENCED_LOG, "claimed version . and moved the event to"),
-        (FailingUnfenced, {"outcomes": ("fail",)}, None, "claimed version . and moved the event to"),
-        (Deaf, {}, None, "queued with 0 rows in the log and 1 sets of effects"),
-        (ByIdAlone, {}, ENDLESS_LOG, "processed with 2 rows in the log and 2 sets of effects"),
+        pytest.param(
+            FailingUnfenced, {"outcomes": ("fail",)}, None, "claimed version . and moved the event to",
+            marks=pytest.mark.soak,
+        ),
+        pytest.param(Deaf, {}, None, "queued with 0 rows in the log and 1 sets of effects", marks=pytest.mark.soak),
+        pytest.param(
+            ByIdAlone, {}, ENDLESS_LOG, "processed with 2 rows in the log and 2 sets of effects", marks=pytest.mark.soak
+        ),
     ],
     ids=["no token", "no token after a failure", "no answer", "no log"],
-)
+)  # fmt: skip
 def test_a_missing_guard_is_found(
     explore: Explore, kind: type[Worker], how: dict[str, Any], before: str | None, violation: str
 ) -> None:
@@ -222,6 +227,7 @@ def test_a_missing_guard_is_found(
         explore(sweep(), worker("w1", kind, **how), worker("w2", kind, **how), before=before)
 
 
+@pytest.mark.soak
 def test_a_missing_token_among_those_that_settle_together_is_found(explore: Explore) -> None:
     with pytest.raises(Violation, match=r"claimed version . and moved the event to"):
         explore(

@@ -34,6 +34,11 @@ def call(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )  # fmt: skip
 
 
+def pids(folder: Path) -> dict[str, list[int]]:
+    running: dict[str, list[int]] = json.loads((folder / ".holdfast" / "stack.json").read_text())["pids"]
+    return running
+
+
 @pytest.fixture
 def up(folder: Path, living_in: LivingIn, eventually: Eventually) -> Iterator["subprocess.CompletedProcess[str]"]:
     yield call(folder, "up")
@@ -87,6 +92,29 @@ def test_up_again_keeps_data_and_key(up: "subprocess.CompletedProcess[str]", fol
 
     assert again.returncode == 0, again.stdout
     assert json.loads((folder / ".holdfast" / "stack.json").read_text())["api_key"] == before["api_key"]
+
+
+def test_kill_ends_a_service_as_a_crash_would_and_the_stack_starts_it_again(
+    up: "subprocess.CompletedProcess[str]", folder: Path, eventually: Eventually
+) -> None:
+    assert up.returncode == 0, up.stdout
+    before = pids(folder)
+
+    unknown = call(folder, "kill", "printer")
+    killed = call(folder, "kill", "processor")
+
+    assert (unknown.returncode, "there are postgres" in unknown.stdout) == (2, True)
+    assert (killed.returncode, "killed processor" in killed.stdout) == (0, True)
+    eventually(
+        lambda: len(pids(folder)["processor"]) > 1 and not set(before["processor"]) & set(pids(folder)["processor"])
+    )
+    assert pids(folder)["ingest"] == before["ingest"]
+
+
+def test_kill_without_a_stack_kills_nothing(folder: Path) -> None:
+    done = call(folder, "kill", "processor")
+
+    assert (done.returncode, "nothing runs" in done.stdout) == (1, True)
 
 
 def test_a_killed_stack_leaves_nothing_and_can_be_started_again(

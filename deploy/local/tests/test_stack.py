@@ -44,7 +44,7 @@ def test_stack_json_says_where_everything_is_to_its_owner_alone(stack: Stack) ->
     content = described(stack)
 
     assert set(content) == {
-        "ingest_url", "live_url", "demo_url", "api_key", "database_url", "redis_url", "broker_url", "metrics",
+        "ingest_url", "live_url", "demo_url", "console_url", "api_key", "database_url", "redis_url", "broker_url", "metrics",
         "pids",
     }  # fmt: skip
     assert content["live_url"].endswith("/v1/live")

@@ -1,5 +1,6 @@
 """``holdfast token`` against a real server that speaks from a script."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -66,3 +67,15 @@ def test_a_token_that_is_refused_is_told(cli: Cli, script: Any) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "another tenant's" in done.stderr
+
+
+def test_tokens_are_json_for_programs(cli: Cli, script: Any) -> None:
+    script.answers = [
+        (201, {"token": "jwt", "expires_at": 7, "live_url": None}, {}), (200, {"immediate": False}, {}),
+    ]  # fmt: skip
+
+    made = cli("token", "audience:a", "-o", "json")
+    revoked = cli("token", "revoke", "--sub", "a", "-o", "json")
+
+    assert json.loads(made.stdout) == {"token": "jwt", "expires_at": 7, "live_url": None}
+    assert json.loads(revoked.stdout) == {"immediate": False}

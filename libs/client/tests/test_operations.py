@@ -1,6 +1,9 @@
 """Looking after events that exist: the client and its commands against a real server that answers from a script."""
 
 import json
+import os
+import pty
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +17,8 @@ Cli = Callable[..., Any]
 
 EVENT_ID = "01a20ce1-a999-7253-85bb-3c3e269307a2"
 OTHER_ID = "01a20ce1-a999-7253-85bb-3c3e269307a3"
+
+DAY, NEXT_DAY = "2026-11-24T00:00:00Z", "2026-11-25T00:00:00Z"
 
 
 def view(event_id: str = EVENT_ID, state: str = "dead") -> dict[str, Any]:
@@ -34,7 +39,16 @@ def dead_group(**changes: Any) -> dict[str, Any]:
     cause = {"handler": "h", "error_type": "KeyError", "fingerprint": "f1"}
     times = {"first_at": "2026-11-24T09:30:00Z", "last_at": "2026-11-24T09:31:00Z"}
     sample = {"event_id": EVENT_ID, "type": "t", "message": "no key"}
-    return {**cause, "type": None, "count": 12, **times, "sample": sample, "filter": cause, **changes}
+    return {
+        **cause,
+        "type": None,
+        "count": 12,
+        "count_last_hour": 3,
+        **times,
+        "sample": sample,
+        "filter": cause,
+        **changes,
+    }
 
 
 def moved(event_id: str = EVENT_ID, state: str = "queued") -> tuple[int, dict[str, Any], dict[str, str]]:
@@ -153,7 +167,7 @@ def test_groups_say_what_kills_events_and_how_to_name_them(cli: Cli, script: Any
 
     shown = cli("dead", "groups").stdout
 
-    assert "12  KeyError  in h" in shown
+    assert "12          3  KeyError  in h" in shown
     assert "holdfast replay --handler h --error-type KeyError --fingerprint f1" in " ".join(shown.split())
     assert "before any handler" in shown
     assert json.loads(cli("dead", "groups", "-o", "json").stdout.splitlines()[0]) == group
@@ -259,6 +273,93 @@ def test_many_are_counted_replayed_watched_and_stopped(cli: Cli, script: Any) ->
     ]
 
 
+def given_up(state: str = "running", **changes: Any) -> dict[str, Any]:
+    counts = {"total": 5, "discarded": 2, "skipped": 1, "remaining": 2, "failures": 0}
+    begun = {"created_by": "k", "created_by_name": "ann", "created_at": "2026-11-24T09:30:00Z", "finished_at": None}
+    return {"discard_id": OTHER_ID, "state": state, "filter": {"state": "dead"}, **counts, **begun, **changes}
+
+
+def test_a_discard_is_counted_begun_looked_at_and_stopped(script: Any, client: Client) -> None:
+    script.answers = [(200, {"count": 5}, {}), (202, given_up(), {}), (200, given_up("cancelled"), {})]
+
+    count = client.count_discard({"error_type": "E"})
+    begun = client.start_discard({"error_type": "E"})
+    stopped = client.cancel_discard(begun.discard_id)
+    seen = client.discard_progress("a/b")
+
+    assert (count, begun.discarded, begun.remaining, begun.created_by_name) == (5, 2, 2, "ann")
+    assert (stopped.state, seen.raw) == ("cancelled", given_up("cancelled"))
+    assert [(path, body) for path, _, body in script.requests] == [
+        ("/v1/discards", {"filter": {"error_type": "E"}, "dry_run": True}),
+        ("/v1/discards", {"filter": {"error_type": "E"}}),
+        (f"/v1/discards/{OTHER_ID}", None), ("/v1/discards/a%2Fb", None),
+    ]  # fmt: skip
+    assert "Idempotency-Key" in script.requests[1][1]
+
+
+def test_a_filter_is_counted_and_where_nobody_can_answer_discards_nothing(cli: Cli, script: Any) -> None:
+    script.answers = [(200, {"count": 3}, {})]
+
+    done = cli("discard", "--error-type", "KeyError")
+
+    assert done.returncode == 1
+    assert (
+        "discard 3 events, all that are dead and match? stdin is not a terminal, so nothing was discarded"
+        in done.stderr
+    )
+    assert [body for _, _, body in script.requests] == [{"filter": {"error_type": "KeyError"}, "dry_run": True}]
+
+
+@pytest.mark.parametrize(("answer", "status", "requests"), [(b"y\n", 0, 2), (b"n\n", 1, 1)])
+def test_at_a_terminal_a_filter_asks_before_it_discards(
+    script: Any, command: list[str], environment: dict[str, str], answer: bytes, status: int, requests: int
+) -> None:
+    script.answers = [(200, {"count": 3}, {}), (202, given_up(), {})]
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "wb", buffering=0) as terminal:
+        process = subprocess.Popen(
+            [*command, "discard", "--error-type", "E"], env=environment, stdin=theirs, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        os.close(theirs)
+        terminal.write(answer)
+        output, asked = process.communicate(timeout=60)
+
+    assert (process.returncode, len(script.requests)) == (status, requests)
+    assert "discard 3 events" in asked
+    assert ("running" in output) is (status == 0)
+
+
+def test_a_filter_discards_without_a_question_with_yes(cli: Cli, script: Any) -> None:
+    script.answers = [(202, given_up(), {})]
+
+    done = cli(
+        "discard", "--state", "failed", "--type", "t", "--source", "/s", "--subject", "u", "--error-type", "E", "--handler",
+        "h", "--fingerprint", "f", "--after", DAY, "--before", NEXT_DAY, "--yes",
+    )  # fmt: skip
+    for_programs = cli("discard", "--all", "--yes", "-o", "json")
+
+    assert done.stdout == f"{OTHER_ID}  running  discarded 2, skipped 1, remaining 2 of 5\n"
+    assert json.loads(for_programs.stdout) == given_up()
+    assert [body for _, _, body in script.requests] == [
+        {"filter": {
+            "state": "failed", "type": "t", "source": "/s", "subject": "u", "error_type": "E", "handler": "h",
+            "fingerprint": "f", "received_after": DAY, "received_before": NEXT_DAY,
+        }},
+        {"filter": {}},
+    ]  # fmt: skip
+
+
+def test_a_dry_run_says_how_many_would_be_discarded(cli: Cli, script: Any) -> None:
+    script.answers = [(200, {"count": 3}, {})]
+
+    assert cli("discard", "--all", "--dry-run").stdout == "3 events would be discarded\n"
+    assert json.loads(cli("discard", "--all", "--dry-run", "-o", "json").stdout) == {"count": 3}
+    assert [(path, body) for path, _, body in script.requests] == [
+        ("/v1/discards", {"filter": {}, "dry_run": True}),
+    ] * 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -271,6 +372,10 @@ def test_many_are_counted_replayed_watched_and_stopped(cli: Cli, script: Any) ->
         (["replay", EVENT_ID, "--dry-run"], "goes with a filter"),
         (["replay", EVENT_ID, "--data", "{"], "not JSON"),
         (["discard"], "holdfast dead ls"),
+        (["discard", "--state", "queued"], "--all for all in that state"),
+        (["discard", EVENT_ID, "--error-type", "E"], "either event ids"),
+        (["discard", EVENT_ID, "--all"], "either event ids"),
+        (["discard", EVENT_ID, "--dry-run"], "goes with a filter"),
         (["dead", "groups", "-n", "0"], "greater than or equal to 1"),
     ],
 )

@@ -16,7 +16,7 @@ from holdfast.domain.errors import BrokerUnavailable
 from holdfast.domain.event import Doorbell
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Valkey, free_port
-from holdfast.messaging.broker import RING_LIMIT, DoorbellBroker, redis_broker
+from holdfast.messaging.broker import MAX_BELLS, RING_LIMIT, DoorbellBroker, redis_broker
 from holdfast.messaging.doorbell import ACTOR, QUEUE, message_of
 from holdfast.messaging.redis_bell import RedisBell
 
@@ -101,7 +101,19 @@ def test_every_doorbell_rung_is_heard_once_and_acknowledged(
 
     eventually(lambda: len(listener.heard) >= len(rung))
     eventually(lambda: waiting(broker) == 0, message="all are acknowledged")
+    assert broker.client.keys(f"{broker.namespace}:__acks__*") == [], "nobody has them in hand any more"
     assert Counter(listener.heard) == Counter((each.event_id, each.version) for each in rung)
+
+
+@pytest.mark.parametrize(("rung", "bells"), [(3, 3), (MAX_BELLS + 5, MAX_BELLS)])
+def test_there_is_a_bell_for_each_message_up_to_a_bound(make_broker: MakeBroker, rung: int, bells: int) -> None:
+    broker = make_broker()
+
+    RedisBell(broker).ring(doorbells(rung))
+    RedisBell(broker).ring(doorbells(1))
+
+    lists = {key: broker.client.llen(key) for key in broker.client.scan_iter(_type="list")}
+    assert sorted(lists.values()) == sorted([rung + 1, min(bells + 1, MAX_BELLS)])
 
 
 def test_a_sleeping_consumer_wakes_at_the_bell(
@@ -250,3 +262,27 @@ def test_the_bells_of_a_queue_that_nobody_hears_are_bounded(make_broker: MakeBro
 def test_a_delay_is_refused_with_the_remedy(make_broker: MakeBroker) -> None:
     with pytest.raises(NotImplementedError, match="available_at"):
         make_broker().enqueue(message_of(Doorbell(uuid4(), 1)), delay=10)
+
+
+class NoRoom:
+    """Every place is taken, for as long as anybody asks."""
+
+    def take(self, timeout_seconds: float) -> int:
+        threading.Event().wait(timeout_seconds)
+        return 0
+
+    def give_back(self, count: int) -> None:
+        raise AssertionError(f"{count} were not taken")
+
+
+def test_a_consumer_without_room_leaves_the_bell_to_the_others(make_broker: MakeBroker) -> None:
+    broker = make_broker(is_consumer=True)
+    broker.declare_queue(QUEUE)
+    broker.limit(QUEUE, NoRoom())
+    consumer = broker.consume(QUEUE, timeout=50)
+    RedisBell(broker).ring(doorbells(1))
+
+    assert [next(consumer) for _ in range(3)] == [None] * 3
+
+    assert broker.client.llen(broker.key(f"{QUEUE}.bell")) == 1
+    consumer.close()

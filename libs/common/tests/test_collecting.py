@@ -95,3 +95,19 @@ def test_a_fault_of_ours_costs_the_items_of_its_call_alone(eventually: Eventuall
     items.work_off()
 
     eventually(lambda: done == [0, 2, 3])
+
+
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_call(eventually: Eventually) -> None:
+    done: list[int] = []
+    collected: Collected[int] = Collected("test", done.extend, most=10)
+    collected.leave(1)
+    before = threading.stack_size(1 << 46)  # more than any machine has
+    try:
+        with pytest.raises(RuntimeError):
+            collected.work_off_beside()
+    finally:
+        threading.stack_size(before)
+
+    collected.work_off_beside()
+
+    eventually(lambda: done == [1])

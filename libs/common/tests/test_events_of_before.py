@@ -172,7 +172,7 @@ def test_migrating_there_and_back_keeps_the_data(empty_database_url: str) -> Non
     database = Database(empty_database_url, application_name="test", pool_size=1)
     migrated(database, "0007")
     old_id = record_as_before(database, {"n": 1})
-    migrated(database, "0008")
+    migrated(database, "head")  # as far as this release needs it
     new_id = send(database, ce_id="2", data_json='{"n": 1.10}').update.event_id
     bytes_id = send(database, ce_id="3", data_bytes=b"\xff").update.event_id
     other_id = record_as_before(database, {"n": 2}, ce_id="4")  # by a process of before, meanwhile

@@ -12,6 +12,7 @@ from sqlalchemy import Select, text
 
 from holdfast.domain.event import NewEvent
 from holdfast.domain.state import State
+from holdfast.domain.trace import Origin
 from holdfast.domain.transitions import AttemptError, Completion, Transition, bury, fail, settle
 from holdfast.local.fixtures import clone_template
 from holdfast.local.servers import Postgres
@@ -76,6 +77,19 @@ def test_a_filter_finds_what_has_all_of_it(database: Database, wanted: dict[str,
 
     assert found(database, **wanted)[-1] == this
     assert found(database, **wanted | {"subject": "this"}) == [this]
+
+
+def test_events_are_found_by_their_request_and_their_trace(database: Database) -> None:
+    trace_id, other = uuid4().hex, uuid4().hex
+    one = record(database, origin=Origin("request-1", trace_id, "00f067aa0ba902b7"))
+    two = record(database, origin=Origin("request-1", other))
+    record(database, origin=Origin("request-2"))
+    record(database, origin=Origin("request-1", trace_id), tenant="other")
+
+    assert set(found(database, request_id="request-1")) == {one, two}
+    assert found(database, trace_id=trace_id) == [one]
+    assert found(database, request_id="request-1", trace_id=other) == [two]
+    assert found(database, trace_id=uuid4().hex) == []
 
 
 @pytest.mark.parametrize(
@@ -179,6 +193,8 @@ def test_dead_letters_are_grouped_by_what_killed_them(database: Database) -> Non
     end_attempt(database, record(database, tenant="other"), error())
 
     with database.transaction() as session:
+        long_ago = "UPDATE processing_state SET finished_at = now() - interval '61 min' WHERE event_id = :id"
+        session.execute(text(long_ago), {"id": newest})
         groups = dead_groups(session, tenant="acme", limit=10)
         [largest] = dead_groups(session, tenant="acme", limit=1)
 
@@ -194,6 +210,7 @@ def test_dead_letters_are_grouped_by_what_killed_them(database: Database) -> Non
         ("h", "ValueError", 1), (None, "no_handler", 1),
     }  # fmt: skip
     assert largest == groups[0]
+    assert [each.last_hour for each in groups] == [3, 1, 1]
     assert (largest.sample_id, largest.sample_type, largest.sample_message) == (newest, "newest", "no such key")
 
 
@@ -212,11 +229,14 @@ RECENTLY = NEWEST - timedelta(hours=1)
 
 FILL = text("""
 WITH made AS (
-    INSERT INTO event (id, tenant, source, ce_id, type, subject, audience, data_digest, received_at)
+    INSERT INTO event (id, tenant, source, ce_id, type, subject, audience, data_digest, received_at,
+                       request_id, trace_id)
     SELECT CAST(lpad(to_hex(CAST(extract(epoch FROM at) * 1000 AS bigint)), 12, '0') || '7' || substr(md5(n::text), 1, 19)
                 AS uuid),
            CASE WHEN n % 1000 = 0 THEN 'rare' ELSE 'acme' END, '/s' || n % 20, n::text, 't' || n % 50,
-           CASE WHEN n % 3 = 0 THEN 'subject-' || n % 3000 END, 'user-' || n % 3000, sha256(n::text::bytea), at
+           CASE WHEN n % 3 = 0 THEN 'subject-' || n % 3000 END, 'user-' || n % 3000, sha256(n::text::bytea), at,
+           CASE WHEN n % 100 = 0 THEN 'fixed' ELSE 'request-' || n / 5 END,
+           CASE WHEN n % 2 = 0 THEN CAST(md5((n / 10)::text) AS uuid) END
     FROM generate_series(1, 30000) n, LATERAL (SELECT CAST(:newest AS timestamptz) - make_interval(secs => n * 100) AS at) t
     RETURNING id, received_at, CAST(ce_id AS int) AS n
 )
@@ -256,9 +276,23 @@ def plan(database: Database, statement: Select[Any]) -> str:
         ({"state": State.DEAD, "handler": "h", "fingerprint": "f"}, "acme", "ix_processing_state_(dead|given_up)"),
         ({"source": "/s7", "ce_id": "7"}, "acme", "uq_event_identity|ix_event_ce_id"),
         ({"audience": "user-7"}, "acme", "ix_event_audience"),
+        ({"request_id": "request-7"}, "acme", "ix_event_request_id"),
+        ({"request_id": "fixed"}, "acme", "ix_event_request_id"),
+        ({"trace_id": "0" * 32}, "acme", "ix_event_trace_id"),
         ({"received_after": RECENTLY}, "acme", r"Index Cond: .*id >= "),
     ],
-    ids=["tenant", "discarded", "error", "group", "identity", "audience", "time"],
+    ids=[
+        "tenant",
+        "discarded",
+        "error",
+        "group",
+        "identity",
+        "audience",
+        "request",
+        "a request id of many",
+        "trace",
+        "time",
+    ],
 )
 def test_lists_and_replays_are_carried_by_indexes(
     filled: Database, wanted: dict[str, Any], tenant: str, index: str

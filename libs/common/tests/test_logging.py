@@ -1,14 +1,20 @@
 """Logs: every line parses and says who wrote it, and every event is in the catalogue."""
 
 import ast
+import contextlib
+import ctypes
 import json
+import logging
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from holdfast.local.fixtures import Eventually
 from holdfast.runtime.telemetry import Log, Metrics
 
 RunPython = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -202,3 +208,29 @@ def test_the_catalogue_has_nothing_that_nobody_uses(catalogue: type) -> None:
 
     assert entries - used == set()
     assert used - entries == set()
+
+
+class Ended(BaseException):
+    """Raised in a thread whose time is up."""
+
+
+@pytest.mark.usefixtures("log_text")
+def test_a_thread_that_is_ended_while_it_waits_to_log_leaves_the_lock_free(eventually: Eventually) -> None:
+    """Otherwise no other thread of the process logs ever again, and with that none works."""
+    handler = next(each for each in logging.getLogger().handlers if type(each).__module__ == "holdfast.runtime.logging")
+    assert handler.lock is not None
+
+    def log() -> None:
+        with contextlib.suppress(Ended):
+            handler.handle(logging.makeLogRecord({"msg": "a line"}))
+
+    thread = threading.Thread(target=log)
+    with handler.lock:
+        thread.start()
+        eventually(lambda: sys._current_frames()[thread.ident or 0].f_code.co_name in ("handle", "acquire"))
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident or 0), ctypes.py_object(Ended))
+    thread.join(30)
+
+    is_free = handler.lock.acquire(timeout=5)
+    handler.createLock()  # whatever became of this one, the process must be able to end
+    assert is_free

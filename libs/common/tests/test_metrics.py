@@ -18,7 +18,7 @@ PRINT_EXPORTED = """
 import sys
 from prometheus_client import REGISTRY
 from holdfast.runtime.telemetry import export_metrics
-export_metrics(sys.argv[1])
+export_metrics(sys.argv[1], version="1")
 print(*(metric.name for metric in REGISTRY.collect() if metric.name.startswith("holdfast_")))
 """
 

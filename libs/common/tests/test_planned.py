@@ -1,7 +1,7 @@
 """Hot statements run as functions of the database where it has them, and as they are where it has not."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -133,6 +133,10 @@ def _scanned(database: Database, postgres: Postgres) -> int:
     return int(postgres.execute(SCANNED, database=str(database.engine.url.database)))
 
 
+class Broke(Exception):
+    pass
+
+
 def test_a_function_refuses_what_the_statement_refuses(database: Database) -> None:
     [lease] = take_all_the_way(database)
     again = (
@@ -147,16 +151,25 @@ def test_a_function_refuses_what_the_statement_refuses(database: Database) -> No
     assert isinstance(caught.value.__cause__, IntegrityError)
 
 
-def test_a_lent_connection_comes_back_without_what_its_handler_left(database: Database) -> None:
+@pytest.mark.parametrize("when", ["with the commit", "after the commit", "after a commit that failed", "rolled back"])
+def test_a_lent_connection_comes_back_without_what_its_handler_left(database: Database, when: str) -> None:
     left = (
         "SET statement_timeout = 4711", "SET search_path = pg_catalog, public", "CREATE TEMP TABLE mine (id int)",
         "PREPARE mine AS SELECT 1", "LISTEN mine", "SELECT pg_advisory_lock(7)", "DECLARE mine CURSOR WITH HOLD FOR SELECT 1",
     )  # fmt: skip
     with database.transaction() as session:
+        session.execute(text("CREATE TABLE IF NOT EXISTS late (id int, UNIQUE (id) DEFERRABLE INITIALLY DEFERRED)"))
+    with suppress(IntegrityError, Broke), database.transaction() as session:
         backend = session.scalar(text("SELECT pg_backend_pid()"))
-        lend(session, own_transaction(session))
+        lent = lend(session, own_transaction(session))
         for statement in left:
             session.execute(text(statement))
+        if when != "after the commit":
+            lent.renew_at_commit()
+        if when == "after a commit that failed":
+            session.execute(text("INSERT INTO late VALUES (1), (1)"))
+        if when == "rolled back":
+            raise Broke
 
     with database.transaction() as session:
         assert session.scalar(text("SELECT pg_backend_pid()")) == backend, "the same session on the server"

@@ -38,7 +38,7 @@ from holdfast.storage import Session, claims, dispatch, events, leases, lifecycl
 from holdfast.storage.database import Database
 
 WALKS = settings(
-    max_examples=200, stateful_step_count=30, deadline=None, derandomize=True, database=None, print_blob=False,
+    max_examples=120, stateful_step_count=30, deadline=None, derandomize=True, database=None, print_blob=False,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 

@@ -122,6 +122,19 @@ def at_once(work: Callable[[int], Any], times: int) -> list[Any]:
         return list(pool.map(run, range(times)))
 
 
+def test_a_tenant_lists_its_own_replays_only(database: Database) -> None:
+    begun = [start(database, request=f"r{number}") for number in range(3)]
+
+    with database.transaction() as session:
+        own = replays.list_replays(session, tenant="acme", limit=2)
+        rest = replays.list_replays(session, tenant="acme", limit=2, before_id=own.next_id)
+        others = replays.list_replays(session, tenant="other", limit=2)
+
+    assert ([each.id for each in own.items], own.next_id) == ([begun[2].id, begun[1].id], begun[1].id)
+    assert ([each.id for each in rest.items], rest.next_id) == ([begun[0].id], None)
+    assert (others.items, others.next_id) == ([], None)
+
+
 def test_a_replayed_dead_event_starts_over_and_keeps_its_history(database: Database, story: Story) -> None:
     [event_id] = story.dead()
 
@@ -374,6 +387,15 @@ def test_an_empty_set_is_done_at_once(database: Database, story: Story) -> None:
     begun = start(database)
 
     assert (begun.total, begun.state) == (0, JobState.DONE)
+
+
+@pytest.mark.parametrize(("most", "counted"), [(None, 3), (3, 3), (2, 3), (1, 2)])
+def test_counting_stops_one_beyond_what_is_asked_for(
+    database: Database, story: Story, most: int | None, counted: int
+) -> None:
+    story.dead(3)
+
+    assert database.call(replays.count_matching, DEAD, tenant="acme", most=most) == counted
 
 
 def test_another_tenants_events_and_replays_are_out_of_reach(database: Database, story: Story) -> None:

@@ -1,6 +1,7 @@
 """Settings: what is said about wrong ones, and that no value is repeated."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from holdfast.domain.errors import ConfigurationError
 from holdfast.runtime.settings import (
     BrokerSettings,
     ClientSettings,
+    ConsoleSettings,
     GatewaySettings,
     IngestSettings,
     LiveSettings,
@@ -20,8 +22,8 @@ from holdfast.runtime.settings import (
 )
 
 KINDS: list[type[ProcessSettings]] = [
-    BrokerSettings, ClientSettings, GatewaySettings, IngestSettings, LiveSettings, MaintenanceSettings, ProcessorSettings,
-    ProcessSettings, StorageSettings,
+    BrokerSettings, ClientSettings, ConsoleSettings, GatewaySettings, IngestSettings, LiveSettings, MaintenanceSettings,
+    ProcessorSettings, ProcessSettings, StorageSettings,
 ]  # fmt: skip
 
 Set = Callable[..., None]
@@ -179,3 +181,117 @@ def test_a_list_that_is_no_json_is_named(set_: Set) -> None:
 
     assert "allowed_origins" in problem
     assert "JSON" in problem
+
+
+def test_trusted_proxies_are_addresses_and_networks(set_: Set) -> None:
+    set_(DATABASE_URL="postgresql://h/d", LIVE_TOKEN_SECRET="x" * 32, TRUSTED_PROXIES='["10.0.0.0/8", "2001:db8::1"]')
+
+    assert [str(network) for network in load(IngestSettings).trusted_proxies] == ["10.0.0.0/8", "2001:db8::1/128"]
+
+
+@pytest.mark.parametrize("value", ['["proxy.example.com"]', '["10.0.0.1/8"]', '["*"]', "10.0.0.0/8"])
+def test_a_trusted_proxy_that_is_no_network_is_named(set_: Set, value: str) -> None:
+    set_(DATABASE_URL="postgresql://h/d", LIVE_TOKEN_SECRET="x" * 32, TRUSTED_PROXIES=value)
+
+    [problem] = problems(IngestSettings)
+
+    assert "trusted_proxies" in problem.lower()
+
+
+def test_a_trace_is_shown_where_the_setting_says(set_: Set) -> None:
+    set_(TRACE_URL=" https://traces.example.com/trace/{trace_id} ")
+
+    settings = load(ConsoleSettings)
+
+    assert settings.trace_address("0af7") == "https://traces.example.com/trace/0af7"
+    assert settings.trace_address(None) is None
+
+
+def test_without_the_setting_a_trace_is_shown_nowhere() -> None:
+    assert load(ConsoleSettings).trace_address("0af7") is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "https://h/trace", "javascript:alert('{trace_id}')", "https://u:s3cret@h/{trace_id}", "https:///{trace_id}", "",
+        "https://[h/{trace_id}", "https://h:0/{trace_id}", "https://h/{trace_id}/{trace_id}",
+        "https://h/{trace_id} x", "/trace/{trace_id}",
+    ],
+)  # fmt: skip
+def test_an_address_without_the_place_of_a_trace_is_refused(set_: Set, value: str) -> None:
+    set_(TRACE_URL=value)
+
+    [problem] = problems(ConsoleSettings)
+
+    assert "trace_url" in problem.lower()
+    assert "https://traces.example.com/trace/{trace_id}" in problem
+    assert "s3cret" not in problem
+
+
+OIDC = {
+    "CONSOLE_SECRET": "x" * 32, "CONSOLE_URL": "https://events.example.com/console/", "OIDC_CLIENT_ID": "holdfast",
+    "OIDC_ISSUER": "https://login.example.com/realms/acme", "OIDC_TENANT": "acme", "OIDC_ROLES": "urn:a:b:admin, c:viewer",
+}  # fmt: skip
+
+
+def test_sign_in_with_openid_connect_is_read(set_: Set) -> None:
+    set_(**OIDC)
+
+    settings = load(ConsoleSettings)
+
+    assert settings.console_url == "https://events.example.com"
+    assert settings.oidc_roles == {"urn:a:b": "admin", "c": "viewer"}
+    assert settings.read_oidc_secret() is None
+
+
+@pytest.mark.parametrize("issuer", ["http://127.0.0.1:8180/realms/x", "http://localhost", "http://[::1]:1"])
+def test_a_provider_on_this_machine_needs_no_tls(set_: Set, issuer: str) -> None:
+    set_(**OIDC | {"OIDC_ISSUER": issuer})
+
+    assert load(ConsoleSettings).oidc_issuer == issuer
+
+
+@pytest.mark.parametrize(
+    ("changes", "names"),
+    [
+        ({"OIDC_CLIENT_ID": None}, ["OIDC_ISSUER", "OIDC_CLIENT_ID"]),
+        ({"CONSOLE_URL": None, "CONSOLE_SECRET": None}, ["OIDC_ISSUER", "CONSOLE_SECRET", "CONSOLE_URL"]),
+        ({"OIDC_ROLES": None}, ["OIDC_ISSUER", "OIDC_ROLES"]),
+        ({"OIDC_TENANT": None}, ["OIDC_TENANT", "OIDC_TENANT_CLAIM"]),
+        ({"OIDC_TENANT_CLAIM": "s3cret"}, ["OIDC_TENANT", "OIDC_TENANT_CLAIM"]),
+        ({"OIDC_ISSUER": None}, ["OIDC_ISSUER", "OIDC_CLIENT_ID"]),
+        ({"OIDC_ISSUER": "http://s3cret.example.com"}, ["OIDC_ISSUER", "https://"]),
+        ({"OIDC_ISSUER": "https://u:s3cret@h"}, ["OIDC_ISSUER"]),
+        ({"OIDC_ISSUER": "https://h:s3cret"}, ["OIDC_ISSUER"]),
+        ({"OIDC_ISSUER": "https://h/?s3cret"}, ["OIDC_ISSUER"]),
+        ({"CONSOLE_URL": "http://s3cret.example.com"}, ["CONSOLE_URL", "https://"]),
+        ({"CONSOLE_URL": "https://h/s3cret"}, ["CONSOLE_URL", "/console"]),
+        ({"OIDC_ROLES": "s3cret"}, ["OIDC_ROLES", "holdfast-admins:admin"]),
+        ({"OIDC_ROLES": "a:s3cret"}, ["OIDC_ROLES"]),
+        ({"OIDC_SCOPES": "email s3cret"}, ["OIDC_SCOPES"]),
+        ({"OIDC_TENANT": "../s3cret"}, ["OIDC_TENANT"]),
+        ({"OIDC_CLIENT_SECRET_FILE": "/nowhere/s3cret"}, ["OIDC_CLIENT_SECRET_FILE", "cannot be read"]),
+    ],
+)
+def test_half_a_provider_is_refused_with_what_is_missing(
+    set_: Set, changes: dict[str, str | None], names: list[str]
+) -> None:
+    set_(**{name: value for name, value in (OIDC | changes).items() if value is not None})
+
+    told = "\n".join(problems(ConsoleSettings))
+
+    assert "s3cret" not in told
+    for name in names:
+        assert name in told
+
+
+def test_a_secret_comes_from_one_place(set_: Set, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("s3cret\n")
+    set_(**OIDC, OIDC_CLIENT_SECRET_FILE=str(tmp_path / "secret"))
+    assert load(ConsoleSettings).read_oidc_secret() == "s3cret"
+
+    set_(OIDC_CLIENT_SECRET="another")
+
+    [told] = problems(ConsoleSettings)
+    assert "OIDC_CLIENT_SECRET_FILE, not both" in told

@@ -11,7 +11,7 @@ from holdfast.domain.event import NewEvent
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import claims, events, lanes, leases, outbox, served, sweeps
 from holdfast.storage.database import Database
-from holdfast.storage.sweeps import Due, due_sweeps, is_any_claimable, is_any_lost
+from holdfast.storage.sweeps import Due, due_sweeps, is_any_claimable, look_after
 
 NOTHING = Due(recover=False, redispatch=False, relay=False, replay=False)
 
@@ -32,6 +32,7 @@ def quiet(database: Database) -> Database:
         "UPDATE outbox_cursor SET until_at = now(), confirmed = pg_current_snapshot()::text,"
         " until = pg_current_snapshot()::text",
     )
+    run(database, "UPDATE statistics_cursor SET counted_at = now()")
     assert due(database) == NOTHING
     return database
 
@@ -48,7 +49,7 @@ def run(database: Database, statement: str, **parameters: Any) -> None:
 
 
 def due(database: Database) -> Due:
-    return due_sweeps(database, after_seconds=60)
+    return due_sweeps(database, after_seconds=60, count_after_seconds=60)
 
 
 def claim(database: Database, event_id: UUID) -> None:
@@ -57,7 +58,7 @@ def claim(database: Database, event_id: UUID) -> None:
 
 def test_nothing_is_due_in_an_empty_database(database: Database) -> None:
     assert due(database) == NOTHING
-    assert not is_any_lost(database, expired_for_seconds=0)
+    assert not look_after(database, node_id="n", expired_for_seconds=0).is_any_lost
     assert not any(is_any_claimable(database, is_suspect=each, overdue_seconds=0) for each in (False, True))
     assert sweeps.newest_revocation(database) == 0
 
@@ -69,8 +70,8 @@ def test_an_expired_lease_is_seen_by_recovery_alone_and_by_processors_when_maint
     run(quiet, "UPDATE processing_state SET lease_expires_at = now() - interval '2 s' WHERE lease_token IS NOT NULL")
 
     assert due(quiet) == Due(recover=True, redispatch=False, relay=False, replay=False)
-    assert is_any_lost(quiet, expired_for_seconds=1)
-    assert not is_any_lost(quiet, expired_for_seconds=3)
+    assert look_after(quiet, node_id="n", expired_for_seconds=1).is_any_lost
+    assert not look_after(quiet, node_id="n", expired_for_seconds=3).is_any_lost
     assert quiet.call(leases.recover_expired, limit=10)
     assert not due(quiet).recover
 
@@ -90,7 +91,7 @@ def test_an_event_that_waits_for_its_turn_is_seen_by_redispatch_and_by_processor
     assert quiet.call(lanes.wait_for_turn, [second])
 
     assert due(quiet).redispatch
-    assert is_any_lost(quiet, expired_for_seconds=0)
+    assert look_after(quiet, node_id="n", expired_for_seconds=0).is_any_lost
 
 
 def test_an_update_is_seen_by_the_relay_once_it_is_old_enough(quiet: Database) -> None:
@@ -113,16 +114,17 @@ def test_a_restored_outbox_is_seen_by_the_relay_which_starts_it_over(quiet: Data
 
 
 @pytest.mark.parametrize(
-    ("state", "next_in", "is_due"), [("running", -1, True), ("running", 60, False), ("done", -1, False)]
+    ("state", "next_in", "is_due"),
+    [("running", -1, True), ("running", 60, False), ("discarding", -1, True), ("done", -1, False)],
 )
-def test_a_replay_is_seen_while_it_runs_and_its_rate_allows_an_event(
+def test_a_replay_or_a_discard_is_seen_while_it_runs_and_its_rate_allows_an_event(
     quiet: Database, state: str, next_in: int, is_due: bool
 ) -> None:
     run(
         quiet,
         "INSERT INTO replay_job (id, tenant, filter, rate_per_s, total, state, next_at, created_by, idempotency_key,"
-        " finished_at) VALUES (:id, 't', '{}', 1, 1, :state, now() + make_interval(secs => :seconds), 'k', 'k',"
-        " CASE WHEN :state = 'done' THEN now() END)",
+        " finished_at, action) VALUES (:id, 't', '{}', 1, 1, :state, now() + make_interval(secs => :seconds), 'k', 'k',"
+        " CASE WHEN :state = 'done' THEN now() END, CASE WHEN :state = 'discarding' THEN 'discard' ELSE 'replay' END)",
         id=uuid7(), state=state, seconds=next_in,
     )  # fmt: skip
 
@@ -146,4 +148,4 @@ def test_an_event_that_waits_for_a_handler_is_seen_by_every_processor(quiet: Dat
     quiet.call(served.wait_for_handler, [event_id], look_again_seconds=3600)
 
     assert is_any_claimable(quiet, is_suspect=False, overdue_seconds=3600)
-    assert is_any_lost(quiet, expired_for_seconds=0)
+    assert look_after(quiet, node_id="n", expired_for_seconds=0).is_any_lost

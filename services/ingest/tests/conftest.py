@@ -1,7 +1,8 @@
-"""One ingest process, as production starts it, on a database and a Valkey of its own."""
+"""An ingest service, as production starts it, on a database and a Valkey of its own."""
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,15 +11,17 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx
 import pytest
 import redis
+from tests.contract.oidc_provider import OidcProvider, Traveller, running_provider
 
 from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.local.fixtures import Eventually, clone_template
-from holdfast.local.process import log_lines
+from holdfast.local.process import children_by_parent, log_lines
 from holdfast.local.servers import Postgres, Valkey, free_port
 from holdfast.storage import claims, lifecycle
 from holdfast.storage.database import Database
@@ -34,7 +37,7 @@ MakeEvent = Callable[..., dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Ingest:
-    """A running process and what it works on."""
+    """A running service and what it works on."""
 
     url: str
     metrics_url: str
@@ -59,6 +62,10 @@ class Ingest:
     def lines(self) -> list[dict[str, Any]]:
         """What it has logged."""
         return log_lines(self.log)
+
+    def workers(self) -> list[int]:
+        """Process ids of those that serve."""
+        return sorted(children_by_parent().get(self.process.pid, []))
 
     def is_alive(self) -> bool:
         """Whether it answers."""
@@ -103,11 +110,20 @@ def start_ingest(tmp_path_factory: pytest.TempPathFactory, eventually: Eventuall
 
 
 @pytest.fixture(scope="module")
-def ingest(postgres: Postgres, valkey: Valkey, start_ingest: StartIngest, eventually: Eventually) -> Iterator[Ingest]:
-    """A process for the tests of one module, which leave it as it is."""
+def ingest_settings() -> dict[str, str]:
+    """Further settings of ``ingest``; for a module to say otherwise."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def ingest(
+    postgres: Postgres, valkey: Valkey, start_ingest: StartIngest, eventually: Eventually,
+    ingest_settings: dict[str, str],
+) -> Iterator[Ingest]:  # fmt: skip
+    """A service for the tests of one module, which leave it as it is."""
     name = clone_template(postgres)
     valkey.execute("FLUSHALL")
-    made = start_ingest(postgres, valkey, database=name)
+    made = start_ingest(postgres, valkey, database=name, **ingest_settings)
     eventually(made.is_ready, timeout_seconds=30, message=f"ingest is not ready: {made.log}")
     yield made
     made.stop()
@@ -119,13 +135,14 @@ def _running(
     postgres: Postgres, valkey: Valkey, name: str, settings: dict[str, str], folder: Path, eventually: Eventually
 ) -> Iterator[Ingest]:
     log = folder / "ingest.log"
-    port, metrics_port = free_port(), free_port()
+    port, metrics_port = int(settings.get("HOLDFAST_INGEST_PORT", 0)) or free_port(), free_port()
     defaults = {
         "HOLDFAST_DATABASE_URL": postgres.url(name),
         "HOLDFAST_BROKER_URL": valkey.url(0),
         "HOLDFAST_REDIS_URL": valkey.url(1),
         "HOLDFAST_LIVE_TOKEN_SECRET": SECRET,
         "HOLDFAST_INGEST_PORT": str(port),
+        "HOLDFAST_INGEST_PROCESSES": "2",  # on every machine
         "HOLDFAST_METRICS_PORT": str(metrics_port),
         "HOLDFAST_MAX_EVENT_BYTES": str(MAX_EVENT_BYTES),
         "HOLDFAST_KEY_CACHE_SECONDS": "0.1",
@@ -249,3 +266,91 @@ def put(ingest: Any, post: Post, make_event: MakeEvent) -> Callable[..., str]:
         return event_id
 
     return make
+
+
+_INPUT = re.compile(r'<input type="hidden" name="(\w+)" value="([^"]*)">')
+
+
+class Browser:
+    """Somebody at the console: keeps cookies, follows no redirect, and sends what a page's forms would."""
+
+    def __init__(self, url: str) -> None:
+        self.origin = "{0.scheme}://{0.netloc}".format(urlsplit(url))
+        self.http = httpx.Client(base_url=url, timeout=15)
+
+    def get(self, path: str, **headers: str) -> httpx.Response:
+        return self.http.get(path, headers=_named(headers))
+
+    def token(self, path: str = "/console/") -> str:
+        """The token in the page's head."""
+        found = re.search(r'<meta name="csrf" content="([^"]*)">', self.get(path).text)
+        assert found is not None, path
+        return found[1]
+
+    def request_key(self, path: str) -> str:
+        """The idempotency key in a page's forms."""
+        return str(dict(_INPUT.findall(self.get(path).text))["request"])
+
+    def send(
+        self, path: str, values: dict[str, Any] | None = None, *, page: str = "/console/", **headers: str
+    ) -> httpx.Response:
+        """A form; ``csrf`` is that of the page unless the values have one."""
+        token = {} if "csrf" in (values or {}) else {"csrf": self.token(page)}
+        return self.http.post(path, data=token | (values or {}), headers={"Origin": self.origin} | _named(headers))
+
+    def sign_in(self, key: str, **values: str) -> httpx.Response:
+        return self.send("/console/sign-in", {"key": key} | values, page="/console/sign-in")
+
+
+def _named(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@pytest.fixture
+def visitor(ingest: Ingest) -> Iterator[Callable[..., Browser]]:
+    """A new browser; with scopes, signed in with a new key that has them."""
+    made: list[Browser] = []
+
+    def open_one(*scopes: str, tenant: str = TENANT, url: str = ingest.url) -> Browser:
+        made.append(Browser(url))
+        if scopes:
+            answer = made[-1].sign_in(ingest.key(*scopes, tenant=tenant))
+            assert answer.status_code == 303, answer.text
+        return made[-1]
+
+    yield open_one
+    for each in made:
+        each.http.close()
+
+
+@pytest.fixture
+def viewer(visitor: Callable[..., Browser]) -> Browser:
+    return visitor("events:read")
+
+
+@pytest.fixture
+def operator(visitor: Callable[..., Browser]) -> Browser:
+    return visitor("events:read", "operate")
+
+
+@pytest.fixture
+def admin(visitor: Callable[..., Browser]) -> Browser:
+    return visitor("admin")
+
+
+@pytest.fixture(scope="module")
+def provider_process() -> Iterator[OidcProvider]:
+    with running_provider() as made:
+        yield made
+
+
+@pytest.fixture
+def provider(provider_process: OidcProvider) -> Iterator[OidcProvider]:
+    """It behaves again after the test."""
+    yield provider_process
+    provider_process.behave()
+
+
+@pytest.fixture
+def person(ingest: Any, visitor: Callable[..., Browser]) -> Callable[..., Traveller]:
+    return lambda url=ingest.url: Traveller(visitor(url=url))

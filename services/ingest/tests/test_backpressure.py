@@ -13,6 +13,7 @@ from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.ingest.intake.backpressure import BacklogTooOld, Backpressure, is_shut
 from holdfast.local.fixtures import Eventually, clone_template
 from holdfast.local.servers import Postgres, Valkey
+from holdfast.runtime.telemetry import Metrics
 
 LIMIT_SECONDS = 900
 
@@ -91,6 +92,18 @@ def test_a_database_that_does_not_answer_leaves_the_gate_as_it_is() -> None:
     assert [is_open(gate) for _ in range(4)] == [False, False, False, True]
 
 
+def test_a_process_that_nobody_asks_any_more_notices_that_the_backlog_is_worked_off() -> None:
+    answers = [1000.0, 1.0]
+    gate = Backpressure(lambda: answers.pop(0), limit_seconds=LIMIT_SECONDS, cache_seconds=0)
+    gate.look_again()
+    assert answers == [1000.0, 1.0], "while the gate is open requests measure"
+    assert not is_open(gate)
+
+    gate.look_again()
+
+    assert Metrics.turning_away._value.get() == 0
+
+
 def test_retry_after_is_jittered() -> None:
     gate = Backpressure(lambda: 1000, limit_seconds=LIMIT_SECONDS)
     waits = set()
@@ -106,7 +119,8 @@ def test_retry_after_is_jittered() -> None:
 @pytest.fixture(scope="module")
 def limited(postgres: Postgres, valkey: Valkey, start_ingest: Any, eventually: Eventually) -> Iterator[Any]:
     name = clone_template(postgres)
-    made = start_ingest(postgres, valkey, database=name, HOLDFAST_BACKLOG_LIMIT_SECONDS="100")
+    settings = {"HOLDFAST_BACKLOG_LIMIT_SECONDS": "100", "HOLDFAST_INGEST_PROCESSES": "1"}  # each measures for itself
+    made = start_ingest(postgres, valkey, database=name, **settings)
     eventually(made.is_ready, timeout_seconds=30)
     yield made
     made.stop()

@@ -53,7 +53,8 @@ def own_valkey(server_folder: Path) -> Iterator[Valkey]:
 
 @pytest.fixture(scope="module")
 def ingest(own_postgres: Postgres, own_valkey: Valkey, start_ingest: Any, eventually: Any) -> Iterator[Any]:
-    made = start_ingest(own_postgres, own_valkey, database="holdfast")
+    # Each process notices an outage and its end for itself: these tests are about one.
+    made = start_ingest(own_postgres, own_valkey, database="holdfast", HOLDFAST_INGEST_PROCESSES="1")
     eventually(made.is_ready, timeout_seconds=30)
     yield made
     made.stop()
@@ -215,7 +216,8 @@ def test_connections_that_are_killed_again_and_again_cost_no_request(
 @pytest.fixture(scope="module")
 def remembering(own_postgres: Postgres, own_valkey: Valkey, start_ingest: Any) -> Any:
     """An ingest that looks a key up once, so that what a request asks the database first is not about its key."""
-    return start_ingest(own_postgres, own_valkey, database="holdfast", HOLDFAST_KEY_CACHE_SECONDS="60")
+    settings = {"HOLDFAST_KEY_CACHE_SECONDS": "60", "HOLDFAST_INGEST_PROCESSES": "1"}  # each remembers for itself
+    return start_ingest(own_postgres, own_valkey, database="holdfast", **settings)
 
 
 def test_a_dead_connection_is_replaced_under_a_post_and_under_a_get(

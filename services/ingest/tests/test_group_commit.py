@@ -23,6 +23,12 @@ TRANSACTIONS = "SELECT count(DISTINCT CAST(xmin AS text)) FROM event WHERE CAST(
 WAITING = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = CAST('event' AS regclass)"
 
 
+@pytest.fixture(scope="module")
+def ingest_settings() -> dict[str, str]:
+    """Only requests within one process share a transaction."""
+    return {"HOLDFAST_INGEST_PROCESSES": "1"}
+
+
 @contextlib.contextmanager
 def held_up(database: Database, eventually: Eventually) -> Iterator[Callable[[], None]]:
     """Within the block no event is inserted; what is yielded waits until somebody tries to."""

@@ -38,6 +38,29 @@ def test_a_replay_is_begun_shown_and_cancelled(api: Api, put: Put, operator_key:
     assert {api("GET", f"/v1/events/{each}").json()["state"] for each in event_ids} == {"dead"}
 
 
+def test_replays_are_listed_newest_first_page_by_page_and_by_state(api: Api) -> None:
+    ids = [
+        api("POST", "/v1/replays", json={"filter": {"error_type": uuid4().hex}}).json()["replay_id"] for _ in range(3)
+    ]
+
+    first = api("GET", "/v1/replays", params={"limit": 2, "state": "done"}).json()
+    second = api("GET", "/v1/replays", params={"limit": 2, "cursor": first["next_cursor"]}).json()
+
+    assert [each["replay_id"] for each in first["items"]] == [ids[2], ids[1]]
+    assert first["next_cursor"] == ids[1]
+    assert second["items"][0] == api("GET", f"/v1/replays/{ids[0]}").json()
+    running = api("GET", "/v1/replays", params={"state": "running", "limit": 200}).json()["items"]
+    assert not {each["replay_id"] for each in running} & set(ids)
+
+
+@pytest.mark.parametrize("query", [{"state": "over"}, {"limit": "0"}, {"cursor": "x"}, {"tenant": "other"}])
+def test_a_wrong_list_of_replays_says_what_it_takes(api: Api, query: dict[str, str]) -> None:
+    refused = api("GET", "/v1/replays", params=query)
+
+    assert code(refused) == (400, "invalid_request")
+    assert [fault["parameter"] for fault in refused.json()["errors"]] == list(query)
+
+
 def test_a_replay_that_is_done_can_not_be_cancelled(api: Api) -> None:
     done = api("POST", "/v1/replays", json={"filter": {"error_type": "none"}}).json()
 

@@ -16,7 +16,10 @@ from holdfast.maintenance.duties import Duties
 from holdfast.maintenance.timers import Sweeps, Timers
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log, Metrics
+from holdfast.storage import nodes
+from holdfast.storage.database import Database
 from holdfast.storage.migrate import upgrade
+from holdfast.storage.nodes import Identity
 
 MakeDuties = Callable[..., Duties]
 
@@ -121,9 +124,12 @@ def test_one_outage_is_one_warning_a_duty(make_duties: MakeDuties, closed_url: s
 def test_a_look_says_which_duties_have_something_to_do(make_duties: MakeDuties, events: Any) -> None:
     duties = make_duties(relay_after_seconds=60)
     events.execute("UPDATE outbox_cursor SET until_at = now()")  # that of an older database is ripe at once
+    events.execute("UPDATE statistics_cursor SET counted_at = now() - interval '1 min'")
     assert list(duties.due()) == []
 
     events.lost()
+    assert list(duties.due()) == ["recover", "count"]
+    assert duties.count() == 2
     assert list(duties.due()) == ["recover"]
     events.make_due(*events.record(due_seconds=300))
     events.age_updates()
@@ -142,12 +148,12 @@ def test_every_duty_has_its_turn_while_nobody_can_say_what_is_due_and_tells_each
     for _ in range(2):
         own_postgres.stop()
         with capture_logs() as logged:
-            assert [sweep() for sweep in map(duties.sweeps().__getitem__, duties.due())] == [0, 0, 0, 0]
+            assert [sweep() for sweep in map(duties.sweeps().__getitem__, duties.due())] == [0, 0, 0, 0, 0]
         warnings.append([line["event"] for line in logged if line["log_level"] == "warning"])
         own_postgres.start()
         assert list(duties.due()) == []
 
-    assert warnings == [[Log.DATABASE_UNAVAILABLE] * 4] * 2
+    assert warnings == [[Log.DATABASE_UNAVAILABLE] * 5] * 2
 
 
 def test_the_gauges_tell_open_events_and_the_oldest_due_one(make_duties: MakeDuties, events: Any) -> None:
@@ -275,3 +281,31 @@ def test_a_sweep_that_hangs_is_not_alive_and_keeps_no_other_one_from_its_turns(e
     finally:
         release.set()
         sweeps.stop()
+
+
+def test_a_process_is_listed_and_leaves_in_order(make_duties: MakeDuties, database: Database) -> None:
+    duties = make_duties(node_name="box-9")
+
+    duties.measure()
+    duties.measure()
+
+    [node] = database.call(nodes.list_nodes)
+    assert (node.service, node.host, len(node.workers)) == ("maintenance", "box-9", 1)
+    assert not node.is_stale
+    duties.close()
+    assert database.call(nodes.list_nodes) == []
+
+
+def test_nodes_that_say_nothing_any_more_are_forgotten(
+    make_duties: MakeDuties, database: Database, events: Any
+) -> None:
+    duties = make_duties()
+    for node_id in ("0" * 12, "1" * 12):
+        who = Identity(node_id, "processor", "box", 1, "1.0", "worker-0", 2)
+        database.call(nodes.enter, who, is_drained=False)
+    events.execute("UPDATE node SET started_at = now() - interval '1 h'")
+    events.execute("UPDATE node_worker SET beat_at = now() - interval '11 min' WHERE node_id = '000000000000'")
+
+    assert duties.prune() == 1
+
+    assert [node.id for node in database.call(nodes.list_nodes)] == ["1" * 12]

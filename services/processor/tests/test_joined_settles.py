@@ -92,7 +92,7 @@ def test_settles_that_wait_are_one_transaction(stored: Any, live: Any, settle: A
     assert [live.told(lease.event.id)[-1] for lease in leases] == [("processed", 3, 0)] * COUNT
 
 
-def test_a_lost_lease_among_them_is_lost_alone(stored: Any, settle: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_lost_lease_among_them_is_lost_alone(stored: Any, settle: Any, log_text: Callable[[], str]) -> None:
     leases = claimed(stored, *range(COUNT))
     lost = leases[COUNT // 2]
     gone = "UPDATE processing_state SET lease_token = gen_random_uuid(), lease_owner = 'other' WHERE event_id = "
@@ -102,7 +102,7 @@ def test_a_lost_lease_among_them_is_lost_alone(stored: Any, settle: Any, capsys:
 
     assert stored.row(lost.event.id).lease_owner == "other"
     assert stored.log(lost.event.id) == []
-    [told] = [line for line in capsys.readouterr().out.splitlines() if "lease lost" in line]
+    [told] = [line for line in log_text().splitlines() if "lease lost" in line]
     assert str(lost.event.id) in told, "and no other is told so"
     assert [stored.state(each.event.id) for each in leases if each is not lost] == ["processed"] * (COUNT - 1)
 

@@ -82,7 +82,7 @@ NAMELESS = type("E" * 5_000, (Exception,), {})
     ids=lambda exc: type(exc).__name__[:20],
 )  # fmt: skip
 def test_whatever_is_raised_the_event_is_a_dead_letter_that_is_logged_and_counted(
-    stored: Any, handle: Handle, capsys: pytest.CaptureFixture[str], exc: BaseException
+    stored: Any, handle: Handle, log_text: Callable[[], str], exc: BaseException
 ) -> None:
     event_id = handle(raising(exc))
 
@@ -91,11 +91,11 @@ def test_whatever_is_raised_the_event_is_a_dead_letter_that_is_logged_and_counte
     assert "in where_it_happened" in error.traceback
     assert (len(error.message) <= MAX_MESSAGE, len(error.traceback) <= MAX_TRACEBACK) == (True, True)
     assert 0 < len(error.error_type) <= MAX_TYPE
-    logged = capsys.readouterr().out
+    logged = log_text()
     assert "event is dead" in logged
     assert "in where_it_happened" in logged
     assert len(logged) < 30_000
-    assert Metrics.dead_letters.labels(error.error_type)._value.get() >= 1
+    assert Metrics.dead_letters.labels(error.handler, error.error_type)._value.get() >= 1
 
 
 def test_a_handler_that_runs_out_of_stack_is_a_dead_letter(stored: Any, handle: Handle) -> None:
@@ -244,7 +244,7 @@ def return_card(data: dict[str, Any], ctx: Context) -> Any:  # noqa: ARG001
 @pytest.mark.parametrize("handler", [read_card, look_card_up, check_card, fit_card, return_card])
 @pytest.mark.parametrize("attempts", [1, 2])
 def test_what_an_exception_quotes_reaches_neither_clients_nor_the_log(
-    stored: Any, live: Any, handle: Handle, capsys: pytest.CaptureFixture[str], handler: Any, attempts: int
+    stored: Any, live: Any, handle: Handle, log_text: Callable[[], str], handler: Any, attempts: int
 ) -> None:
     event_id = handle(handler, attempts=attempts, data={"card": CARD, "number": CARD})
 
@@ -253,7 +253,7 @@ def test_what_an_exception_quotes_reaches_neither_clients_nor_the_log(
     assert told["detail"]["error"] == {"type": stored.error(event_id).error_type, "message": None}
     assert CARD not in str(live.published(event_id))
     assert CARD not in str(stored.rows("SELECT detail FROM event_update WHERE event_id = :id", event_id))
-    assert CARD not in capsys.readouterr().out
+    assert CARD not in log_text()
 
 
 def test_an_operator_finds_in_the_database_what_the_exception_said(stored: Any, handle: Handle) -> None:

@@ -139,3 +139,4 @@ def test_installed_packages_are_found_by_their_entry_point(launch: Launch, event
         line for line in worker.lines() if line["message"] == "handlers loaded"
     )  # each of its processes says so
     assert line["handlers"]["github-activity"] == ["com.github.*"]
+    assert line["handlers"]["demo-gift-card"] == ["shop.giftcard.bought"]

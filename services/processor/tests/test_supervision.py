@@ -134,13 +134,27 @@ def test_the_process_for_suspects_is_started_again_and_the_others_do_not_notice(
     assert stored.scalar("SELECT worker FROM attempt_error").endswith(f":{new}")
 
 
+def test_what_is_counted_by_handler_begins_at_zero(start: Start, eventually: Eventually) -> None:
+    """Of a series that begins with its first events Prometheus sees no increase."""
+    worker = start()
+
+    samples = {
+        'holdfast_end_to_end_seconds_count{handler="order"} 0.0',
+        'holdfast_queue_wait_seconds_count{handler="order"} 0.0',
+        'holdfast_handler_duration_seconds_count{handler="order",outcome="failed"} 0.0',
+        'holdfast_retries_total{handler="order"} 0.0',
+    }
+
+    eventually(lambda: samples <= set(worker.get("/metrics")[1].splitlines()), message="all begin at zero")
+
+
 def test_metrics_are_those_of_all_processes_and_outlive_each_of_them(
     start: Start, stored: Any, eventually: Eventually
 ) -> None:
     worker = start(PROCESSOR_PROCESSES="2")
     suspect = record_suspect(stored)
     eventually(lambda: stored.state(suspect) == "dead")
-    sample = 'holdfast_dead_letters_total{reason="invalid_data"} 1.0'
+    sample = 'holdfast_dead_letters_total{handler="order",reason="invalid_data"} 1.0'
     eventually(lambda: sample in worker.get("/metrics")[1], message="what the process for suspects counted is told")
     _, server, _ = worker.children()
 

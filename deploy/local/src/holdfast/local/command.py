@@ -1,4 +1,4 @@
-"""``python -m holdfast.local run|up|down|status``: the stack in this folder's ``.holdfast/``."""
+"""``python -m holdfast.local run|up|down|status|dev|kill``: the stack in this folder's ``.holdfast/``."""
 
 import argparse
 import contextlib
@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,14 @@ PORTS = Ports(postgres=54320, redis=63790, ingest=8080, gateway=8090)
 NOT_OURS = frozenset({
     *(f"HOLDFAST_{name}" for name in ("DATABASE_URL", "BROKER_URL", "REDIS_URL", "LIVE_TOKEN_SECRET", "METRICS_PORT")),
     *(f"HOLDFAST_{name}" for name in ("INGEST_HOST", "INGEST_PORT", "GATEWAY_HOST", "GATEWAY_PORT", "PUBLIC_LIVE_URL")),
+    *(f"HOLDFAST_{name}" for name in ("GATEWAY_DEMO_INGEST_URL", "GATEWAY_DEMO_KEY_FILE")),
     *(f"HOLDFAST_{name}" for name in ("URL", "API_KEY", "LIVE_URL")),
 })  # fmt: skip
 """What the stack decides itself, and what is for the ``holdfast`` command."""
+
+TRYING_OUT = {"HOLDFAST_LEASE_SECONDS": "10"}
+"""Settings of a stack that people look at, unless theirs are others: who kills a processor should not wait long to see its
+events recovered."""
 
 UP_SECONDS = 120
 DOWN_SECONDS = 60
@@ -46,6 +51,8 @@ def main() -> int:
         "status": _status,
         "serve": _serve,
         "run": lambda: _run(options.events),
+        "dev": lambda: _dev(options),
+        "kill": lambda: _kill(options.process),
     }
     try:
         return commands[options.command]()
@@ -62,6 +69,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("up", help="start in the background")
     commands.add_parser("down", help="stop what 'up' or 'run' started")
     commands.add_parser("status", help="say what runs and where")
+    dev = commands.add_parser("dev", help="run handlers, and start them anew at every change of the code")
+    dev.add_argument("handlers", help="package.module:attribute")
+    dev.add_argument("--stack", action="store_true", help="start the stack of this folder with it")
+    dev.add_argument("--watch", action="append", type=Path, help="folder to watch; repeatable; default: this one")
+    kill = commands.add_parser("kill", help="kill a service or server as a crash would; the stack starts it again")
+    kill.add_argument("process", help="a name in stack.json's pids, such as processor")
     commands.add_parser("serve", help="start and stay until SIGTERM (what 'up' runs)")
     return parser
 
@@ -85,6 +98,29 @@ def _run(file: Path | None) -> int:
 def _serve() -> int:
     with only_one(FOLDER), stopping_on_signals() as stop, _stack(), contextlib.suppress(KeyboardInterrupt):
         stop.wait()
+    return 0
+
+
+def _dev(options: argparse.Namespace) -> int:
+    from holdfast.local.dev import DEVELOPER_SETTINGS, DevProcessor, run_until  # the other commands watch no files
+
+    folders = options.watch or [Path()]
+    if missing := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise StartFailed(f"--watch takes folders, and {', '.join(missing)} is none")
+    chosen = {"HOLDFAST_HANDLERS": options.handlers}
+    with contextlib.ExitStack() as running:
+        stop = running.enter_context(stopping_on_signals())
+        if options.stack:
+            running.enter_context(only_one(FOLDER))
+            stack = running.enter_context(_stack(held=["processor"]))
+            _say_where(stack.describe())
+            given = stack.environment_of("processor") | DEVELOPER_SETTINGS | _settings()
+        elif "HOLDFAST_DATABASE_URL" in os.environ:
+            given = DEVELOPER_SETTINGS | dict(os.environ)
+        else:
+            raise StartFailed("set HOLDFAST_DATABASE_URL, _BROKER_URL and _REDIS_URL, or add --stack")
+        processor = DevProcessor(given | chosen, log=FOLDER / "dev.log", output=sys.stdout, say=console.print)
+        run_until(stop, processor, folders, console.print)
     return 0
 
 
@@ -126,6 +162,20 @@ def _down() -> int:
     return 0
 
 
+def _kill(name: str) -> int:
+    if owner_of(FOLDER) is None:
+        return _status()
+    running: dict[str, list[int]] = json.loads((FOLDER / "stack.json").read_text())["pids"]
+    if name not in running:
+        console.print(f"there is no {name!r}; there are {', '.join(running)}")
+        return 2
+    for pid in running[name]:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    console.print(f"killed {name} ({', '.join(map(str, running[name]))}); the stack starts it again")
+    return 0
+
+
 def _status() -> int:
     try:
         described = json.loads((FOLDER / "stack.json").read_text())
@@ -141,16 +191,16 @@ def _say_where(where: dict[str, Any]) -> None:
     console.print(f"""
   events    {url}/v1/events
   live      {where["live_url"]}
-  page      {where["demo_url"]}
+  demo      {where["demo_url"]}
+  console   {where["console_url"]}
   database  {where["database_url"]}
   redis     {where["redis_url"]}
   key       {key}
   all of it is in {FOLDER / "stack.json"}, logs are in {FOLDER / "logs"}
 
-Watch, in another terminal (the page wants a token, which 'holdfast token' prints):
+Begin with the demo, a shop in which you place orders and watch them. Or watch in another terminal:
 
   .venv/bin/holdfast watch audience:user-42
-  .venv/bin/holdfast token audience:user-42
 
 and send:
 
@@ -178,11 +228,11 @@ def _settings() -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _stack() -> Iterator[Stack]:
+def _stack(held: Collection[str] = ()) -> Iterator[Stack]:
     settings = _settings()
     if settings:
         console.print(f"from the environment: {', '.join(settings)}")
-    stack = Stack(FOLDER, settings=settings, ports=PORTS, say=console.print)
+    stack = Stack(FOLDER, settings=TRYING_OUT | settings, ports=PORTS, held=held, say=console.print)
     try:
         stack.start()
         yield stack

@@ -5,6 +5,7 @@ by cloning a migrated template, which takes some tens of milliseconds, and an em
 """
 
 import contextlib
+import io
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from holdfast.local.servers import Postgres, Valkey
+from holdfast.runtime import logging
 
 if TYPE_CHECKING:
     from holdfast.local.stack import Stack
@@ -24,6 +26,9 @@ __all__ = ["Eventually", "StartStack", "clone_template"]
 Answer = TypeVar("Answer")
 
 TEMPLATE = "holdfast_template"
+
+MOST_WRONG = 10
+"""Lines that are shown of those that are wrong in a stack's logs."""
 
 
 class Eventually(Protocol):
@@ -63,6 +68,36 @@ def eventually() -> Eventually:
             time.sleep(0.02)
 
     return wait
+
+
+@pytest.fixture
+def log_text() -> Iterator[Callable[[], str]]:
+    """What this process has logged since the test began: JSON lines, debug included.
+
+    Every test that reads logs asks for this. A logger goes where the process was last told to log, which may have been by
+    a test that ran before.
+    """
+    written = io.StringIO()
+    with contextlib.redirect_stdout(written):
+        logging.configure(service="test", version="0", log_format="json", level="debug")
+    yield written.getvalue
+    logging.configure(service="test", version="0", log_format="json")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lines_of_stacks() -> Iterator[None]:
+    """Look through the logs of every stack that tests start, when it has stopped: see ``holdfast.local.lines``."""
+    from holdfast.local.lines import wrong_lines
+    from holdfast.local.stack import Stack
+
+    def check(stack: Stack) -> None:
+        if wrong := wrong_lines(stack.logs, secrets=stack.secrets()):
+            told = "\n".join(wrong[:MOST_WRONG])
+            raise AssertionError(f"{len(wrong)} lines of the stack's logs are wrong:\n{told}")
+
+    Stack.on_stopped = check
+    yield
+    Stack.on_stopped = lambda _: None
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Guarded", "StartFailed", "children_by_parent", "log_lines", "wait_until"]
+__all__ = ["LIBPQ_NOTICE", "Guarded", "StartFailed", "children_by_parent", "log_lines", "wait_until"]
 
 GUARD = Path(__file__).with_name("guard.py")
 
@@ -31,6 +31,7 @@ class Guarded:
 
     Args:
         log: file that its output is appended to.
+        output: a descriptor that it goes to instead, such as that of a terminal.
         is_unrooted: run it as "nobody" when this process is root.
     """
 
@@ -42,6 +43,7 @@ class Guarded:
         stop_signal: int = signal.SIGTERM,
         grace_seconds: float = 10,
         is_unrooted: bool = False,
+        output: int | None = None,
     ) -> None:
         self.name = name
         self.log = log
@@ -49,6 +51,7 @@ class Guarded:
         self._stop_signal = stop_signal
         self._grace_seconds = grace_seconds
         self._is_unrooted = is_unrooted
+        self._output = output
         self._guard: subprocess.Popen[bytes] | None = None
         self._is_wanted = False
         self.status: int | None = None
@@ -69,7 +72,7 @@ class Guarded:
         self._wait()
         reading, writing = os.pipe()
         unrooted = {"HOLDFAST_GUARD_UNROOT": "1"} if self._is_unrooted else {}
-        with self.log.open("ab") as log:
+        with self.log.open("ab") if self._output is None else os.fdopen(os.dup(self._output), "ab") as log:
             self._guard = subprocess.Popen(
                 [sys.executable, "-S", "-c", _PRELUDE.format(fd=writing, guard=str(GUARD)),
                  str(int(self._stop_signal)), str(self._grace_seconds), *command],
@@ -189,8 +192,9 @@ def _processes() -> list[tuple[int, int]]:
         listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
         return [(int(line.split()[0]), int(line.split()[1])) for line in listed.splitlines()]
     found = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
+    # Not glob(): that looks at each path itself, and fails for a process that has just ended.
+    for pid in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 (names alone)
         with contextlib.suppress(OSError):
             # The name, in parentheses, may hold anything: fields count from behind it.
-            found.append((int(stat.parent.name), int(stat.read_text().rpartition(")")[2].split()[1])))
+            found.append((int(pid), int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])))
     return found

@@ -6,10 +6,10 @@ import secrets
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from holdfast.local.pooler import PgBouncer
 from holdfast.local.process import Guarded, StartFailed, children_by_parent, wait_until
@@ -20,10 +20,13 @@ from holdfast.storage.database import Database
 from holdfast.storage.keys import SCOPES, create_key
 from holdfast.storage.migrate import upgrade
 
-__all__ = ["Ports", "Stack", "TENANT"]
+__all__ = ["DEMO_SCOPES", "Ports", "Stack", "TENANT"]
 
 READY_SECONDS = 60
 TENANT = "demo"
+DEMO_KEY = "demo-key"
+DEMO_SCOPES = ("events:write", "events:read", "operate")
+"""What the demo page's gateway needs: orders, live tokens, and replays."""
 CHECK_SECONDS = 0.2
 RESTART_SECONDS = (0.2, 5.0)
 """Wait before the first restart of a service that died, and the longest one; it doubles in between."""
@@ -48,10 +51,16 @@ class Stack:
     Args:
         folder: data, logs and ``stack.json``.
         settings: ``HOLDFAST_*`` variables for all services, on top of those that make the stack.
+        held: services that are not started, until :meth:`resume`.
         python_path: where services find modules beside the installed ones.
         pooler: makes a pooler through which the services reach PostgreSQL.
         say: told in a line what happens.
+
+    Attributes:
+        on_stopped: called with every stack of this process that has stopped. What it raises, ``stop`` does.
     """
+
+    on_stopped: ClassVar[Callable[["Stack"], object]] = staticmethod(lambda _: None)
 
     def __init__(
         self,
@@ -59,6 +68,7 @@ class Stack:
         *,
         settings: Mapping[str, str] | None = None,
         ports: Ports | None = None,
+        held: Collection[str] = (),
         python_path: str = "",
         is_durable: bool = True,
         pooler: Callable[[Path, Postgres], PgBouncer] | None = None,
@@ -77,8 +87,10 @@ class Stack:
         self._ports = {"ingest": free_port(wished.ingest), "ws-gateway": free_port(wished.gateway)}
         self._metrics = {service.name: free_port() for service in SERVICES if service.has_metrics}
         self._settings = dict(settings or {})
+        self._held = held
         self._python_path = python_path
         self._secret = secrets.token_hex(32)
+        self._console_secret = secrets.token_hex(32)
         self._say = say
         self.services = {
             service.name: Guarded(service.name, log=self.logs / f"{service.name}.log") for service in SERVICES
@@ -120,8 +132,13 @@ class Stack:
 
     @property
     def demo_url(self) -> str:
-        """A page that shows live updates."""
+        """The demo: a shop whose orders are placed and watched."""
         return f"http://127.0.0.1:{self._ports['ws-gateway']}/demo/"
+
+    @property
+    def console_url(self) -> str:
+        """The console's address."""
+        return f"{self.ingest_url}/console/"
 
     def metrics_url(self, service: str) -> str:
         """Where a service serves /metrics, /livez and /readyz."""
@@ -139,9 +156,10 @@ class Stack:
             server.start()
         self._prepare_database()
         self._say("starting the services")
-        for service in SERVICES:
+        wanted = [service for service in SERVICES if service.name not in self._held]
+        for service in wanted:
             self._start(service)
-        for service in SERVICES:
+        for service in wanted:
             self._await(service)
         self._write()
         self._supervisor.start()
@@ -161,6 +179,13 @@ class Stack:
         self._clear_temporary_files()
         self._claims.close()
         (self.folder / "stack.json").unlink(missing_ok=True)
+        type(self).on_stopped(self)
+
+    def secrets(self) -> list[str]:
+        """What nobody else may learn: passwords, what signs tokens, and the secret part of the keys that it has made."""
+        keys = [path.read_text() for path in (self.folder / "api-key", self.folder / DEMO_KEY) if path.exists()]
+        own = [self._secret, self._console_secret, self.postgres.password, self.redis.password]
+        return own + [key.split("_", 2)[2] for key in keys]
 
     def hold(self, name: str) -> None:
         """Stop a service and do not restart it until :meth:`resume`."""
@@ -176,12 +201,16 @@ class Stack:
         self._await(service)
         self._write()
 
-    def create_key(self, tenant: str) -> str:
-        """A new API key with every scope."""
+    def environment_of(self, name: str) -> dict[str, str]:
+        """The whole environment that a service gets, or would get."""
+        return environment(self._settings_of(next(service for service in SERVICES if service.name == name)))
+
+    def create_key(self, tenant: str, *, name: str = "local stack", scopes: Sequence[str] = SCOPES) -> str:
+        """A new API key, with every scope unless others are named."""
         database = Database(self.database_url, application_name="holdfast-local", pool_size=1)
         try:
             with database.transaction() as session:
-                return create_key(session, tenant=tenant, name="local stack", scopes=SCOPES)
+                return create_key(session, tenant=tenant, name=name, scopes=scopes)
         finally:
             database.close()
 
@@ -191,6 +220,7 @@ class Stack:
             "ingest_url": self.ingest_url,
             "live_url": self.live_url,
             "demo_url": self.demo_url,
+            "console_url": self.console_url,
             "api_key": self.api_key,
             "database_url": self.database_url,
             "redis_url": self.redis.url(1),
@@ -226,11 +256,16 @@ class Stack:
         if not self.postgres.execute("SELECT 1 FROM pg_database WHERE datname = 'holdfast'"):
             self.postgres.execute("CREATE DATABASE holdfast")
         upgrade(self.database_url)
-        key = self.folder / "api-key"
-        if not key.exists():
-            key.touch(mode=0o600)
-            key.write_text(self.create_key(TENANT))
-        self.api_key = key.read_text()
+        self.api_key = self._kept_key("api-key")
+        self._kept_key(DEMO_KEY, name="demo page", scopes=DEMO_SCOPES)
+
+    def _kept_key(self, file: str, **key: Any) -> str:
+        """The key in a file that its owner alone can read, made once."""
+        kept = self.folder / file
+        if not kept.exists():
+            kept.touch(mode=0o600)
+            kept.write_text(self.create_key(TENANT, **key))
+        return kept.read_text()
 
     def _start(self, service: Service) -> None:
         self.services[service.name].start(service.command, environment(self._settings_of(service)))
@@ -241,9 +276,14 @@ class Stack:
             "HOLDFAST_BROKER_URL": self.redis.url(0),
             "HOLDFAST_REDIS_URL": self.redis.url(1),
             "HOLDFAST_LIVE_TOKEN_SECRET": self._secret,
+            "HOLDFAST_CONSOLE_SECRET": self._console_secret,
+            # The console is on ingest's port, and so another origin than the gateway.
+            "HOLDFAST_ALLOWED_ORIGINS": json.dumps([self.ingest_url]),
             "HOLDFAST_INGEST_PORT": str(self._ports["ingest"]),
             "HOLDFAST_GATEWAY_PORT": str(self._ports["ws-gateway"]),
             "HOLDFAST_GATEWAY_DEMO": "true",
+            "HOLDFAST_GATEWAY_DEMO_INGEST_URL": self.ingest_url,
+            "HOLDFAST_GATEWAY_DEMO_KEY_FILE": str((self.folder / DEMO_KEY).absolute()),
             "HOLDFAST_PUBLIC_LIVE_URL": self.live_url,
             "HOLDFAST_METRICS_PORT": str(self._metrics.get(service.name, 0)),
             "HOLDFAST_SHUTDOWN_SECONDS": "8",

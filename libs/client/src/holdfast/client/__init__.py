@@ -11,37 +11,62 @@
 
 from importlib.metadata import version
 
+from holdfast.client.audit import AuditEntry
 from holdfast.client.errors import ApiProblem, ClientError, LiveClosed, Unreachable, WaitTimedOut
 from holdfast.client.events import Accepted, Attempt, AttemptError, LastError, StoredEvent, TimelineEntry
 from holdfast.client.follow import follow
 from holdfast.client.frames import Gap, Status, Subscribed, UpdateReceived
 from holdfast.client.http import Client, LiveToken, Sent
+from holdfast.client.keys import ApiKey, NewApiKey
 from holdfast.client.live import watch
-from holdfast.client.replays import DeadLetterGroup, DeadLetterSample, ReplayProgress
+from holdfast.client.nodes import Node, NodeRun, NodeWorker, Waiting
+from holdfast.client.replays import DeadLetterGroup, DeadLetterSample, DiscardProgress, ReplayProgress
+from holdfast.client.statistics import (
+    Handlers,
+    HandlerStatistics,
+    Statistics,
+    StatisticsPoint,
+    Times,
+    UnservedType,
+)
 
 __all__ = [
     "VERSION",
     "Accepted",
+    "ApiKey",
     "ApiProblem",
     "Attempt",
     "AttemptError",
+    "AuditEntry",
     "Client",
     "ClientError",
     "DeadLetterGroup",
     "DeadLetterSample",
+    "DiscardProgress",
     "Gap",
+    "HandlerStatistics",
+    "Handlers",
     "LastError",
     "LiveClosed",
     "LiveToken",
+    "NewApiKey",
+    "Node",
+    "NodeRun",
+    "NodeWorker",
     "ReplayProgress",
     "Sent",
+    "Statistics",
+    "StatisticsPoint",
     "Status",
     "StoredEvent",
     "Subscribed",
     "TimelineEntry",
+    "Times",
     "Unreachable",
+    "UnservedType",
     "UpdateReceived",
     "WaitTimedOut",
+    "Waiting",
     "follow",
     "watch",
 ]

@@ -3,24 +3,42 @@
 import asyncio
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
-from holdfast.client import VERSION, ClientError, cli_events, cli_operate, cli_tokens
+from holdfast.client import (
+    VERSION,
+    ClientError,
+    cli_audit,
+    cli_completion,
+    cli_develop,
+    cli_discard,
+    cli_doctor,
+    cli_events,
+    cli_keys,
+    cli_operate,
+    cli_replays,
+    cli_stats,
+    cli_tokens,
+    cli_workers,
+)
+from holdfast.client.cli_database import run_on_database
 from holdfast.client.cli_options import WHERE, Format, Key, LiveUrl, Url, connect
-from holdfast.client.cli_output import Output, explain, say
+from holdfast.client.cli_output import Output, asks_for_json, error_fields, explain, print_error, say
 from holdfast.client.cli_send import print_sent, read_data, send_file
 from holdfast.client.cli_watch import Follower, grants_for, printer, topics_of
 from holdfast.client.connection import find_address
 
 __all__ = ["app", "main"]
 
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__bases__[0])
+"""What typer raises for a wrong command line; it does not export it."""
+
 app = typer.Typer(
     no_args_is_help=True, add_completion=False, epilog=WHERE, rich_markup_mode="rich",
     help="Send events to Holdfast and watch how they are processed.",
 )  # fmt: skip
-keys = typer.Typer(no_args_is_help=True, help="Create and revoke API keys; needs the database (HOLDFAST_DATABASE_URL).")
 
 
 @app.callback(invoke_without_command=True)
@@ -123,55 +141,35 @@ def watch_command(
 
 
 app.command(epilog=WHERE)(cli_operate.replay)
-app.command(epilog=WHERE)(cli_operate.discard)
+app.command(epilog=WHERE)(cli_discard.discard)
+app.command(epilog=WHERE)(cli_workers.why)
+app.command(epilog=WHERE)(cli_audit.audit)
 app.add_typer(cli_events.events, name="events")
 app.add_typer(cli_events.dead, name="dead")
-app.add_typer(cli_operate.replays, name="replays")
+app.add_typer(cli_replays.replays, name="replays")
+app.add_typer(cli_workers.workers, name="workers")
 app.add_typer(cli_tokens.tokens, name="token")
-app.add_typer(keys, name="keys")
-
-
-@keys.command()
-def create(
-    tenant: Annotated[str, typer.Option(help="Tenant whose events the key is for.")],
-    name: Annotated[str, typer.Option(help="A name for the key, such as that of its user.")],
-    scope: Annotated[list[str] | None, typer.Option(help="Repeatable; default events:write and events:read.")] = None,
-    expires: Annotated[str | None, typer.Option(metavar="TIME", help="Such as 12h or 90d; default: never.")] = None,
-) -> None:
-    """Create an API key and print it, once.
-
-    [bold]Example[/]
-
-    HOLDFAST_DATABASE_URL=postgresql://… holdfast keys create --tenant acme --name shop-backend
-    """
-    arguments = ["keys", "create", "--tenant", tenant, "--name", name]
-    for each in scope or []:
-        arguments += ["--scope", each]
-    if expires is not None:
-        arguments += ["--expires", expires]
-    _admin(arguments)
-
-
-@keys.command("ls")
-def list_keys(tenant: Annotated[str | None, typer.Option(help="Only this tenant's.")] = None) -> None:
-    """List API keys, the newest first: scopes, when they were created and last used, when they expire."""
-    _admin(["keys", "ls", *([] if tenant is None else ["--tenant", tenant])])
-
-
-@keys.command()
-def revoke(key_id: Annotated[str, typer.Argument(help="The part between 'hf_' and the next '_'.")]) -> None:
-    """Revoke an API key; it stops working within a minute."""
-    _admin(["keys", "revoke", key_id])
+app.add_typer(cli_keys.keys, name="keys")
+cli_stats.register(app)
+app.command(epilog=WHERE)(cli_doctor.doctor)
+app.command()(cli_completion.completion)
+app.command()(cli_develop.dev)
+cli_stats.handlers.command()(cli_develop.check)
 
 
 @app.command()
 def migrate(wait_seconds: Annotated[float, typer.Option(help="How long to wait for the database.")] = 60.0) -> None:
     """Apply missing database migrations; needs HOLDFAST_DATABASE_URL."""
-    _admin(["migrate", "--wait-seconds", str(wait_seconds)])
+    run_on_database(["migrate", "--wait-seconds", str(wait_seconds)])
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Entry point: expected failures are a few lines on stderr and exit status 1."""
+    """Entry point: expected failures are a few lines on stderr, or with ``-o json`` a JSON line, and exit status 1; a wrong
+    option is exit status 2.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if asks_for_json(arguments):
+        sys.exit(_for_programs(arguments))
     try:
         app(arguments, prog_name="holdfast")
     except ClientError as exc:
@@ -179,14 +177,18 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(1)
 
 
-def _admin(arguments: list[str]) -> None:
-    """Run a command of the storage package, which only the extra ``admin`` installs."""
+def _for_programs(arguments: list[str]) -> int:
+    """Run with errors as JSON on stderr; returns the exit status."""
     try:
-        from holdfast.storage.__main__ import main as storage_main
-    except ModuleNotFoundError as exc:
-        say(f"this command needs the database packages ({exc}): pip install 'holdfast-client[admin]'", "red")
-        raise typer.Exit(1) from exc
-    raise typer.Exit(storage_main(arguments))
+        return app(arguments, prog_name="holdfast", standalone_mode=False) or 0
+    except ClientError as exc:
+        fields, status = error_fields(exc), 1
+    except UsageError as exc:
+        fields, status = {"code": "usage", "detail": exc.format_message()}, exc.exit_code
+    except typer.Abort:
+        fields, status = {"code": "aborted", "detail": "nothing was done"}, 1
+    print_error(fields | {"exit_status": status})
+    return status
 
 
 if __name__ == "__main__":

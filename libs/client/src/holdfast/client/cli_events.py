@@ -6,11 +6,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
+from holdfast.client.cli_columns import EVENT_COLUMNS, GROUP_COLUMNS
+from holdfast.client.cli_options import WHERE, After, Before, Format, Key, State, Url, connect
 from holdfast.client.cli_output import Output, out, print_json
+from holdfast.client.cli_table import show_list
 from holdfast.client.connection import find_address
 from holdfast.client.events import Attempt, StoredEvent
-from holdfast.client.render import error_words, event_line, group_line, one_line, update_line
+from holdfast.client.render import error_words, event_line, one_line, update_line
 
 __all__ = ["dead", "events"]
 
@@ -19,11 +21,14 @@ dead = typer.Typer(no_args_is_help=True, help="Show dead letters: events that ne
 
 Source = Annotated[str | None, typer.Option(help="Where it came from.")]
 Type = Annotated[str | None, typer.Option("--type", "-t", help="Event type.")]
-ErrorType = Annotated[str | None, typer.Option(help="Type of the last error, such as KeyError.")]
-After = Annotated[
-    str | None, typer.Option("--after", metavar="TIME", help="Received at or after this time: 2026-11-24T09:30:00Z.")
+Id = Annotated[str | None, typer.Option("--id", help="The sender's id; with --source, one event.")]
+Subject = Annotated[str | None, typer.Option(help="What it is about.")]
+Audience = Annotated[str | None, typer.Option(help="Who sees it live.")]
+Handler = Annotated[str | None, typer.Option(help="Handler of the last error.")]
+Fingerprint = Annotated[
+    str | None, typer.Option(help="Fingerprint of the last error, as 'holdfast dead groups' shows it.")
 ]
-Before = Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before this time.")]
+ErrorType = Annotated[str | None, typer.Option(help="Type of the last error, such as KeyError.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")]
 EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", help="The event_id that 'holdfast send' prints.")]
 
@@ -31,14 +36,18 @@ EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", help="The event_id t
 @events.command("ls", epilog=WHERE)
 def list_events(
     source: Source = None,
-    id_: Annotated[str | None, typer.Option("--id", help="The sender's id; with --source, one event.")] = None,
+    id_: Id = None,
     type_: Type = None,
-    state: Annotated[
-        str | None, typer.Option("--state", "-s", help="queued, processing, failed, processed, dead or discarded.")
-    ] = None,
-    subject: Annotated[str | None, typer.Option(help="What it is about.")] = None,
-    audience: Annotated[str | None, typer.Option(help="Who sees it live.")] = None,
+    state: State = None,
+    subject: Subject = None,
+    audience: Audience = None,
     error_type: ErrorType = None,
+    handler: Handler = None,
+    fingerprint: Fingerprint = None,
+    request_id: Annotated[str | None, typer.Option(help="The x-request-id of the POST that brought it.")] = None,
+    trace_id: Annotated[
+        str | None, typer.Option(help="Of the trace that it belongs to: 32 hexadecimal digits.")
+    ] = None,
     after: After = None,
     before: Before = None,
     limit: Limit = 50,
@@ -52,11 +61,14 @@ def list_events(
 
     holdfast events ls --state failed
 
-    holdfast events ls --audience user-42 --after 2026-11-24T00:00:00Z -o json | jq -r .event_id
+    holdfast events ls --trace-id 4bf92f3577b34da6a3ce929d0e0e4736
+
+    holdfast events ls --audience user-42 --after 1h -o json | jq -r .event_id
     """
     filters = {
         "source": source, "id": id_, "type": type_, "state": state, "subject": subject, "audience": audience,
-        "error_type": error_type, "received_after": after, "received_before": before,
+        "error_type": error_type, "handler": handler, "fingerprint": fingerprint, "request_id": request_id,
+        "trace_id": trace_id, "received_after": after, "received_before": before,
     }  # fmt: skip
     _print_events(url, api_key, output, limit, filters)
 
@@ -122,8 +134,13 @@ def wait(
 @dead.command("ls", epilog=WHERE)
 def list_dead(
     source: Source = None,
+    id_: Id = None,
     type_: Type = None,
+    subject: Subject = None,
+    audience: Audience = None,
     error_type: ErrorType = None,
+    handler: Handler = None,
+    fingerprint: Fingerprint = None,
     after: After = None,
     before: Before = None,
     limit: Limit = 50,
@@ -133,12 +150,15 @@ def list_dead(
 ) -> None:
     """List dead letters, newest first.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
-    holdfast dead ls --error-type KeyError
+    holdfast dead ls --error-type KeyError --after 1h
+
+    holdfast dead ls --handler book-order -o json | jq -r .event_id
     """
     filters = {
-        "state": "dead", "source": source, "type": type_, "error_type": error_type, "received_after": after,
+        "state": "dead", "source": source, "id": id_, "type": type_, "subject": subject, "audience": audience,
+        "error_type": error_type, "handler": handler, "fingerprint": fingerprint, "received_after": after,
         "received_before": before,
     }  # fmt: skip
     _print_events(url, api_key, output, limit, filters)
@@ -158,23 +178,14 @@ def groups(
     holdfast dead groups
     """
     with connect(find_address(url, api_key)) as client:
-        groups = client.dead_letters(limit=limit)
-    for group in groups:
-        if output is Output.json:
-            print_json(group.raw)
-        else:
-            out.print(group_line(group))
+        show_list(client.dead_letters(limit=limit), GROUP_COLUMNS, output, empty="there are no dead letters")
 
 
 def _print_events(
     url: str | None, api_key: str | None, output: Output, limit: int, filters: dict[str, str | None]
 ) -> None:
     with connect(find_address(url, api_key)) as client:
-        for event in client.events(limit=limit, **filters):
-            if output is Output.json:
-                print_json(event.raw)
-            else:
-                out.print(event_line(event))
+        show_list(client.events(limit=limit, **filters), EVENT_COLUMNS, output, empty="no event matches")
 
 
 def _print_event(event: StoredEvent) -> None:
@@ -183,6 +194,9 @@ def _print_event(event: StoredEvent) -> None:
     for name in ("source", "id", "subject", "audience", "time"):
         if name in attributes:
             out.print(Text(f"{name:<10}{one_line(attributes[name])}"))
+    for name, value in (("request", event.request_id), ("trace", event.trace_id)):
+        if value:
+            out.print(Text(f"{name:<10}{one_line(value)}"))
     if event.replay_of:
         out.print(Text(f"replay of {event.replay_of}"))
     out.print(Text(f"{'state':<10}{event.state} (version {event.version}, attempt {event.attempt})"))

@@ -1,26 +1,32 @@
-"""``holdfast replay``, ``discard`` and ``replays``: act on events."""
+"""``holdfast replay``: send events round again."""
 
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
-from holdfast.client.cli_output import Output, explain, print_json, say
+from holdfast.client.cli_options import After, Before, Format, Key, Url, connect
+from holdfast.client.cli_output import Output, error_fields, explain, print_error, print_json, say
+from holdfast.client.cli_replays import print_replay
 from holdfast.client.cli_send import read_data
 from holdfast.client.connection import find_address
 from holdfast.client.errors import ApiProblem
 from holdfast.client.events import Accepted
 from holdfast.client.http import Client
-from holdfast.client.replays import ReplayProgress
 
-__all__ = ["discard", "replay", "replays"]
-
-replays = typer.Typer(no_args_is_help=True, help="Show how far a replay of many events is, or stop it.")
+__all__ = ["Replayable", "act_on_each", "confirm", "replay"]
 
 EventIds = Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID", help="One event or several.")]
-ReplayId = Annotated[str, typer.Argument(metavar="REPLAY_ID", help="The id that 'holdfast replay' prints.")]
+
+
+class Replayable(StrEnum):
+    """States out of which an event can be replayed."""
+
+    dead = "dead"
+    discarded = "discarded"
+    processed = "processed"
 
 
 def replay(
@@ -30,14 +36,14 @@ def replay(
         typer.Option("--data", "-d", help="Other data for the replay of one processed event: JSON, @file or -."),
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="All events in that state, without a narrower filter.")] = False,
-    state: Annotated[str | None, typer.Option("--state", "-s", help="dead (default), discarded or processed.")] = None,
+    state: Annotated[Replayable | None, typer.Option("--state", "-s", help="Which; default dead.")] = None,
     type_: Annotated[str | None, typer.Option("--type", "-t", help="Event type.")] = None,
     source: Annotated[str | None, typer.Option(help="Who it came from.")] = None,
     error_type: Annotated[str | None, typer.Option(help="Type of the last error.")] = None,
     handler: Annotated[str | None, typer.Option(help="Handler that failed.")] = None,
     fingerprint: Annotated[str | None, typer.Option(help="Fingerprint of a group of dead letters.")] = None,
-    after: Annotated[str | None, typer.Option("--after", metavar="TIME", help="Received at or after.")] = None,
-    before: Annotated[str | None, typer.Option("--before", metavar="TIME", help="Received before.")] = None,
+    after: After = None,
+    before: Before = None,
     rate: Annotated[float, typer.Option("--rate", help="Events a second.")] = 10.0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many events it would be.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --all: do not ask.")] = False,
@@ -73,52 +79,16 @@ def replay(
     with connect(find_address(url, api_key)) as client:
         if is_many:
             if all_ and not dry_run and not yes:
-                _confirm(client, filter_)
+                count = client.count_replay(filter_)
+                confirm(f"replay {count} events, all that are {filter_.get('state', 'dead')} and match?", "replayed")
             _replay_many(client, filter_, rate, dry_run, output)
         else:
-            _each(event_ids or [], lambda event_id: client.replay(event_id, edit=edit), output)
-
-
-def discard(event_ids: EventIds = None, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
-    """Discard events that are queued, failed or dead. A discarded event can still be replayed.
-
-    [bold]Example[/]
-
-    holdfast discard 01a20ce1-a999-7253-85bb-3c3e269307a2
-    """
-    if not event_ids:
-        raise typer.BadParameter("give at least one event id; 'holdfast dead ls' lists dead letters")
-    with connect(find_address(url, api_key)) as client:
-        _each(event_ids, client.discard, output)
-
-
-@replays.command(epilog=WHERE)
-def show(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
-    """Show how far a replay is.
-
-    [bold]Example[/]
-
-    holdfast replays show 01a20ce1-a999-7253-85bb-3c3e269307a2
-    """
-    with connect(find_address(url, api_key)) as client:
-        _print_replay(client.replay_progress(replay_id), output)
-
-
-@replays.command(epilog=WHERE)
-def cancel(replay_id: ReplayId, url: Url = None, api_key: Key = None, output: Format = Output.table) -> None:
-    """Stop a replay. Events that it has already replayed stay replayed.
-
-    [bold]Example[/]
-
-    holdfast replays cancel 01a20ce1-a999-7253-85bb-3c3e269307a2
-    """
-    with connect(find_address(url, api_key)) as client:
-        _print_replay(client.cancel_replay(replay_id), output)
+            act_on_each(event_ids or [], lambda event_id: client.replay(event_id, edit=edit), output)
 
 
 def _replay_many(client: Client, filter_: dict[str, str], rate: float, dry_run: bool, output: Output) -> None:
     if not dry_run:
-        _print_replay(client.start_replay(filter_, rate_per_s=rate), output)
+        print_replay(client.start_replay(filter_, rate_per_s=rate), output)
         return
     count = client.count_replay(filter_)
     if output is Output.json:
@@ -127,17 +97,15 @@ def _replay_many(client: Client, filter_: dict[str, str], rate: float, dry_run: 
         print(f"{count} events would be replayed")
 
 
-def _confirm(client: Client, filter_: dict[str, str]) -> None:
-    """Ask before all events in a state are replayed. If stdin is not a terminal, replay nothing."""
-    count = client.count_replay(filter_)
-    question = f"replay {count} events, all that are {filter_.get('state', 'dead')} and match?"
+def confirm(question: str, done: str) -> None:
+    """Ask before something is done to many events. If stdin is not a terminal, nothing is ``done``."""
     if not sys.stdin.isatty():
-        say(f"{question} stdin is not a terminal, so nothing was replayed; add --yes")
+        say(f"{question} stdin is not a terminal, so nothing was {done}; add --yes")
         raise typer.Exit(1)
     typer.confirm(question, abort=True, err=True)
 
 
-def _each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) -> None:
+def act_on_each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) -> None:
     """Act on every event. A refusal is explained on stderr, and the other events are still acted on."""
     refused = 0
     for event_id in event_ids:
@@ -147,7 +115,10 @@ def _each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) 
             if exc.is_temporary or exc.status in (401, 403):
                 raise
             refused += 1
-            say(f"{event_id}: {explain(exc)}")
+            if output is Output.json:
+                print_error({"event_id": event_id, **error_fields(exc)})
+            else:
+                say(f"{event_id}: {explain(exc)}")
             continue
         if output is Output.json:
             print_json(accepted.raw)
@@ -155,11 +126,3 @@ def _each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) 
             new = f"  (a new event for {event_id})" if accepted.event_id != event_id.lower() else ""
             print(f"{accepted.event_id}  {accepted.state}{new}")
     raise typer.Exit(1 if refused else 0)
-
-
-def _print_replay(progress: ReplayProgress, output: Output) -> None:
-    if output is Output.json:
-        print_json(progress.raw)
-        return
-    counts = f"replayed {progress.replayed}, skipped {progress.skipped}, remaining {progress.remaining}"
-    print(f"{progress.replay_id}  {progress.state}  {counts} of {progress.total} at {progress.rate_per_s:g}/s")

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from holdfast.client.cli_options import WHERE, Key, Url, connect
-from holdfast.client.cli_output import say
+from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
+from holdfast.client.cli_output import Output, print_json, say
 from holdfast.client.connection import find_address
+from holdfast.client.http import LiveToken
 
 __all__ = ["tokens"]
 
@@ -34,6 +35,7 @@ def create(
     ttl_seconds: Annotated[int | None, typer.Option("--ttl", min=1, help="How long it is valid, in seconds.")] = None,
     url: Url = None,
     api_key: Key = None,
+    output: Format = Output.table,
 ) -> None:
     """Print a live token, for a browser or another program. The word create may be left out.
 
@@ -42,7 +44,11 @@ def create(
     holdfast token audience:user-42 --sub user-42 --ttl 900
     """
     with connect(find_address(url, api_key)) as client:
-        print(client.token(topics, sub=sub, ttl_seconds=ttl_seconds).token)
+        token = client.token(topics, sub=sub, ttl_seconds=ttl_seconds)
+    if output is Output.json:
+        print_json({name: getattr(token, name) for name in LiveToken.__slots__})
+    else:
+        print(token.token)
 
 
 @tokens.command(epilog=WHERE)
@@ -51,6 +57,7 @@ def revoke(
     jti: Annotated[str | None, typer.Option(help="Id of one token: its jti claim.")] = None,
     url: Url = None,
     api_key: Key = None,
+    output: Format = Output.table,
 ) -> None:
     """Revoke live tokens; connections that use them end at once. Needs the scope operate.
 
@@ -65,4 +72,7 @@ def revoke(
         raise typer.BadParameter("give either --sub or --jti, and not an empty one")
     with connect(find_address(url, api_key)) as client:
         is_immediate = client.revoke_tokens(sub=sub, jti=jti)
-    say("revoked" if is_immediate else "revoked; connections end when Redis is back", "green")
+    if output is Output.json:
+        print_json({"immediate": is_immediate})
+    else:
+        say("revoked" if is_immediate else "revoked; connections end when Redis is back", "green")

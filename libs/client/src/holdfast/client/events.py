@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any, Self
 
 from holdfast.client.answers import optional_time, time_of
+from holdfast.client.nodes import Waiting
 
 __all__ = ["Accepted", "Attempt", "AttemptError", "LastError", "StoredEvent", "TimelineEntry"]
 
@@ -82,7 +83,7 @@ class Attempt:
     at: datetime
     """When it ended, with a time zone."""
     trace_id: str | None
-    """From the event's ``traceparent``; ``None`` without one."""
+    """Of the trace that the event belongs to; ``None`` without one."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The attempt as the API sent it, with any fields that this client does not know."""
 
@@ -125,12 +126,18 @@ class StoredEvent:
     last_error: LastError | None
     replay_of: str | None
     """Event id of the processed event that this one replays."""
+    request_id: str | None
+    """The ``x-request-id`` of the POST that brought it; ``None`` for a copy that a replay made."""
+    trace_id: str | None
+    """Of the trace that it belongs to, 32 hexadecimal digits; ``None`` without one."""
     timeline: tuple[TimelineEntry, ...] | None
     """Its transitions, oldest first; ``None`` unless included."""
     attempts: tuple[Attempt, ...] | None
     """Its attempts that have ended, oldest first; ``None`` unless included."""
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The event as the API sent it, with any fields that this client does not know."""
+    waiting: Waiting | None = None
+    """Why it has not been processed yet; ``None`` once it is done with, and in lists."""
 
     @classmethod
     def read(cls, body: Any) -> Self:
@@ -147,9 +154,12 @@ class StoredEvent:
             finished_at=optional_time(body.get("finished_at")),
             last_error=LastError.read(body["last_error"]) if body.get("last_error") else None,
             replay_of=body.get("replay_of"),
+            request_id=body.get("request_id"),
+            trace_id=body.get("trace_id"),
             timeline=None if timeline is None else tuple(map(TimelineEntry.read, timeline)),
             attempts=None if attempts is None else tuple(map(Attempt.read, attempts)),
             raw=body,
+            waiting=Waiting.read(body["waiting"]) if body.get("waiting") else None,
         )
 
 

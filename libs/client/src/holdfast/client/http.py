@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import httpx
 
+from holdfast.client.administration import Administration
 from holdfast.client.answers import problem, read
 from holdfast.client.errors import Unreachable, WaitTimedOut
 from holdfast.client.events import StoredEvent
@@ -50,7 +51,7 @@ class LiveToken:
     """The gateway's address; ``None`` if the API does not know it."""
 
 
-class Client(Operations):
+class Client(Operations, Administration):
     """A connection to ingest. Threads may share it; close it, or use it in a ``with`` block.
 
     A request without an answer, or with the answer 429, 502, 503 or 504, is repeated up to four times, after growing

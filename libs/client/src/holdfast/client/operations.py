@@ -3,23 +3,18 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
-
-import httpx
 
 from holdfast.client.answers import read
 from holdfast.client.events import Accepted, Attempt, StoredEvent
-from holdfast.client.replays import DeadLetterGroup, ReplayProgress
+from holdfast.client.nodes import Node
+from holdfast.client.replays import DeadLetterGroup, DiscardProgress, ReplayProgress
+from holdfast.client.requests import JSON, PAGE, Requests
+from holdfast.client.statistics import Handlers, Statistics
 
 __all__ = ["Operations"]
 
-PAGE = 200
-"""Events per request; the API returns no more at once."""
 
-_JSON = "application/json"
-
-
-class Operations:
+class Operations(Requests):
     """The part of :class:`~holdfast.client.Client` that reads, replays and discards events that exist.
 
     Methods that change something need an API key with the scope ``operate``. Replays and discards carry an
@@ -27,34 +22,13 @@ class Operations:
     All methods raise ``ApiProblem`` and ``Unreachable``.
     """
 
-    def _request(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        params: Any = None,
-        content_type: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> httpx.Response:
-        raise NotImplementedError
-
     def events(self, *, limit: int | None = None, **filters: str | None) -> Iterator[StoredEvent]:
         """Events without their data, newest first, at most ``limit``; each page is requested when the iterator reaches it.
 
-        ``filters``: ``source, id, type, state, subject, audience, error_type, handler, fingerprint, received_after,
-        received_before``.
+        ``filters``: ``source, id, type, state, subject, audience, error_type, handler, fingerprint, request_id,
+        trace_id, received_after, received_before``.
         """
-        present = {name: value for name, value in filters.items() if value is not None}
-        remaining_count, cursor = limit, None
-        while remaining_count is None or remaining_count > 0:
-            size = PAGE if remaining_count is None else min(remaining_count, PAGE)
-            params = present | {"limit": str(size)} | ({"cursor": cursor} if cursor else {})
-            items, cursor = read(self._request("GET", "/v1/events", params=params), _page)
-            yield from items
-            remaining_count = None if remaining_count is None else remaining_count - len(items)
-            if cursor is None:
-                return
+        return self._pages("/v1/events", filters, StoredEvent.read, limit)
 
     def attempts(self, event_id: str) -> list[Attempt]:
         """The attempts of an event that have ended, oldest first."""
@@ -63,6 +37,14 @@ class Operations:
     def dead_letters(self, *, limit: int = PAGE) -> list[DeadLetterGroup]:
         """At most ``limit`` groups of dead letters (1 to 200), the largest first."""
         return read(self._request("GET", "/v1/dead-letters", params={"limit": str(limit)}), _groups)
+
+    def stats(self, window: str = "hour") -> Statistics:
+        """How the tenant's events stand, and a series of what happened: ``hour``, ``day`` or ``quarter`` (90 days)."""
+        return read(self._request("GET", "/v1/stats", params={"window": window}), Statistics.read)
+
+    def handlers(self, window: str = "hour") -> Handlers:
+        """How handlers did in a window as of :meth:`stats`, the busiest first, and the types that nobody serves."""
+        return read(self._request("GET", "/v1/handlers", params={"window": window}), Handlers.read)
 
     def replay(self, event_id: str, *, edit: Mapping[str, Any] | None = None) -> Accepted:
         """Queue a dead or discarded event again, or record a processed one once more as a new event.
@@ -77,15 +59,17 @@ class Operations:
 
     def count_replay(self, filter: Mapping[str, Any]) -> int:  # noqa: A002 (the API's own word)
         """Count the events that a replay with this filter would have if it began now."""
-        answer = self._request(
-            "POST", "/v1/replays", body={"filter": dict(filter), "dry_run": True}, content_type=_JSON
-        )
+        answer = self._request("POST", "/v1/replays", body={"filter": dict(filter), "dry_run": True}, content_type=JSON)
         return read(answer, lambda body: int(body["count"]))
 
     def start_replay(self, filter: Mapping[str, Any], *, rate_per_s: float) -> ReplayProgress:  # noqa: A002
         """Begin to replay all events that the filter matches now, at most ``rate_per_s`` of them per second."""
         body = {"filter": dict(filter), "rate_per_s": rate_per_s}
         return read(self._act("/v1/replays", body), ReplayProgress.read)
+
+    def replays(self, *, state: str | None = None, limit: int | None = None) -> Iterator[ReplayProgress]:
+        """Replays of many events, newest first, at most ``limit``; ``state`` is ``running``, ``done`` or ``cancelled``."""
+        return self._pages("/v1/replays", {"state": state and str(state)}, ReplayProgress.read, limit)
 
     def replay_progress(self, replay_id: str) -> ReplayProgress:
         """How far a replay is."""
@@ -95,6 +79,41 @@ class Operations:
         """Stop a replay. Events that it has already replayed stay replayed."""
         return read(self._request("DELETE", f"/v1/replays/{quote(replay_id, safe='')}"), ReplayProgress.read)
 
+    def count_discard(self, filter: Mapping[str, Any]) -> int:  # noqa: A002 (the API's own word)
+        """Count the events that a discard with this filter would have if it began now."""
+        answer = self._request(
+            "POST", "/v1/discards", body={"filter": dict(filter), "dry_run": True}, content_type=JSON
+        )
+        return read(answer, lambda body: int(body["count"]))
+
+    def start_discard(self, filter: Mapping[str, Any]) -> DiscardProgress:  # noqa: A002
+        """Begin to discard all events that the filter matches now: dead letters, unless its ``state`` is another one."""
+        return read(self._act("/v1/discards", {"filter": dict(filter)}), DiscardProgress.read)
+
+    def discard_progress(self, discard_id: str) -> DiscardProgress:
+        """How far a discard is."""
+        return read(self._request("GET", f"/v1/discards/{quote(discard_id, safe='')}"), DiscardProgress.read)
+
+    def cancel_discard(self, discard_id: str) -> DiscardProgress:
+        """Stop a discard. Events that it has already discarded stay discarded."""
+        return read(self._request("DELETE", f"/v1/discards/{quote(discard_id, safe='')}"), DiscardProgress.read)
+
+    def workers(self) -> list[Node]:
+        """The nodes: every running service that was heard of in the last ten minutes."""
+        return read(self._request("GET", "/v1/workers"), _nodes)
+
+    def worker(self, node_id: str) -> Node:
+        """One node."""
+        return read(self._request("GET", _node(node_id)), Node.read)
+
+    def drain(self, node_id: str) -> Node:
+        """Let a processor finish what it has and take nothing new. Needs the scope ``admin``; again it changes nothing."""
+        return read(self._request("POST", f"{_node(node_id)}/drain"), Node.read)
+
+    def undrain(self, node_id: str) -> Node:
+        """Let a processor take events again. Needs the scope ``admin``; again it changes nothing."""
+        return read(self._request("POST", f"{_node(node_id)}/undrain"), Node.read)
+
     def revoke_tokens(self, *, sub: str | None = None, jti: str | None = None) -> bool:
         """Revoke all live tokens of a subject that exist now (``sub``), or one token by its id (``jti``).
 
@@ -102,20 +121,20 @@ class Operations:
         they end once it is back. Revoking again is safe.
         """
         body = {name: value for name, value in {"sub": sub, "jti": jti}.items() if value is not None}
-        answer = self._request("POST", "/v1/tokens/revoke", body=body, content_type=_JSON)
+        answer = self._request("POST", "/v1/tokens/revoke", body=body, content_type=JSON)
         return read(answer, lambda body: bool(body["immediate"]))
-
-    def _act(self, path: str, body: Any = None) -> httpx.Response:
-        headers = {"Idempotency-Key": uuid4().hex}
-        return self._request("POST", path, body=body, content_type=_JSON, headers=headers)
 
 
 def _event(event_id: str) -> str:
     return f"/v1/events/{quote(event_id, safe='')}"
 
 
-def _page(body: Any) -> tuple[list[StoredEvent], str | None]:
-    return list(map(StoredEvent.read, body["items"])), body["next_cursor"]
+def _node(node_id: str) -> str:
+    return f"/v1/workers/{quote(node_id, safe='')}"
+
+
+def _nodes(body: Any) -> list[Node]:
+    return list(map(Node.read, body["items"]))
 
 
 def _attempts(body: Any) -> list[Attempt]:

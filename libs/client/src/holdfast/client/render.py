@@ -1,7 +1,6 @@
-"""How updates, events and dead letters look on a terminal."""
+"""How updates and events look on a terminal."""
 
 import json
-import shlex
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -9,9 +8,8 @@ from typing import Any
 from rich.text import Text
 
 from holdfast.client.events import StoredEvent
-from holdfast.client.replays import DeadLetterGroup
 
-__all__ = ["error_words", "event_line", "group_line", "one_line", "update_line"]
+__all__ = ["STYLES", "error_words", "event_line", "one_line", "seconds", "update_line"]
 
 STYLES = {
     "queued": "cyan",
@@ -41,28 +39,11 @@ def event_line(event: StoredEvent) -> Text:
     """One event of a list: when it was received, its state, id, type and last error."""
     state, error = event.state, event.last_error
     line = Text()
-    line.append(f"{_seconds(event.received_at)}  ", "dim")
+    line.append(f"{seconds(event.received_at)}  ", "dim")
     line.append(f"{state:<11}", STYLES.get(state, ""))
     line.append(f"{event.event_id}  {one_line(event.cloudevent['type'])}")
     if error:
         line.append(f"  {error_words(error.type, error.message)}", "red")
-    return line
-
-
-def group_line(group: DeadLetterGroup) -> Text:
-    """Dead letters of one cause: count, error, handler, time of the last, a sample, and the command that replays them."""
-    line = Text()
-    line.append(f"{group.count:>7}  ", "bold")
-    line.append(one_line(str(group.error_type)), "bold red")
-    line.append(f"  in {one_line(group.handler)}" if group.handler else "  before any handler")
-    line.append(f"  last {_seconds(group.last_at)}", "dim")
-    line.append(f"  {error_words(group.sample.event_id, group.sample.message)}")
-    options = " ".join(
-        f"--{name.replace('_', '-')} {shlex.quote(one_line(str(value)))}"
-        for name, value in group.filter.items()
-        if name != "state"
-    )
-    line.append(f"  holdfast replay {options}", "dim")
     return line
 
 
@@ -76,7 +57,8 @@ def one_line(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def _seconds(time: datetime) -> str:
+def seconds(time: datetime) -> str:
+    """A time in UTC, to the second."""
     return time.astimezone(UTC).isoformat()[:19]
 
 

@@ -1,4 +1,4 @@
-"""What operators look at: groups of dead letters, and how far a replay of many events is."""
+"""What operators look at: groups of dead letters, and how far a replay or discard of many events is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from holdfast.client.answers import optional_time, time_of
 
-__all__ = ["DeadLetterGroup", "DeadLetterSample", "ReplayProgress"]
+__all__ = ["DeadLetterGroup", "DeadLetterSample", "DiscardProgress", "ReplayProgress"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,8 @@ class DeadLetterGroup:
     """Event type, of a group for which no handler ran; otherwise ``None``."""
     count: int
     """Number of events."""
+    count_last_hour: int | None
+    """Of them, those that died within the last hour; ``None`` where the service is older than this client."""
     first_at: datetime
     """When the first of them died, with a time zone."""
     last_at: datetime
@@ -58,6 +60,7 @@ class DeadLetterGroup:
             fingerprint=body["fingerprint"],
             type=body.get("type"),
             count=body["count"],
+            count_last_hour=body.get("count_last_hour"),
             first_at=time_of(body["first_at"]),
             last_at=time_of(body["last_at"]),
             sample=DeadLetterSample.read(body["sample"]),
@@ -110,6 +113,50 @@ class ReplayProgress:
             failures=body["failures"],
             last_error=body["last_error"],
             created_by=body["created_by"],
+            created_at=time_of(body["created_at"]),
+            finished_at=optional_time(body["finished_at"]),
+            raw=body,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DiscardProgress:
+    """A discard of many events, and how far it is."""
+
+    discard_id: str
+    state: str
+    """``running``, ``done`` or ``cancelled``."""
+    filter: Mapping[str, Any] = field(hash=False)
+    total: int
+    """Fixed when the discard began."""
+    discarded: int
+    skipped: int
+    """Events that changed after the discard began, and were left alone."""
+    remaining: int
+    created_by: str
+    """Id of the API key that began it."""
+    created_by_name: str | None
+    """The key's name at the time."""
+    created_at: datetime
+    """With a time zone, as is ``finished_at``."""
+    finished_at: datetime | None
+    """``None`` while it runs."""
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    """The answer as the API sent it, with any fields that this client does not know."""
+
+    @classmethod
+    def read(cls, body: Any) -> Self:
+        """Read it from a JSON answer."""
+        return cls(
+            discard_id=body["discard_id"],
+            state=body["state"],
+            filter=body["filter"],
+            total=body["total"],
+            discarded=body["discarded"],
+            skipped=body["skipped"],
+            remaining=body["remaining"],
+            created_by=body["created_by"],
+            created_by_name=body["created_by_name"],
             created_at=time_of(body["created_at"]),
             finished_at=optional_time(body["finished_at"]),
             raw=body,

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from holdfast.domain.trace import NO_ORIGIN, Origin
+
 __all__ = ["Doorbell", "Lease", "NewEvent", "StoredEvent", "canonical_json", "digest"]
 
 
@@ -37,6 +39,7 @@ class NewEvent:
     traceparent: str | None = None
     replay_of: UUID | None = None
     """The processed event that this one repeats."""
+    origin: Origin = NO_ORIGIN
 
     @property
     def content(self) -> bytes | None:
@@ -67,6 +70,9 @@ class StoredEvent:
     is_json: bool
     traceparent: str | None
     received_at: datetime
+    replay_of: UUID | None = None
+    """The processed event that this one repeats."""
+    origin: Origin = NO_ORIGIN
 
     @cached_property
     def data(self) -> Any:

@@ -6,6 +6,7 @@ Redis did not take is left to the relay, a doorbell to polling and redispatch.
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from uuid import UUID
 
 from holdfast.domain.event import Doorbell
 from holdfast.domain.update import Update
@@ -50,7 +51,7 @@ class Announcer:
         by_state = Counter(update.state.value for update in recovered)
         for state, count in by_state.items():
             Metrics.recovered.labels(state).inc(count)
-        log.warning(Log.RECOVERED, **by_state)
+        log.warning(Log.RECOVERED, **by_state, **logging.about_events([update.event_id for update in recovered]))
         self.publish(recovered)
 
     def publish_progress(self, update: Update) -> bool:
@@ -61,11 +62,13 @@ class Announcer:
         """Ring for events that are due; whether the broker took all of them."""
         if not doorbells:
             return True
-        return self._ringing.send(lambda: self._bell.ring(doorbells), len(doorbells))
+        return self._ringing.send(lambda: self._bell.ring(doorbells), [each.event_id for each in doorbells])
 
     def _publish_together(self, lists: Sequence[Sequence[Update]]) -> list[bool]:
         updates = [update for each in lists for update in each]
-        is_published = self._publishing.send(lambda: self._publisher.publish(updates), len(updates))
+        is_published = self._publishing.send(
+            lambda: self._publisher.publish(updates), [each.event_id for each in updates]
+        )
         return [is_published] * len(lists)
 
 
@@ -81,13 +84,16 @@ class _Channel:
     def try_once(self, send: Callable[[], object]) -> bool:
         return self._breaker.call(send)
 
-    def send(self, send: Callable[[], object], count: int) -> bool:
+    def send(self, send: Callable[[], object], event_ids: Sequence[UUID]) -> bool:
         if self._breaker.call(send):
             if self._missed:
                 missed, self._missed = self._missed, 0
                 log.info(self._back, missed=missed)
             return True
+        count = len(event_ids)
         Metrics.enqueue_failures.inc(count)
-        (log.debug if self._missed else log.warning)(self._failed, count=count, reason=self._breaker.last_error)
+        (log.debug if self._missed else log.warning)(
+            self._failed, count=count, reason=self._breaker.last_error, **logging.about_events(event_ids)
+        )
         self._missed += count
         return False

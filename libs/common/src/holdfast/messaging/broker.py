@@ -30,7 +30,7 @@ from redis.exceptions import RedisError
 from holdfast.messaging.bell import Room
 from holdfast.messaging.connect import redis_client
 
-__all__ = ["DoorbellBroker", "SleepingConsumer", "redis_broker"]
+__all__ = ["HEARTBEAT_TIMEOUT_MS", "DoorbellBroker", "SleepingConsumer", "redis_broker"]
 
 HEARTBEAT_TIMEOUT_MS = 15_000
 """After which other workers may take over the messages of a dead one. Doorbells are hints: the exact time matters little."""
@@ -241,12 +241,16 @@ class SleepingConsumer(Consumer):
 
     def _next(self) -> MessageProxy | None:
         if not self._fetched:
-            if places := self._room.take(self._timeout_seconds):
+            began = time.monotonic()
+            places = self._room.take(self._timeout_seconds)
+            # A bell rings once. Who has had no room for all that time leaves it to the others.
+            is_full = not places and time.monotonic() - began >= self._timeout_seconds
+            if places:
                 self._fetch_into(places, self._fetch)
             elif self._finished:
                 self._fetch(0)
         if not self._fetched:
-            if not self._finished:
+            if not (self._finished or is_full):
                 self._sleep()
             return None
         return MessageProxy(Message.decode(self._fetched.popleft()))
@@ -260,7 +264,7 @@ class SleepingConsumer(Consumer):
         self._fetched.extend(got)
 
     def _fetch(self, wanted: int) -> list[bytes]:
-        acknowledged = [self._finished.popleft() for _ in range(len(self._finished))]
+        acknowledged = [self._finished.popleft() for _ in range(min(len(self._finished), RING_LIMIT))]
         broker = self._broker
         keys = [
             broker.key(self._queue_name),

@@ -8,33 +8,60 @@
 -- The epoch starts with Redis's run id. After a restart from an older dump, or a failover that lost its tail, the run id
 -- differs, so the topic gets a new epoch and clients are told of a gap instead of trusting a reused offset. The time
 -- behind it tells apart two lives of a topic within one run (FLUSHALL, expiry).
+--
+-- Updates of one call share topics, their tenant's say. Each topic's hash and expiries are touched once a call.
 local seconds, entries = ARGV[1], ARGV[2]
 local life = string.sub(string.match(redis.call('INFO', 'server'), 'run_id:(%w+)'), 1, 12)
 
-local function publish(body, meta, stream, channel)
-    local epoch = redis.call('HGET', meta, 'epoch')
-    if not epoch or string.sub(epoch, 1, 12) ~= life then
-        local now = redis.call('TIME')
-        epoch = life .. '-' .. now[1] .. now[2]
-        redis.call('DEL', stream)
-        redis.call('HSET', meta, 'epoch', epoch, 'offset', 0)
-    end
-    local offset = redis.call('HINCRBY', meta, 'offset', 1)
-    redis.call('XADD', stream, 'MAXLEN', '~', entries, offset .. '-0', 'u', body)
-    redis.call('EXPIRE', stream, seconds)
-    redis.call('EXPIRE', meta, seconds)
-    redis.call('PUBLISH', channel, epoch .. ':' .. offset .. ' ' .. body)
-end
-
-local published, key, argument = 0, 1, 3
+-- Which updates are new, and how many of them each topic gets.
+local new, topics, by_meta = {}, {}, {}
+local key, argument = 1, 3
 while argument < #ARGV do
-    local body, topics = ARGV[argument], tonumber(ARGV[argument + 1])
+    local count = tonumber(ARGV[argument + 1])
     if redis.call('SET', KEYS[key], '', 'NX', 'EX', seconds) then
-        published = published + 1
-        for i = 1, topics do
-            publish(body, KEYS[key + 2 * i - 1], KEYS[key + 2 * i], ARGV[argument + 1 + i])
+        local update = {body = ARGV[argument], topics = {}, channels = {}}
+        new[#new + 1] = update
+        for i = 1, count do
+            local meta = KEYS[key + 2 * i - 1]
+            local topic = by_meta[meta]
+            if not topic then
+                topic = {meta = meta, stream = KEYS[key + 2 * i], count = 0}
+                by_meta[meta] = topic
+                topics[#topics + 1] = topic
+            end
+            topic.count = topic.count + 1
+            update.topics[i], update.channels[i] = topic, ARGV[argument + 1 + i]
         end
     end
-    key, argument = key + 1 + 2 * topics, argument + 2 + topics
+    key, argument = key + 1 + 2 * count, argument + 2 + count
 end
-return published
+
+local began
+for _, topic in ipairs(topics) do
+    local epoch = redis.call('HGET', topic.meta, 'epoch')
+    if not epoch or string.sub(epoch, 1, 12) ~= life then
+        if not began then
+            local now = redis.call('TIME')
+            began = now[1] .. now[2]
+        end
+        epoch = life .. '-' .. began
+        redis.call('DEL', topic.stream)
+        redis.call('HSET', topic.meta, 'epoch', epoch, 'offset', 0)
+    end
+    topic.epoch = epoch
+    topic.offset = redis.call('HINCRBY', topic.meta, 'offset', topic.count) - topic.count
+    redis.call('EXPIRE', topic.meta, seconds)
+end
+
+for _, update in ipairs(new) do
+    for i, topic in ipairs(update.topics) do
+        topic.offset = topic.offset + 1
+        redis.call('XADD', topic.stream, 'MAXLEN', '~', entries, topic.offset .. '-0', 'u', update.body)
+        redis.call('PUBLISH', update.channels[i], topic.epoch .. ':' .. topic.offset .. ' ' .. update.body)
+    end
+end
+
+for _, topic in ipairs(topics) do
+    redis.call('EXPIRE', topic.stream, seconds)
+end
+return #new

@@ -65,8 +65,9 @@ class Collected(Generic[Item]):
             if self._is_led or not self._left:
                 return
             if self._thread is None:
-                self._thread = threading.Thread(target=self._answer, name=self._name, daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._answer, name=self._name, daemon=True)
+                thread.start()  # may fail where threads are short; the next call then tries again
+                self._thread = thread
         self._calls.put(None)
 
     def _answer(self) -> None:

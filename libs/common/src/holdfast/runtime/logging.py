@@ -7,20 +7,28 @@ logged by its type and frames: its message may quote a payload, so it is left ou
 
 import logging
 import sys
+import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, TextIO, cast
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from holdfast.runtime.tracebacks import error_type, format_error
 
-__all__ = ["Logger", "RareLines", "Rarely", "configure", "get"]
+__all__ = ["Logger", "RareLines", "Rarely", "about", "about_events", "configure", "get", "is_debugging"]
 
 Logger = structlog.stdlib.BoundLogger
 
-_NOISY = ("httpx", "httpcore", "sqlalchemy.engine", "alembic")
+_NOISY = ("httpx", "httpcore", "sqlalchemy.engine", "alembic", "urllib3")
+
+_ABOUT: ContextVar[Mapping[str, object]] = ContextVar("holdfast_about", default={})  # noqa: B039 (nobody changes it)
+
+MOST_NAMED = 20
+"""Events that one line names."""
 
 
 def configure(
@@ -33,6 +41,7 @@ def configure(
     is_console = log_format == "console" or (log_format == "auto" and sys.stdout.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        _add_what_it_is_about,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.stdlib.PositionalArgumentsFormatter(),
@@ -44,7 +53,7 @@ def configure(
         if is_console
         else [_json_names, structlog.processors.JSONRenderer()]
     )
-    handler = logging.StreamHandler(sys.stdout)
+    handler = _Handler(sys.stdout)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -62,7 +71,8 @@ def configure(
     for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)
     structlog.configure(
-        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        # First of all, so that a line that is not written costs little.
+        processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -73,6 +83,57 @@ def get(name: str) -> Logger:
     """A logger by the name of its module."""
     logger: Logger = structlog.stdlib.get_logger(name)
     return logger
+
+
+@contextmanager
+def about(fields: Mapping[str, object]) -> Iterator[None]:
+    """Within the block every line of this thread has these fields, a library's and a handler's own lines included.
+
+    One assignment for all of them: it is done for every event. Fields that a line brings itself stay.
+    """
+    token = _ABOUT.set(fields)
+    try:
+        yield
+    finally:
+        _ABOUT.reset(token)
+
+
+def about_events(event_ids: Sequence[object]) -> dict[str, object]:
+    """Fields of a line about events: the id of a single one, or those of the first few."""
+    if len(event_ids) == 1:
+        return {"event_id": str(event_ids[0])}
+    return {"event_ids": [str(each) for each in event_ids[:MOST_NAMED]]}
+
+
+def is_debugging() -> bool:
+    """Whether lines at debug are written: for those that are not worth being made otherwise."""
+    return logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A handler whose lock is free again although an exception is raised in the thread that waits for it.
+
+    That is how a handler of events is ended whose time is up, perhaps in the middle of a line. Before Python 3.13 the
+    standard one calls ``acquire()`` and then enters a ``try``: raised in between, the lock stays taken, and every other
+    thread that logs waits for ever. Entering a ``with`` cannot be interrupted after the lock was taken.
+    """
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        is_wanted = self.filter(record)
+        if isinstance(is_wanted, logging.LogRecord):  # since Python 3.12
+            record = is_wanted
+        if is_wanted:
+            with self._own_lock:
+                self.emit(record)
+        return bool(is_wanted)
+
+    def flush(self) -> None:
+        with self._own_lock:
+            self.stream.flush()
+
+    @property
+    def _own_lock(self) -> "threading.RLock":
+        return cast("threading.RLock", self.lock)
 
 
 class Rarely:
@@ -114,6 +175,12 @@ class RareLines(logging.Filter):
         if text not in self._by_text and len(self._by_text) >= self._most_texts:
             self._by_text.clear()
         return self._by_text.setdefault(text, Rarely(seconds=self._seconds)).is_due()
+
+
+def _add_what_it_is_about(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    for name, value in _ABOUT.get().items():
+        event.setdefault(name, value)
+    return event
 
 
 def _service_fields(service: str, version: str) -> Processor:

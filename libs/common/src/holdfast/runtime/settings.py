@@ -9,34 +9,49 @@ import os
 import re
 import socket
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
-from urllib.parse import urlsplit
+from typing import Literal, TypeVar
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.revocation import LONGEST_TOKEN_SECONDS
 from holdfast.runtime.cores import usable_cores
+from holdfast.runtime.setting_types import (
+    TRACE_ID,
+    ConsoleUrl,
+    OtlpEndpoint,
+    ProviderUrl,
+    RedisUrl,
+    RoleMap,
+    SecretFile,
+    Tenant,
+    TraceUrl,
+)
 
 __all__ = [
     "BrokerSettings",
     "ClientSettings",
+    "ConsoleSettings",
     "GatewaySettings",
     "IngestSettings",
+    "LeaseSettings",
     "LiveSettings",
     "MaintenanceSettings",
     "ProcessorSettings",
     "ProcessSettings",
     "StorageSettings",
+    "inspect",
+    "TracingSettings",
     "load",
 ]
 
 PREFIX = "HOLDFAST_"
 
 MOST_PROCESSES = 4
-"""Of a processor unless more are asked for: each has up to 18 connections, and PostgreSQL's own default is 100 in all."""
+"""Of a processor or of ingest unless more are asked for. A process of a processor has up to 18 connections, and PostgreSQL's
+own default is 100 in all; the processes of ingest share theirs."""
 
 _SERVICE_LINK = re.compile(r"(tcp|udp|sctp)://\S+")
 _SERVICE_LINK_NAMES = re.compile(
@@ -46,32 +61,6 @@ _SERVICE_LINK_NAMES = re.compile(
 (https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables)."""
 
 _SERVICE_LINK_VALUES = re.compile(r"(tcp|udp|sctp)://\S+|[0-9a-fA-F:.]+|[0-9]+|tcp|udp|sctp|None", re.IGNORECASE)
-
-
-_REDIS_SHAPE = "it must look like redis://:password@host:6379/0 (rediss:// with TLS, unix:///path for a socket)"
-
-
-def _redis_url(value: SecretStr) -> SecretStr:
-    """Refuse what redis-py would only trip over later, with a traceback that quotes the address. Space around it is cut off.
-
-    Raises:
-        ValueError: with the shape, and never with a part of the address.
-    """
-    text = value.get_secret_value().strip()
-    try:
-        parts = urlsplit(text)
-        is_database = re.fullmatch(r"/?[0-9]*", parts.path) is not None
-        is_address = bool(parts.hostname) and is_database and (parts.port is None or parts.port > 0)
-    except ValueError:  # a port that is no number: most often a "/" or "#" of a password that is not percent-encoded
-        raise ValueError(f"percent-encode special characters of the password; {_REDIS_SHAPE}") from None
-    if any(character.isspace() for character in text):
-        raise ValueError(f"it has white space in it; {_REDIS_SHAPE}")
-    if parts.scheme not in {"redis", "rediss", "unix"} or not (is_address or (parts.scheme == "unix" and parts.path)):
-        raise ValueError(_REDIS_SHAPE)
-    return SecretStr(text)
-
-
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 
 
 class ProcessSettings(BaseSettings):
@@ -125,12 +114,95 @@ class LiveSettings(ProcessSettings):
     """How many updates of a topic can be replayed, about."""
 
 
-class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
+class LeaseSettings(ProcessSettings):
+    """Processes that hand out leases, or tell how long one lasts."""
+
+    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
+
+
+class TracingSettings(ProcessSettings):
+    """Processes that export spans."""
+
+    otlp_endpoint: OtlpEndpoint | None = None
+    """Where an OpenTelemetry collector takes OTLP over HTTP, without ``/v1/traces``; without it nothing is traced."""
+    otlp_headers: SecretStr | None = None
+    """Sent along, for collectors that want a key: ``name=value,name=value``, percent-encoded."""
+    trace_sample_ratio: float = Field(default=1.0, ge=0, le=1)
+    """Share of the requests that are traced, of those whose sender has not decided it by ``traceparent``."""
+
+
+class ConsoleSettings(ProcessSettings):
+    """The console of ingest, and signing in to it with OpenID Connect."""
+
+    console_secret: SecretStr | None = Field(default=None, min_length=32)
+    """Signs sessions of the console at ``/console``, which is not served without it. All processes of ingest share it, and
+    nothing else does: the gateway, which has ``live_token_secret``, must not be able to make one."""
+    console_url: ConsoleUrl | None = None
+    """Where browsers find the console (``https://events.example.com``); the provider sends them back to it."""
+    trace_url: TraceUrl | None = None
+    """Where people look at a trace, with ``{trace_id}`` in the place of its id; the page of an event links there."""
+    oidc_client_id: str | None = Field(default=None, min_length=1, max_length=255)
+    oidc_client_secret: SecretStr | None = Field(default=None, min_length=1)
+    """Without it, and without the file, the client is a public one, which PKCE alone protects."""
+    oidc_client_secret_file: SecretFile | None = None
+    oidc_scopes: str = Field(default="openid email profile", pattern=r"(^|.* )openid($| .*)", max_length=1000)
+    """Asked of the provider, separated by spaces; some need one more for the claim with the roles."""
+    oidc_tenant: Tenant | None = None
+    """The tenant of everybody who signs in with OpenID Connect."""
+    oidc_tenant_claim: str | None = Field(default=None, min_length=1, max_length=255)
+    """Or the claim of the id token that names it."""
+    oidc_roles_claim: str = Field(default="groups", min_length=1, max_length=255)
+    """The claim that :attr:`oidc_roles` is about; ``a.b`` is ``b`` within ``a``, unless there is a claim named ``a.b``."""
+    oidc_roles: RoleMap = Field(default_factory=dict)
+    """Which value of the claim is which role: ``holdfast-admins:admin,support:viewer``."""
+    oidc_issuer: ProviderUrl | None = Field(default=None, validate_default=True)
+    """The provider's issuer, exactly as it calls itself; without it there is no sign-in but with an API key."""
+
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _complete(cls, value: str | None, info: ValidationInfo) -> str | None:
+        """The last of these settings, so that it sees the others; one that is wrong is missing in ``info.data``."""
+        others = info.data
+        if value is None:
+            if idle := [name for name in _OIDC_ALONE if others.get(name)]:
+                raise ValueError(f"set it too: without it HOLDFAST_{idle[0].upper()} has no effect")
+            return value
+        missing = [name for name in _OIDC_NEEDS if name in others and not others[name]]
+        if missing:
+            raise ValueError(f"it needs {', '.join(f'HOLDFAST_{name.upper()}' for name in missing)} too")
+        tenants = [others[name] for name in ("oidc_tenant", "oidc_tenant_claim") if name in others]
+        if len(tenants) == 2 and sum(map(bool, tenants)) != 1:
+            raise ValueError("it needs HOLDFAST_OIDC_TENANT or HOLDFAST_OIDC_TENANT_CLAIM, one of them")
+        if others.get("oidc_client_secret") and others.get("oidc_client_secret_file"):
+            raise ValueError("give HOLDFAST_OIDC_CLIENT_SECRET or HOLDFAST_OIDC_CLIENT_SECRET_FILE, not both")
+        return value
+
+    def trace_address(self, trace_id: str | None) -> str | None:
+        """Where people look at this trace; ``None`` where nothing shows traces."""
+        return self.trace_url.replace(TRACE_ID, trace_id) if self.trace_url and trace_id else None
+
+    def read_oidc_secret(self) -> str | None:
+        """The client's secret; ``None`` for a public client."""
+        if self.oidc_client_secret_file is not None:
+            return self.oidc_client_secret_file.read_text().strip()
+        return self.oidc_client_secret.get_secret_value() if self.oidc_client_secret else None
+
+
+_OIDC_NEEDS = ("console_secret", "console_url", "oidc_client_id", "oidc_roles")
+_OIDC_ALONE = (
+    "oidc_client_id", "oidc_client_secret", "oidc_client_secret_file", "oidc_tenant", "oidc_tenant_claim", "oidc_roles",
+)  # fmt: skip
+
+
+class IngestSettings(StorageSettings, BrokerSettings, LiveSettings, TracingSettings, ConsoleSettings):
     """``services/ingest``."""
 
     ingest_host: str = "127.0.0.1"
     ingest_port: int = Field(default=8080, ge=0, le=65535)
+    ingest_processes: int = Field(default_factory=lambda: min(MOST_PROCESSES, usable_cores()), ge=1, le=64)
+    """Processes that share the port, and among which the service's limits are divided: connections, bodies in memory."""
     ingest_threads: int = Field(default=16, ge=1, le=256)
+    """Requests that each process answers at once."""
     ingest_request_seconds: float = Field(default=20.0, ge=1, le=600)
     """A request has to arrive whole within this time of its first byte, and its head within ten seconds; otherwise 408."""
     max_event_bytes: int = Field(default=256 * 1024, ge=1024, le=16 * 1024 * 1024)
@@ -150,14 +222,16 @@ class IngestSettings(StorageSettings, BrokerSettings, LiveSettings):
     live_token_max_seconds: int = Field(default=3600, ge=60, le=LONGEST_TOKEN_SECONDS)
     public_live_url: str | None = None
     """Where browsers find the gateway, told along with a token."""
+    trusted_proxies: list[IPvAnyNetwork] = Field(default_factory=list)
+    """Addresses or networks of proxies, as JSON (``["10.0.0.0/8"]``), whose ``X-Forwarded-For`` says who sent a request, for
+    the audit log; empty: nobody's. Anybody else can write what they like there."""
 
 
-class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings):
+class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings, LeaseSettings, TracingSettings):
     """``services/processor``."""
 
     handlers: str | None = None
     """``package.module:attribute``; otherwise every installed entry point of the group ``holdfast.handlers``."""
-    lease_seconds: float = Field(default=30.0, ge=1, le=3600)
     processor_processes: int = Field(default_factory=lambda: min(MOST_PROCESSES, usable_cores()), ge=1, le=64)
     processor_threads: int = Field(default=8, ge=1, le=64)
     no_handler_seconds: float = Field(default=3600.0, ge=0, le=30 * 86_400)
@@ -167,7 +241,7 @@ class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings):
     """Grace for running handlers at SIGTERM; keep it below the orchestrator's."""
 
 
-class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings):
+class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings, TracingSettings):
     """``services/maintenance``."""
 
     sweep_seconds: float = Field(default=1.0, ge=0.2, le=60)
@@ -180,7 +254,7 @@ class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings):
     shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
 
 
-class GatewaySettings(LiveSettings):
+class GatewaySettings(LiveSettings, LeaseSettings):
     """``services/ws-gateway``. The protocol's limits are constants in ``gateway.protocol.frames``, being part of it."""
 
     gateway_host: str = "127.0.0.1"
@@ -192,7 +266,11 @@ class GatewaySettings(LiveSettings):
     gateway_connections: int = Field(default=20_000, ge=1, le=1_000_000)
     """Open connections of one process. Fewer where the limit of file descriptors is lower; more are answered with 503."""
     gateway_demo: bool = False
-    """Serves a page at ``/demo/`` that shows live updates; for development."""
+    """Serves the demo at ``/demo/``, where anybody who reaches the gateway can place a few orders; for trying out."""
+    gateway_demo_ingest_url: str = "http://127.0.0.1:8080"
+    """Where the demo places its orders."""
+    gateway_demo_key_file: Path | None = None
+    """A file with the demo's API key (``events:write``, ``events:read``, ``operate``); without it the shop is closed."""
     allowed_origins: list[str] = Field(default_factory=list)
     """Browser origins that may connect, as JSON (``["https://app.example.com"]``, ``["*"]`` for every one); empty: same host
     only. See ``gateway.clients.origins``."""
@@ -213,6 +291,7 @@ ALL = (
     StorageSettings,
     BrokerSettings,
     LiveSettings,
+    LeaseSettings,
     IngestSettings,
     ProcessorSettings,
     MaintenanceSettings,
@@ -229,16 +308,22 @@ def load(kind: type[Kind]) -> Kind:
     Raises:
         ConfigurationError: naming every missing, invalid or unknown variable, never its value.
     """
+    settings, problems = inspect(kind)
+    if settings is None or problems:
+        raise ConfigurationError("settings: " + "; ".join(problems))
+    return settings
+
+
+def inspect(kind: type[Kind]) -> tuple[Kind | None, list[str]]:
+    """One process's settings, or ``None``, and every missing, invalid or unknown variable, never its value."""
     problems = _unknown_names()
     try:
-        settings = kind()
+        return kind(), problems
     except SettingsError as exc:  # a list that is no JSON; pydantic names the field, and quotes nothing of the value
         problems.append(f'{str(exc).partition(" from source")[0]}: it must be JSON, such as ["a", "b"]')
     except ValidationError as exc:
         problems += [f"{PREFIX}{'.'.join(map(str, error['loc'])).upper()}: {error['msg']}" for error in exc.errors()]
-    if problems:
-        raise ConfigurationError("settings: " + "; ".join(problems))
-    return settings
+    return None, problems
 
 
 def _unknown_names() -> list[str]:

@@ -24,7 +24,7 @@ __all__ = ["forget_live", "registry", "shared_metrics"]
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 """The environment variable by which the library finds the folder."""
 
-KINDS = ("counter", "gauge_sum", "histogram")
+KINDS = ("counter", "gauge_max", "gauge_sum", "histogram")
 """Beginnings of the library's file names, for the metrics that there are."""
 
 FILE_BYTES = 256 * 1024

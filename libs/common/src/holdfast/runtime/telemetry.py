@@ -4,13 +4,24 @@ Log events are the constants of :class:`Log`; a test makes sure that no service 
 labels only: never an id, a tenant or a topic.
 """
 
+import platform
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, Generic, Literal, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
 
-__all__ = ["Declared", "Log", "Metrics", "Service", "declared_metrics", "export_metrics"]
+__all__ = [
+    "LINES_ABOUT_EVENTS",
+    "LINE_FIELDS",
+    "Declared",
+    "Log",
+    "Metrics",
+    "Service",
+    "declared_metrics",
+    "export_handlers",
+    "export_metrics",
+]
 
 Metric = TypeVar("Metric", Counter, Gauge, Histogram)
 
@@ -38,6 +49,8 @@ class Log:
     REDIS_UNAVAILABLE: Final = "redis unavailable"
     CONNECTION_LIMIT: Final = "too many connections; the one that waited longest is dropped for each new one"
     ACCEPT_FAILED: Final = "connection not accepted; file descriptors or memory are short"
+    SPANS_NOT_EXPORTED: Final = "spans not exported; the collector does not take them, and they are dropped"
+    SPANS_EXPORTED_AGAIN: Final = "spans are exported again"
     METRICS_PORT_TAKEN: Final = "metrics port is taken; this process serves no metrics until it is free"
     # every process that announces what was committed
     NOT_ENQUEUED: Final = "doorbells not rung; polling and redispatch find the events"
@@ -45,13 +58,22 @@ class Log:
     LIVE_WINDOW_BACK: Final = "live window takes updates again"
     BROKER_BACK: Final = "broker answers again"
     # ingest
+    ACCEPTED: Final = "event accepted"
+    TRAFFIC: Final = "requests to accept events since the last line like this"
     REQUEST_FAILED: Final = "request failed"
     REQUEST_REJECTED: Final = "request rejected"
     REQUEST_REFUSED: Final = "request refused before it was whole; others like it within ten seconds are only counted"
     BACKLOG_TOO_OLD: Final = "backlog too old; events are turned away"
     NOT_REVOKED_AT_ONCE: Final = "tokens revoked, but Redis did not take it; gateways learn of it when it is back"
     REVOCATIONS_NOT_COPIED: Final = "revocations not copied to redis; the next turn tries again"
+    SIGNED_IN: Final = "signed in to the console"
+    SIGN_IN_REFUSED: Final = "sign-in to the console refused"
     BACKLOG_WORKED_OFF: Final = "backlog worked off; events are accepted again"
+    # ingest and processor, whose first process looks after the others
+    WORKER_ENDED: Final = "worker process ended; starting it again"
+    WORKER_NOT_FORKED: Final = "a worker process cannot be forked, so the service ends"
+    WORKER_KILLED: Final = "worker process outlived the grace and was killed"
+    ORPHANED: Final = "the first process is gone, so this worker stops"
     # processor
     HANDLERS_LOADED: Final = "handlers loaded"
     IMPORT_TAKES_LONG: Final = "the handlers are still being imported"
@@ -73,20 +95,20 @@ class Log:
     BROKER_LOST: Final = "broker does not answer; due events are polled for"
     POLL_FAILED: Final = "poll failed; the next one follows after a wait"
     EXECUTION_BROKE: Final = "execution broke off; the event comes back when its lease ends"
-    WORKER_ENDED: Final = "worker process ended; starting it again"
-    WORKER_NOT_FORKED: Final = "a worker process cannot be forked, so the service ends"
-    WORKER_KILLED: Final = "worker process outlived the grace and was killed"
     WORKERS_MISSING: Final = "worker processes are gone or do not work, and are not back in time"
     CHILD_RETURNED: Final = "a process that a handler forked came back from the handler, and was ended"
     WORKER_BROKEN: Final = "a thread of the worker process has ended or hangs, so the process ends too"
+    DRAINED: Final = "node is drained: nothing new is taken until it is undrained or restarted"
+    UNDRAINED: Final = "node is undrained: events are taken again"
     WORKER_SPOILED: Final = "a handler has closed descriptors of the worker process or left none, so it ends at once"
-    ORPHANED: Final = "the first process is gone, so this worker stops"
     # maintenance
     RECOVERED: Final = "events recovered"
     REDISPATCHED: Final = "events redispatched"
     RELAYED: Final = "updates relayed"
     OUTBOX_STARTED_OVER: Final = "the outbox starts over: the database comes from a server with higher transaction ids"
+    COUNTING_STARTED_OVER: Final = "counting starts over: the database comes from a server with higher transaction ids"
     REPLAYED: Final = "events replayed"
+    DISCARDED: Final = "events discarded by filter"
     REVOCATIONS_COPIED: Final = "revoked tokens copied to redis"
     REPLAY_FAILED: Final = "turn of a replay failed; it is tried again after a wait"
     # gateway
@@ -99,6 +121,35 @@ class Log:
     REVOCATIONS_BACK: Final = "redis has a copy of the revoked tokens; clients are let in again"
     KEYS_NOT_READ: Final = "key file cannot be read again; the keys read before stay"
     REDIS_FLUSHED: Final = "redis was flushed; reading every topic again"
+
+
+_ATTEMPT = frozenset({"event_id", "event_type", "tenant", "attempt", "handler"})
+
+LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
+    Log.ACCEPTED: frozenset({"event_id", "event_type", "tenant", "request_id"}),
+    Log.PROCESSED: _ATTEMPT,
+    Log.ATTEMPT_FAILED: _ATTEMPT,
+    Log.DEAD_LETTER: _ATTEMPT,
+    Log.LEASE_LOST: _ATTEMPT,
+    Log.ALREADY_PROCESSED: _ATTEMPT,
+    Log.RELEASED: _ATTEMPT,
+    Log.GIVEN_BACK: _ATTEMPT,
+    Log.CANCELLED: _ATTEMPT,
+    Log.HANDLER_STUCK: _ATTEMPT,
+    Log.PROGRESS_NOT_TOLD: _ATTEMPT,
+    Log.REPLAY_FAILED: frozenset({"replay_id"}),
+    Log.SIGNED_IN: frozenset({"request_id", "tenant", "role"}),
+    Log.SIGN_IN_REFUSED: frozenset({"request_id"}),
+    Log.CONNECTED: frozenset({"tenant", "session"}),
+    Log.DISCONNECTED: frozenset({"tenant", "session"}),
+}
+"""Ids that every line of a log event has, by its text. Beside these an attempt's line has the request and the trace of its
+event, where there are any."""
+
+LINES_ABOUT_EVENTS: Final = frozenset({
+    Log.RECOVERED, Log.NOT_ENQUEUED, Log.NOT_PUBLISHED, Log.BATCH_SPLIT, Log.NOT_BEGUN,
+})  # fmt: skip
+"""Log events whose lines name the events that they are about: one, or the first few."""
 
 
 class Declared(Generic[Metric]):
@@ -126,6 +177,24 @@ class Declared(Generic[Metric]):
 class Metrics:
     """Metrics, by the services that move them. One is made when it is first used, or by :func:`export_metrics`."""
 
+    # every service
+    build_info = Declared(
+        (INGEST, PROCESSOR, MAINTENANCE, GATEWAY),
+        lambda: Gauge(
+            "holdfast_build_info", "1; its labels say what runs", ["version", "python"], multiprocess_mode="max"
+        ),
+    )
+    # ingest, processor, maintenance
+    connections_in_use = Declared(
+        (INGEST, PROCESSOR, MAINTENANCE),
+        lambda: Gauge(
+            "holdfast_database_connections_in_use", "Pooled connections that a thread has now", multiprocess_mode=_MODE
+        ),
+    )
+    connections_most = Declared(
+        (INGEST, PROCESSOR, MAINTENANCE),
+        lambda: Gauge("holdfast_database_connections_limit", "…and that there may be", multiprocess_mode=_MODE),
+    )
     # ingest
     received = Declared(
         (INGEST,), lambda: Counter("holdfast_events_received", "Answers to POST /v1/events", ["outcome"])
@@ -162,7 +231,7 @@ class Metrics:
         lambda: Gauge(
             "holdfast_ingest_turning_away",
             "1 while the backlog is too old and events are answered with 503",
-            multiprocess_mode=_MODE,
+            multiprocess_mode="max",
         ),
     )
     # processor
@@ -174,8 +243,24 @@ class Metrics:
     )
     end_to_end_seconds = Declared(
         (PROCESSOR,),
-        lambda: Histogram("holdfast_end_to_end_seconds", "From received to processed", buckets=(*_FAST, 60, 300)),
+        lambda: Histogram(
+            "holdfast_end_to_end_seconds", "From received to processed", ["handler"], buckets=(*_FAST, 60, 300)
+        ),
     )
+    queue_wait_seconds = Declared(
+        (PROCESSOR,),
+        lambda: Histogram(
+            "holdfast_queue_wait_seconds",
+            "From received to claimed, of first attempts",
+            ["handler"],
+            buckets=(*_FAST, 60, 300),
+        ),
+    )
+    slots_busy = Declared(
+        (PROCESSOR,),
+        lambda: Gauge("holdfast_slots_busy", "Threads that are taken by an event", multiprocess_mode=_MODE),
+    )
+    slots_total = Declared((PROCESSOR,), lambda: Gauge("holdfast_slots", "Threads for events", multiprocess_mode=_MODE))
     stale_doorbells = Declared(
         (PROCESSOR,), lambda: Counter("holdfast_stale_doorbells", "Doorbells that found nothing to claim")
     )
@@ -194,7 +279,7 @@ class Metrics:
         (PROCESSOR,), lambda: Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])
     )
     dead_letters = Declared(
-        (PROCESSOR,), lambda: Counter("holdfast_dead_letters", "Events that became dead letters", ["reason"])
+        (PROCESSOR,), lambda: Counter("holdfast_dead_letters", "Events that became dead letters", ["handler", "reason"])
     )
     # processor, maintenance
     recovered = Declared(
@@ -206,8 +291,10 @@ class Metrics:
         (MAINTENANCE,), lambda: Counter("holdfast_events_redispatched", "Doorbells rung again for due events")
     )
     relayed = Declared((MAINTENANCE,), lambda: Counter("holdfast_updates_relayed", "Updates published by the relay"))
+    counted = Declared((MAINTENANCE,), lambda: Counter("holdfast_updates_counted", "Updates added to the statistics"))
     replayed = Declared(
-        (MAINTENANCE,), lambda: Counter("holdfast_replay_items", "Events of replays by filter", ["outcome"])
+        (MAINTENANCE,),
+        lambda: Counter("holdfast_replay_items", "Events of replays and discards by filter", ["outcome"]),
     )
     pending = Declared(
         (MAINTENANCE,),
@@ -243,8 +330,20 @@ def declared_metrics() -> Mapping[str, Declared[Any]]:
     return {name: value for name, value in vars(Metrics).items() if isinstance(value, Declared)}
 
 
-def export_metrics(service: Service) -> None:
+def export_handlers(names: Iterable[str]) -> None:
+    """Export the counts of these handlers as zero before they run for the first time: of a series that begins with its first
+    events Prometheus sees no increase.
+    """
+    for name in names:
+        for by_handler in (Metrics.end_to_end_seconds, Metrics.queue_wait_seconds, Metrics.retries):
+            by_handler.labels(name)
+        for outcome in ("processed", "failed"):
+            Metrics.handler_seconds.labels(name, outcome)
+
+
+def export_metrics(service: Service, *, version: str) -> None:
     """Make the metrics of this service, so that each is exported as zero before it moves for the first time."""
+    Metrics.build_info.labels(version, platform.python_version()).set(1)
     for name, declared in declared_metrics().items():
         if service in declared.services:
             getattr(Metrics, name)

@@ -14,7 +14,7 @@ from holdfast.domain.errors import LaneTaken
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import Grant, claim
 from holdfast.domain.update import Update
-from holdfast.storage.events import EVENT_COLUMN_TYPES, EVENT_COLUMNS, stored_event
+from holdfast.storage.event_columns import EVENT_COLUMN_TYPES, EVENT_COLUMNS, stored_event
 from holdfast.storage.lanes import ITS_TURN, wait_for_turn
 from holdfast.storage.lifecycle import MOVE, MOVE_PARAMETERS, execute, violates
 from holdfast.storage.planned import Planned

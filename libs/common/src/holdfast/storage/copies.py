@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 
 from holdfast.domain.event import NewEvent
 from holdfast.runtime.ids import uuid7
-from holdfast.storage.events import EVENT_COLUMNS, Recorded, record, stored_event
+from holdfast.storage.event_columns import EVENT_COLUMNS, stored_event
+from holdfast.storage.events import Recorded, record
 from holdfast.storage.statements import statement
 
 __all__ = ["JSON", "record_copies", "record_copy"]
@@ -66,6 +67,7 @@ def _copies(session: Session, event_ids: Sequence[UUID], idempotency_key: str) -
             data_bytes=None if event.is_json else event.content,
             traceparent=event.traceparent,
             replay_of=event.id,
+            origin=event.origin._replace(request_id=None),  # found by its trace, and no request of its own
         )
         for event_id, event in found.items()
     }

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session, sessionmaker
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
 from holdfast.runtime.descriptors import keep_from_children
-from holdfast.storage import lending, planned
+from holdfast.storage import kept, lending, planned
 from holdfast.storage.address import parse_address
 from holdfast.storage.connection import DIALECT, beginning, connector, settings_of
 
@@ -71,6 +71,7 @@ class Database:
             # Said for durable ones too: a database whose default is off would forget what was accepted.
             "synchronous_commit": "on" if is_durable else "off",
         }
+        self.most_connections = 2 * pool_size
         self.engine: Engine = create_engine(
             URL.create(DIALECT, database=self._address.database),
             creator=connector(
@@ -86,6 +87,7 @@ class Database:
         event.listen(self.engine, "connect", lambda connection, _: keep_from_children(connection))
         lending.install(self.engine)
         planned.install(self.engine)
+        kept.install(self.engine)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
         self._settings = settings_of(settings)
 

@@ -20,8 +20,9 @@ WITH dead AS (
     FROM processing_state s JOIN event e ON e.id = s.event_id
     WHERE s.state = {DEAD} AND e.tenant = :tenant
 ), grouped AS (
-    SELECT handler, error_type, fingerprint, event_type, count(*) AS events, min(finished_at) AS first_at,
-           max(finished_at) AS last_at, CAST(max(CAST(event_id AS text)) AS uuid) AS sample_id
+    SELECT handler, error_type, fingerprint, event_type, count(*) AS events,
+           count(*) FILTER (WHERE finished_at > now() - interval '1 hour') AS last_hour,
+           min(finished_at) AS first_at, max(finished_at) AS last_at, CAST(max(CAST(event_id AS text)) AS uuid) AS sample_id
     FROM dead GROUP BY handler, error_type, fingerprint, event_type
     ORDER BY events DESC, last_at DESC LIMIT :limit
 )
@@ -36,6 +37,7 @@ ORDER BY g.events DESC, g.last_at DESC
 class DeadGroup:
     """Dead letters with one cause. Where no handler ran there is an ``event_type``, and no ``handler`` or ``fingerprint``.
 
+    ``last_hour`` of the ``events`` died within the last hour: whether it goes on.
     ``sample_message`` is for operators, ``sample_reason`` for everybody; see ``transitions.AttemptError``.
     """
 
@@ -44,6 +46,7 @@ class DeadGroup:
     fingerprint: str | None
     event_type: str | None
     events: int
+    last_hour: int
     first_at: datetime
     last_at: datetime
     sample_id: UUID

@@ -1,6 +1,5 @@
 """Recording events, and reading them back."""
 
-import base64
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
@@ -16,6 +14,7 @@ from holdfast.domain.data import Data, is_same_data
 from holdfast.domain.event import NewEvent, StoredEvent, canonical_json, digest
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
+from holdfast.storage.event_columns import EVENT_COLUMNS, recordset, stored_event
 from holdfast.storage.lanes import LANE_KEY
 from holdfast.storage.planned import Planned
 from holdfast.storage.served import IS_ORDERED
@@ -28,10 +27,7 @@ __all__ = [
     "event_view",
     "find",
     "record",
-    "stored_event",
     "timeline",
-    "EVENT_COLUMNS",
-    "EVENT_COLUMN_TYPES",
     "PLANNED",
 ]
 
@@ -40,7 +36,7 @@ _REQUESTED = """requested AS (
     FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(
         id uuid, tenant text, source text, ce_id text, type text, subject text, time timestamptz, audience text,
         datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, traceparent text,
-        replay_of uuid)
+        replay_of uuid, request_id text, trace_id uuid, span_id text)
 )"""
 
 _RECORD = Planned("record", render("""
@@ -48,9 +44,10 @@ _RECORD = Planned("record", render("""
 -- maintenance rings the bell again. Returns the ids of the new ones only where some are not new.
 WITH {requested}, inserted AS (
     INSERT INTO event (id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-                       extensions, data_bytes, is_json, traceparent, replay_of)
+                       extensions, data_bytes, is_json, traceparent, replay_of, request_id, trace_id, span_id)
     SELECT id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-           coalesce(extensions, '{{}}'), content, data_json IS NOT NULL, traceparent, replay_of
+           coalesce(extensions, '{{}}'), content, data_json IS NOT NULL, traceparent, replay_of,
+           request_id, trace_id, span_id
     FROM requested
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
     RETURNING id, received_at, tenant, source, subject, type
@@ -88,28 +85,14 @@ JOIN event e USING (tenant, source, ce_id)
 JOIN processing_state s ON s.event_id = e.id
 """, requested=_REQUESTED)  # fmt: skip
 
-_CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
-"""Events from before revision 0008 have their JSON in ``data``."""
-
 _DATA = statement("""
 -- Parameters: event_id.
 SELECT e.data_bytes, e.is_json, e.datacontenttype FROM event e WHERE e.id = :event_id
 """)
 
-EVENT_COLUMNS = f"""e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
-       e.dataschema, e.extensions, {_CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
-       e.received_at"""
-
-EVENT_COLUMN_TYPES = {
-    "id": "uuid", "tenant": "text", "source": "text", "ce_id": "text", "type": "text", "subject": "text",
-    "time": "timestamptz", "audience": "text", "datacontenttype": "text", "dataschema": "text", "extensions": "jsonb",
-    "content": "bytea", "is_json": "boolean", "traceparent": "text", "received_at": "timestamptz",
-}  # fmt: skip
-"""SQL types of ``EVENT_COLUMNS``, in their order."""
-
 _FIND = statement("""
 -- Parameters: event_id, tenant.
-SELECT {columns}, e.replay_of, s.state, s.version, s.attempt,
+SELECT {columns}, s.state, s.version, s.attempt,
        coalesce(s.waiting_since, s.available_at) AS available_at, s.last_error, s.finished_at
 FROM event e JOIN processing_state s ON s.event_id = e.id
 WHERE e.id = :event_id AND e.tenant = :tenant
@@ -150,7 +133,6 @@ class EventView:
     available_at: datetime
     last_error: dict[str, Any] | None
     finished_at: datetime | None
-    replay_of: UUID | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +154,7 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
     """
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
-    parameters = {"events": _parameter(ordered), "count": len(events), "grace_seconds": grace_seconds}
+    parameters = {"events": recordset(ordered), "count": len(events), "grace_seconds": grace_seconds}
     row = _RECORD.execute(session, parameters).one()
     if row.new_ids is None and row.received_at is not None:
         return [Recorded(_first_update(event, row.received_at)) for event in events]
@@ -189,7 +171,7 @@ def find(session: Session, *, event_id: UUID, tenant: str) -> EventView | None:
 
 
 def event_view(row: Row[Any]) -> EventView:
-    """The view from a row with ``EVENT_COLUMNS``, ``replay_of`` and the columns of the processing state."""
+    """The view from a row with ``EVENT_COLUMNS`` and the columns of the processing state."""
     return EventView(
         event=stored_event(row),
         state=State(row.state),
@@ -198,7 +180,6 @@ def event_view(row: Row[Any]) -> EventView:
         available_at=row.available_at,
         last_error=row.last_error,
         finished_at=row.finished_at,
-        replay_of=row.replay_of,
     )
 
 
@@ -208,30 +189,9 @@ def timeline(session: Session, *, event_id: UUID) -> list[TimelineEntry]:
     return [TimelineEntry(row.version, State(row.state), row.attempt, row.at, row.detail) for row in rows]
 
 
-def stored_event(row: Row[Any]) -> StoredEvent:
-    """The domain's event from a row with ``EVENT_COLUMNS``."""
-    return StoredEvent(
-        id=row.id,
-        tenant=row.tenant,
-        source=row.source,
-        ce_id=row.ce_id,
-        type=row.type,
-        subject=row.subject,
-        time=row.time,
-        audience=row.audience,
-        datacontenttype=row.datacontenttype,
-        dataschema=row.dataschema,
-        extensions=row.extensions,
-        content=None if row.content is None else bytes(row.content),
-        is_json=row.is_json,
-        traceparent=row.traceparent,
-        received_at=row.received_at,
-    )
-
-
 def _resolve(session: Session, events: Sequence[NewEvent]) -> dict[UUID, Recorded]:
     by_id = {event.id: event for event in events}
-    rows = session.execute(_RESOLVE, {"events": _parameter(events)}).all()
+    rows = session.execute(_RESOLVE, {"events": recordset(events)}).all()
     return {row.requested_id: _met_again(session, by_id[row.requested_id], row) for row in rows}
 
 
@@ -275,32 +235,3 @@ def _first_update(event: NewEvent, received_at: datetime) -> Update:
         attempt=0,
         at=received_at,
     )
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def _parameter(events: Sequence[NewEvent]) -> str:
-    return _encode([_columns(event) for event in events]).decode()
-
-
-def _columns(event: NewEvent) -> dict[str, Any]:
-    """Of what is absent nothing is sent."""
-    columns: dict[str, Any] = {
-        "id": str(event.id),
-        "tenant": event.tenant,
-        "source": event.source,
-        "ce_id": event.ce_id,
-        "type": event.type,
-        "subject": event.subject,
-        "time": event.time.isoformat() if event.time else None,
-        "audience": event.audience,
-        "datacontenttype": event.datacontenttype,
-        "dataschema": event.dataschema,
-        "extensions": dict(event.extensions) or None,
-        "data_json": event.data_json,
-        "data_base64": None if event.data_bytes is None else base64.b64encode(event.data_bytes).decode(),
-        "traceparent": event.traceparent,
-        "replay_of": str(event.replay_of) if event.replay_of else None,
-    }
-    return columns

@@ -24,7 +24,8 @@ class EventFilter:
     """All that is given must hold; nothing given is every event of the tenant.
 
     ``error_type``, ``handler`` and ``fingerprint`` are those of the last failed attempt; an event that was processed in the
-    end has none. ``received_after`` is inclusive and ``received_before`` is not, so adjoining ranges share no event.
+    end has none. ``trace_id`` has 32 hexadecimal digits. ``received_after`` is inclusive and ``received_before`` is not, so
+    adjoining ranges share no event.
     """
 
     source: str | None = None
@@ -36,6 +37,8 @@ class EventFilter:
     error_type: str | None = None
     handler: str | None = None
     fingerprint: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
     received_after: datetime | None = None
     received_before: datetime | None = None
 
@@ -49,6 +52,8 @@ def conditions(wanted: EventFilter, *, tenant: str) -> list[ColumnElement[bool]]
         (Event.type, wanted.type),
         (Event.subject, wanted.subject),
         (Event.audience, wanted.audience),
+        (Event.request_id, wanted.request_id),
+        (Event.trace_id, None if wanted.trace_id is None else UUID(wanted.trace_id)),
         (ProcessingState.state, wanted.state),
         (error["type"].astext, wanted.error_type),
         (error["handler"].astext, wanted.handler),

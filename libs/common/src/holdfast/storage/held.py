@@ -1,14 +1,9 @@
-"""The transaction that a handler writes in: kept open while it runs, and whether it is still the one that ``hold`` began.
+"""The transaction that a handler writes in: whether it is still the one that ``hold`` began.
 
-A session's methods and the statements sent through it can be refused. The driver's own connection cannot be kept from
-ending a transaction, so ``settle`` compares the transaction's id as well.
+The driver's own connection cannot be kept from ending a transaction, so ``settle`` compares the transaction's id as well.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
-
-from sqlalchemy import event, text
+from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -20,7 +15,7 @@ from holdfast.storage.database import Database
 from holdfast.storage.lending import Lent
 
 __all__ = [
-    "current_transaction", "has_committed", "is_committed", "kept_open", "own_transaction", "settle_held",
+    "current_transaction", "has_committed", "is_committed", "own_transaction", "settle_held",
 ]  # fmt: skip
 
 _CURRENT = text("SELECT CAST(pg_current_xact_id_if_assigned() AS text)")
@@ -35,28 +30,6 @@ WHERE database = current_database() AND transaction = CAST(CAST(:transaction AS 
 """)
 
 COMMITTED, IN_PROGRESS = "committed", "in progress"
-
-COMMIT = "a handler does not commit: return, and Holdfast commits its effects together with 'processed'"
-
-ROLLBACK = "a handler does not roll back: raise an exception, or use ctx.session.begin_nested()"
-
-BEGIN = "a handler runs in a transaction already; for work that may fail in part use ctx.session.begin_nested()"
-
-CLOSE = "a handler does not close its session: Holdfast does, after the commit"
-
-_METHODS = {
-    "commit": COMMIT,
-    "rollback": ROLLBACK,
-    "close": CLOSE,
-    "reset": CLOSE,
-    "invalidate": CLOSE,
-    "prepare": COMMIT,
-}
-
-_STATEMENTS = {
-    ("commit",): COMMIT, ("end",): COMMIT, ("prepare", "transaction"): COMMIT, ("rollback",): ROLLBACK,
-    ("abort",): ROLLBACK, ("begin",): BEGIN, ("start", "transaction"): BEGIN,
-}  # fmt: skip
 
 
 def settle_held(session: Session, settle: Transition, lent: Lent) -> list[Update]:
@@ -73,7 +46,7 @@ def settle_held(session: Session, settle: Transition, lent: Lent) -> list[Update
         if not updates and current_transaction(session) != settle.expected_transaction:
             raise EffectsLost("the transaction was ended while the handler ran")
     except SQLAlchemyError as exc:
-        if isinstance(exc, DBAPIError) or lent.hidden_by(exc):
+        if not lent.is_closed_here() and (isinstance(exc, DBAPIError) or lent.hidden_by(exc)):
             raise
         raise EffectsLost("the session's connection was closed while the handler ran") from exc
     return updates
@@ -117,43 +90,3 @@ def has_committed(database: Database, transaction: str) -> bool:
 def _literal(identifier: str) -> str:
     """As a text literal: the statement takes no parameters. A colon would be one for SQLAlchemy."""
     return "'" + identifier.replace("'", "''").replace(":", "\\:") + "'"
-
-
-@contextmanager
-def kept_open(session: Session) -> Iterator[None]:
-    """Within the block the session refuses to end its transaction: by its methods, and by a statement that says so.
-
-    Raises:
-        RuntimeError: within the block, where it was tried; the message names the remedy.
-    """
-    connection = session.connection()
-    methods = vars(session)
-    methods.update({name: _refusing(message) for name, message in _METHODS.items()})
-    event.listen(connection, "before_cursor_execute", _check_statement)
-    event.listen(connection, "commit", _refuse_commit)
-    try:
-        yield
-    finally:
-        event.remove(connection, "commit", _refuse_commit)
-        event.remove(connection, "before_cursor_execute", _check_statement)
-        for name in _METHODS:
-            methods.pop(name, None)
-
-
-def _check_statement(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-    words = tuple(statement.lstrip(" \t\r\n;")[:80].lower().replace(";", " ").split()[:3])
-    is_to_savepoint = words[:1] == ("rollback",) and "to" in words[1:]
-    message = _STATEMENTS.get(words[:1]) or _STATEMENTS.get(words[:2])
-    if message is not None and not is_to_savepoint:
-        raise RuntimeError(message)
-
-
-def _refuse_commit(_connection: Any) -> None:
-    raise RuntimeError(COMMIT)
-
-
-def _refusing(message: str) -> Callable[[], None]:
-    def refuse(*_: Any, **__: Any) -> None:
-        raise RuntimeError(message)
-
-    return refuse

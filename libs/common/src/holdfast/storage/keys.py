@@ -4,16 +4,17 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import Row, Select, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.names import is_tenant
-from holdfast.storage.audit import Actor, note
+from holdfast.storage.audit import Actor, command_actor, note
 from holdfast.storage.tables import ApiKey
 
 __all__ = [
@@ -21,8 +22,12 @@ __all__ = [
     "SCOPES",
     "KeyEntry",
     "KeyHolder",
+    "NewKey",
     "create_key",
+    "entries",
+    "entry_of",
     "find_key",
+    "insert_key",
     "is_secret_of",
     "list_keys",
     "note_use",
@@ -44,6 +49,7 @@ class KeyHolder:
     """Who a key speaks for. ``secret_hash`` is 32 bytes.
 
     ``seconds_left``: until the key expires, counted from when it was looked up, on PostgreSQL's clock; ``None``: never.
+    ``name``: what people call the key.
     """
 
     key_id: str
@@ -51,11 +57,15 @@ class KeyHolder:
     scopes: frozenset[str]
     secret_hash: bytes
     seconds_left: float | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class KeyEntry:
-    """A key in the list of keys, without anything secret. ``last_used_at`` is up to a minute behind."""
+    """A key in the list of keys, without anything secret. ``last_used_at`` is up to a minute behind.
+
+    ``replaced_by``: the id of the key that a rotation made for this one. ``is_expired`` on PostgreSQL's clock.
+    """
 
     key_id: str
     tenant: str
@@ -65,6 +75,21 @@ class KeyEntry:
     expires_at: datetime | None
     last_used_at: datetime | None
     revoked_at: datetime | None
+    replaced_by: str | None = None
+    is_expired: bool = False
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it opens anything."""
+        return self.revoked_at is None and not self.is_expired
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that was made just now: the whole of it, and its id."""
+
+    key: str
+    key_id: str
 
 
 def create_key(
@@ -76,7 +101,7 @@ def create_key(
     life: timedelta | None = None,
     actor: str = "holdfast",
 ) -> str:
-    """Create a key and return it. This is the only time that the whole key exists.
+    """Create a key, for a command, and return it. This is the only time that the whole key exists.
 
     Args:
         life: until it expires, on PostgreSQL's clock; up to :data:`LONGEST_LIFE`. ``None``: it does not expire.
@@ -85,10 +110,30 @@ def create_key(
     Raises:
         ConfigurationError: a tenant, scope or life that cannot be.
     """
-    if life is not None and not timedelta(0) < life <= LONGEST_LIFE:
-        raise ConfigurationError(f"a key lives for more than 0 s and at most {LONGEST_LIFE.days} days, not {life}")
     if not is_tenant(tenant):
         raise ConfigurationError("a tenant is 1 to 63 letters, digits, dots, dashes and underscores")
+    made = insert_key(session, command_actor(tenant, actor), name=name, scopes=scopes, life=life)
+    return made.key
+
+
+def insert_key(
+    session: Session,
+    actor: Actor,
+    *,
+    name: str,
+    scopes: Sequence[str],
+    life: timedelta | None,
+    request: str | None = None,
+    action: str = "create_key",
+    detail: Mapping[str, Any] | None = None,
+) -> NewKey:
+    """Write a key of the actor's tenant, and note it as ``action`` with ``detail``.
+
+    Raises:
+        ConfigurationError: a scope or life that cannot be.
+    """
+    if life is not None and not timedelta(0) < life <= LONGEST_LIFE:
+        raise ConfigurationError(f"a key lives for more than 0 s and at most {LONGEST_LIFE.days} days, not {life}")
     unknown = sorted(set(scopes) - set(SCOPES))
     if unknown or not scopes:
         raise ConfigurationError(f"unknown scope {', '.join(unknown) or '(none)'}; there are {', '.join(SCOPES)}")
@@ -97,17 +142,17 @@ def create_key(
     expires_at = None if life is None else session.scalar(select(func.now() + life))
     session.add(
         ApiKey(
-            id=key_id, tenant=tenant, name=name, scopes=sorted(set(scopes)), secret_hash=_hash(secret),
-            expires_at=expires_at,
+            id=key_id, tenant=actor.tenant, name=name, scopes=sorted(set(scopes)), secret_hash=_hash(secret),
+            expires_at=expires_at, request=request,
         )
     )  # fmt: skip
     session.flush()
-    detail = {
+    made = {
         "key_id": key_id, "name": name, "scopes": sorted(set(scopes)),
         "expires_at": expires_at.isoformat() if expires_at else None,
     }  # fmt: skip
-    note(session, Actor(tenant, actor), "create_key", detail=detail)
-    return f"hf_{key_id}_{secret}"
+    note(session, actor, action, detail=made | dict(detail or {}))
+    return NewKey(f"hf_{key_id}_{secret}", key_id)
 
 
 def parse_key(text: str) -> tuple[str, str] | None:
@@ -125,21 +170,30 @@ def find_key(session: Session, key_id: str) -> KeyHolder | None:
     if row is None:
         return None
     key, left = row
-    return KeyHolder(key.id, key.tenant, frozenset(key.scopes), key.secret_hash, None if left is None else float(left))
+    seconds = None if left is None else float(left)
+    return KeyHolder(key.id, key.tenant, frozenset(key.scopes), key.secret_hash, seconds, key.name)
 
 
 def list_keys(session: Session, *, tenant: str | None = None) -> list[KeyEntry]:
     """All keys, or a tenant's, the newest first; revoked and expired ones too."""
-    found = select(ApiKey).order_by(ApiKey.created_at.desc(), ApiKey.id)
+    found = entries().order_by(ApiKey.created_at.desc(), ApiKey.id)
     if tenant is not None:
         found = found.where(ApiKey.tenant == tenant)
-    return [
-        KeyEntry(
-            key.id, key.tenant, key.name, tuple(key.scopes), key.created_at, key.expires_at, key.last_used_at,
-            key.revoked_at,
-        )
-        for key in session.scalars(found)
-    ]  # fmt: skip
+    return [entry_of(row) for row in session.execute(found)]
+
+
+def entries() -> Select[ApiKey, bool]:
+    """Keys, each with whether it has expired, for :func:`entry_of`."""
+    return select(ApiKey, ApiKey.expires_at <= func.now()).execution_options(populate_existing=True)
+
+
+def entry_of(row: Row[ApiKey, bool]) -> KeyEntry:
+    """What a list shows of a key."""
+    key, is_expired = row
+    return KeyEntry(
+        key.id, key.tenant, key.name, tuple(key.scopes), key.created_at, key.expires_at, key.last_used_at,
+        key.revoked_at, key.replaced_by, bool(is_expired),
+    )  # fmt: skip
 
 
 def note_use(session: Session, key_ids: Sequence[str]) -> None:
@@ -159,7 +213,7 @@ def is_secret_of(holder: KeyHolder, secret: str) -> bool:
 
 
 def revoke_key(session: Session, key_id: str, *, actor: str = "holdfast") -> bool:
-    """Revoke a key; ``False`` when there is no such key, or it was revoked before."""
+    """Revoke a key of whatever tenant, for a command; ``False`` when there is no such key, or it was revoked before."""
     revoked = session.execute(
         update(ApiKey)
         .where(ApiKey.id == key_id, ApiKey.revoked_at.is_(None))
@@ -169,7 +223,7 @@ def revoke_key(session: Session, key_id: str, *, actor: str = "holdfast") -> boo
     tenant = revoked.scalar()
     if tenant is None:
         return False
-    note(session, Actor(tenant, actor), "revoke_key", detail={"key_id": key_id})
+    note(session, command_actor(tenant, actor), "revoke_key", detail={"key_id": key_id})
     return True
 
 

@@ -1,7 +1,7 @@
 """Connections that a handler has used: what became of them, and how they come back as new.
 
 A handler may leave anything in a database session: settings, temporary tables, a role, advisory locks, prepared statements.
-The next one is another tenant's, so the session is discarded when the connection comes back.
+The next one is another tenant's, so the session is discarded with the commit, or when the connection comes back.
 """
 
 from typing import Any
@@ -40,18 +40,40 @@ class Lent:
         """Its id; see ``lifecycle.hold``."""
         self._connection = connection
         self._attributes = _attributes(connection)
+        self._is_asked_to_renew = False
         self.last_error: DBAPIError | None = None
         """The last error of a statement, other than the one that only says that there was an error before."""
 
     def is_cut_off(self) -> bool:
-        """Whether the connection is gone. After an error this tells an outage of the database from all that resembles one."""
-        return bool(self._connection.closed)
+        """Whether the server, or the way to it, has ended the connection. After an error this tells an outage of the database
+        from all that resembles one."""
+        return bool(self._connection.closed) and not self.is_closed_here()
+
+    def is_closed_here(self) -> bool:
+        """Whether the connection was closed on this side while it was sound.
+
+        SQLAlchemy does so when an exception that is no error (a timeout of ours, ``SystemExit``) breaks off a statement, and
+        a handler may. Neither is an outage: after one the handler would run again, and again.
+        """
+        return bool(getattr(self._connection, "is_closed_here", False))
 
     def hidden_by(self, exc: BaseException) -> DBAPIError | None:
         """The error that aborted the transaction, where ``exc`` only says that it was aborted before."""
         is_aborted = isinstance(exc, DBAPIError) and getattr(exc.orig, "pgcode", None) == TRANSACTION_ABORTED
         # SQLAlchemy rolls a session back whose flush failed, and then refuses to use it.
         return self.last_error if is_aborted or isinstance(exc, InvalidRequestError) else None
+
+    def renew_at_commit(self) -> None:
+        """The handler is done and the next thing is the commit: let the session be discarded in the same round trip.
+
+        It also meets the same session behind a pooler in transaction mode, which takes it away with the commit.
+        """
+        self._connection.after_commit = _AS_NEW
+        self._is_asked_to_renew = True
+
+    def is_renewed(self) -> bool:
+        """Whether that has been done."""
+        return self._is_asked_to_renew and not self._connection.after_commit
 
     def is_changed(self) -> bool:
         """Whether the handler has changed how psycopg2 uses the connection."""
@@ -86,8 +108,10 @@ def _discard(connection: Any, lent: Lent) -> None:
     connection.rollback()
     if lent.is_changed():
         raise RuntimeError("the handler changed how psycopg2 uses the connection")
-    with connection.cursor() as cursor:
-        cursor.execute(_AS_NEW)
+    if not lent.is_renewed():
+        connection.after_commit = ""
+        with connection.cursor() as cursor:
+            cursor.execute(_AS_NEW)
     del connection.notices[:], connection.notifies[:]
 
 

@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from holdfast.domain.state import State
+from holdfast.domain.state import CLAIMABLE, State
 from holdfast.domain.transitions import Transition, discard, replay
 from holdfast.domain.update import Update
 from holdfast.storage.audit import Actor, note
@@ -20,10 +20,13 @@ from holdfast.storage.copies import record_copy
 from holdfast.storage.lifecycle import apply
 from holdfast.storage.updates import update_of
 
-__all__ = ["REPLAYABLE", "Acted", "Outcome", "discard_event", "replay_event"]
+__all__ = ["DISCARDABLE", "REPLAYABLE", "Acted", "Outcome", "discard_event", "replay_event"]
 
 REPLAYABLE = frozenset({State.DEAD, State.DISCARDED, State.PROCESSED})
 """The finished states. An open event is going to run anyway."""
+
+DISCARDABLE = CLAIMABLE | {State.DEAD}
+"""Where ``transitions.discard`` leads from: what waits, and what has failed for good."""
 
 MAX_TRIES = 10
 """How often an event is read again that changed between being read and being moved. Each change takes a transaction of

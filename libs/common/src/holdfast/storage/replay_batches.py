@@ -1,4 +1,4 @@
-"""Working off the items of replays, a batch in a transaction.
+"""Working off the items of replays and discards, a batch in a transaction.
 
 The process that has a job's row locked takes its next items; others skip it. The items are marked in the transaction that
 replays their events, so after a crash exactly the rest is left to do: none is replayed twice, none is forgotten.
@@ -14,29 +14,31 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from holdfast.domain.state import State
-from holdfast.domain.transitions import replay
+from holdfast.domain.transitions import discard, replay
 from holdfast.domain.update import Update
+from holdfast.storage.audit import maintenance_actor, note
 from holdfast.storage.copies import record_copies
 from holdfast.storage.lifecycle import apply
-from holdfast.storage.replays import MAX_RATE_PER_S, MIN_RATE_PER_S, JobState
+from holdfast.storage.replays import IS_RUNNING, MAX_RATE_PER_S, MIN_RATE_PER_S, Action, JobState
+from holdfast.storage.statements import statement
 
 __all__ = ["LONGEST_POSTPONEMENT_SECONDS", "Batch", "due_replays", "postpone_replay", "replay_batch"]
 
 LONGEST_POSTPONEMENT_SECONDS = 300.0
 """Between two tries of a replay that keeps failing. It begins with a second and doubles."""
 
-_DUE = text("""
-SELECT id FROM replay_job WHERE state = :running AND next_at <= now() ORDER BY next_at LIMIT :limit
-""")
+_DUE = statement("""
+SELECT id FROM replay_job WHERE {running} AND next_at <= now() ORDER BY next_at LIMIT :limit
+""", running=IS_RUNNING)  # fmt: skip
 
-_TAKE = text("""
+_TAKE = statement("""
 -- due: how many events the rate allows by now. The first is due at next_at, then one every 1 / rate_per_s.
-SELECT id, filter->>'state' AS from_state,
+SELECT id, tenant, action, created_by, filter->>'state' AS from_state,
        CAST(least(floor(least(extract(epoch FROM now() - next_at), :burst_seconds)
                         * least(greatest(rate_per_s, :min_rate), :max_rate)) + 1, :limit) AS int) AS due
-FROM replay_job WHERE id = :id AND state = :running AND next_at <= now()
+FROM replay_job WHERE id = :id AND {running} AND next_at <= now()
 FOR NO KEY UPDATE SKIP LOCKED
-""")
+""", running=IS_RUNNING)  # fmt: skip
 
 _ITEMS = text("""
 SELECT event_id, version FROM replay_item WHERE job_id = :id AND done_at IS NULL ORDER BY event_id LIMIT :due
@@ -61,23 +63,24 @@ UPDATE replay_job SET
     skipped = skipped + :skipped,
     next_at = greatest(next_at, now() - make_interval(secs => :burst_seconds))
               + make_interval(secs => (:replayed + :skipped) / least(greatest(rate_per_s, :min_rate), :max_rate)),
-    state = CASE WHEN pending.is_left THEN :running ELSE :done END,
+    state = CASE WHEN pending.is_left THEN state ELSE :done END,
     finished_at = CASE WHEN pending.is_left THEN NULL ELSE now() END,
     failures = 0,
     last_error = NULL
 FROM (SELECT EXISTS (SELECT 1 FROM replay_item WHERE job_id = :id AND done_at IS NULL) AS is_left) pending
 WHERE id = :id
+RETURNING state, total, replayed, skipped
 """)
 
-_POSTPONE = text("""
+_POSTPONE = statement("""
 -- Skips a replay that another process has by now: that one tells how its own turn ended.
 UPDATE replay_job SET
     failures = failures + 1,
     last_error = :error,
     next_at = now() + make_interval(secs => least(power(2, least(failures, 20)), :longest_seconds))
-WHERE id = (SELECT id FROM replay_job WHERE id = :id AND state = :running FOR NO KEY UPDATE SKIP LOCKED)
+WHERE id = (SELECT id FROM replay_job WHERE id = :id AND {running} FOR NO KEY UPDATE SKIP LOCKED)
 RETURNING failures
-""")
+""", running=IS_RUNNING)  # fmt: skip
 
 _RATES = {"min_rate": MIN_RATE_PER_S, "max_rate": MAX_RATE_PER_S}
 """A rate that an earlier release let in is brought within the bounds here: 1e-300 is an interval that PostgreSQL lacks."""
@@ -85,10 +88,11 @@ _RATES = {"min_rate": MIN_RATE_PER_S, "max_rate": MAX_RATE_PER_S}
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one turn did for a replay: the updates to tell and to ring for, and how many events had moved on."""
+    """What one turn did for a replay or discard: the updates to tell, and how many events had moved on."""
 
     updates: Sequence[Update] = ()
     skipped: int = 0
+    action: Action = Action.REPLAY
 
     @property
     def items(self) -> int:
@@ -97,27 +101,29 @@ class Batch:
 
 
 def due_replays(session: Session, *, limit: int) -> list[UUID]:
-    """Running replays whose rate allows another event by now, the longest waiting first."""
-    return list(session.scalars(_DUE, {"limit": limit, "running": JobState.RUNNING}))
+    """Running replays and discards whose rate allows another event by now, the longest waiting first."""
+    return list(session.scalars(_DUE, {"limit": limit}))
 
 
 def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds: float, grace_seconds: float) -> Batch:
-    """Replay as many events as the rate allows by now, ``limit`` at most; nothing for a replay that another process has.
+    """Replay, or discard, as many events as the rate allows by now, ``limit`` at most; nothing where another process has it.
+
+    The turn that ends it leaves an entry in the audit log.
 
     ``burst_seconds``: the longest standstill that is caught up with. ``grace_seconds`` as for ``events.record``.
     """
-    pace = {"id": replay_id, "burst_seconds": burst_seconds, "running": JobState.RUNNING, **_RATES}
+    pace = {"id": replay_id, "burst_seconds": burst_seconds, **_RATES}
     job = session.execute(_TAKE, pace | {"limit": limit}).one_or_none()
     if job is None:
         return Batch()
     items = session.execute(_ITEMS, {"id": job.id, "due": job.due}).all()
-    moved = (
-        _repeat(session, job, items, grace_seconds) if job.from_state == State.PROCESSED else _requeue(session, items)
-    )
-    batch = Batch(list(moved.values()), len(items) - len(moved))
+    moved = _act(session, job, items, grace_seconds)
+    batch = Batch(list(moved.values()), len(items) - len(moved), Action(job.action))
     _finish(session, job, items, moved)
     counts = {"replayed": len(batch.updates), "skipped": batch.skipped}
-    session.execute(_ADVANCE, pace | counts | {"done": JobState.DONE})
+    after = session.execute(_ADVANCE, pace | counts | {"done": JobState.DONE}).one()
+    if after.state == JobState.DONE:
+        _note_end(session, job, after)
     return batch
 
 
@@ -131,13 +137,16 @@ def postpone_replay(session: Session, replay_id: UUID, *, error: str) -> int | N
         How many turns in a row have failed, or ``None`` where another process has the replay or it is over.
     """
     parameters = {"id": replay_id, "error": error, "longest_seconds": LONGEST_POSTPONEMENT_SECONDS}
-    failures: int | None = session.scalar(_POSTPONE, parameters | {"running": JobState.RUNNING})
+    failures: int | None = session.scalar(_POSTPONE, parameters)
     return failures
 
 
-def _requeue(session: Session, items: Iterable[Row[Any]]) -> dict[UUID, Update]:
-    """Dead and discarded events are queued again, if they are at the version that was frozen."""
-    moved = apply(session, [replace(replay(item.event_id), expected_version=item.version) for item in items])
+def _act(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_seconds: float) -> dict[UUID, Update]:
+    """The update of each event that was still at the version that was frozen, by its id."""
+    if job.action == Action.REPLAY and job.from_state == State.PROCESSED:
+        return _repeat(session, job, items, grace_seconds)
+    move = discard if job.action == Action.DISCARD else replay
+    moved = apply(session, [replace(move(item.event_id), expected_version=item.version) for item in items])
     return {update.event_id: update for update in moved}
 
 
@@ -150,13 +159,20 @@ def _repeat(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_se
 
 
 def _finish(session: Session, job: Row[Any], items: Iterable[Row[Any]], moved: dict[UUID, Update]) -> None:
-    done = [_outcome(item.event_id, moved.get(item.event_id)) for item in items]
+    done = [_outcome(f"{job.action}ed", item.event_id, moved.get(item.event_id)) for item in items]
     if done:
         session.execute(_DONE, {"id": job.id, "done": json.dumps(done)})
 
 
-def _outcome(event_id: UUID, update: Update | None) -> dict[str, str | None]:
+def _outcome(word: str, event_id: UUID, update: Update | None) -> dict[str, str | None]:
     if update is None:
         return {"event_id": str(event_id), "outcome": "skipped"}
     new_event_id = None if update.event_id == event_id else str(update.event_id)
-    return {"event_id": str(event_id), "outcome": "replayed", "new_event_id": new_event_id}
+    return {"event_id": str(event_id), "outcome": word, "new_event_id": new_event_id}
+
+
+def _note_end(session: Session, job: Row[Any], after: Row[Any]) -> None:
+    detail = {
+        "created_by": job.created_by, "total": after.total, f"{job.action}ed": after.replayed, "skipped": after.skipped,
+    }  # fmt: skip
+    note(session, maintenance_actor(job.tenant), f"finish_{job.action}", replay_id=job.id, detail=detail)

@@ -8,9 +8,16 @@ from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import DatabaseUnsuitable, SchemaOutdated
 
-__all__ = ["OWN_VERSION_TABLE", "REQUIRED_REVISION", "applied_revision", "check_revision", "check_server"]
+__all__ = [
+    "MINIMUM_SERVER",
+    "OWN_VERSION_TABLE",
+    "REQUIRED_REVISION",
+    "applied_revision",
+    "check_revision",
+    "check_server",
+]
 
-REQUIRED_REVISION = "0009"
+REQUIRED_REVISION = "0015"
 """The oldest schema that this release can run on."""
 
 OWN_VERSION_TABLE = "holdfast_version"

@@ -14,6 +14,7 @@ from holdfast.storage.statements import statement
 
 __all__ = [
     "IS_ORDERED",
+    "SEEN_SECONDS",
     "declare_ordered",
     "is_served_elsewhere",
     "note_served",

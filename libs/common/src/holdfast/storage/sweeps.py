@@ -8,11 +8,13 @@ match were near anywhere in the table, and read all of a large history where non
 from dataclasses import dataclass
 
 from holdfast.storage.connection import Dialect
+from holdfast.storage.counting import COUNT_AFTER_SECONDS, IS_COUNTING_DUE
 from holdfast.storage.database import Database
 from holdfast.storage.outbox import IS_WINDOW_DUE
+from holdfast.storage.replays import IS_RUNNING
 from holdfast.storage.statements import render, statement
 
-__all__ = ["Due", "due_sweeps", "is_any_claimable", "is_any_lost", "newest_revocation"]
+__all__ = ["Due", "Look", "due_sweeps", "is_any_claimable", "look_after", "newest_revocation"]
 
 
 def _look(sql: str, **parts: str) -> str:
@@ -38,15 +40,17 @@ _IS_WAITING_FOR_A_HANDLER = render("""
 
 _DUE_SWEEPS = _look(
     """
--- Parameters: after_seconds, see outbox.next_page; expired_for_seconds.
+-- Parameters: after_seconds, see outbox.next_page; expired_for_seconds; count_after_seconds.
 SELECT {expired} AS recover,
        coalesce((SELECT next_dispatch_at FROM processing_state WHERE state IN {CLAIMABLE}
                  ORDER BY next_dispatch_at LIMIT 1) <= now(), false) OR {turn} AS redispatch,
        ({window}) AS relay,
-       (SELECT next_at FROM replay_job WHERE state = 'running' AND next_at <= now()
-        ORDER BY next_at LIMIT 1) IS NOT NULL AS replay
+       (SELECT next_at FROM replay_job WHERE {running} AND next_at <= now()
+        ORDER BY next_at LIMIT 1) IS NOT NULL AS replay,
+       ({counting}) AS count
 """,
-    expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, window=IS_WINDOW_DUE,
+    expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, window=IS_WINDOW_DUE, counting=IS_COUNTING_DUE,
+    running=IS_RUNNING,
 )  # fmt: skip
 
 _IS_CLAIMABLE_BY = """
@@ -62,10 +66,10 @@ _IS_CLAIMABLE = {
 }
 """By ``is_suspect``."""
 
-_IS_LOST = _look(
+_LOOK_AFTER = _look(
     """
--- Parameters: expired_for_seconds.
-SELECT {expired} OR {turn} OR {handler}
+-- Parameters: expired_for_seconds; node_id.
+SELECT {expired} OR {turn} OR {handler}, (SELECT drain_since IS NOT NULL FROM node WHERE id = :node_id)
 """,
     expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, handler=_IS_WAITING_FOR_A_HANDLER,
 )  # fmt: skip
@@ -82,15 +86,29 @@ class Due:
     redispatch: bool
     relay: bool
     replay: bool
+    count: bool = False
 
 
-def due_sweeps(database: Database, *, after_seconds: float) -> Due:
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Whether a lease has expired for that long, or events wait for their turn or for a handler; and whether a node is
+    drained, ``None`` for one that is not written down. In the order of the look's columns."""
+
+    is_any_lost: bool
+    is_drained: bool | None
+
+
+def due_sweeps(database: Database, *, after_seconds: float, count_after_seconds: float = COUNT_AFTER_SECONDS) -> Due:
     """``after_seconds``: how long a snapshot of the outbox has to rest, see :func:`holdfast.storage.outbox.next_page`.
+
+    ``count_after_seconds``: between two turns of counting.
 
     Raises:
         DatabaseUnavailable, StatementTooSlow: see :meth:`Database.look`; so do the functions below.
     """
-    return Due(*database.look(_DUE_SWEEPS, after_seconds=after_seconds, expired_for_seconds=0.0))
+    return Due(*database.look(
+        _DUE_SWEEPS, after_seconds=after_seconds, expired_for_seconds=0.0, count_after_seconds=count_after_seconds
+    ))  # fmt: skip
 
 
 def is_any_claimable(database: Database, *, is_suspect: bool, overdue_seconds: float) -> bool:
@@ -98,9 +116,9 @@ def is_any_claimable(database: Database, *, is_suspect: bool, overdue_seconds: f
     return bool(database.look(_IS_CLAIMABLE[is_suspect], overdue_seconds=overdue_seconds)[0])
 
 
-def is_any_lost(database: Database, *, expired_for_seconds: float) -> bool:
-    """Whether a lease has expired for that long, or events wait for their turn or for a handler."""
-    return bool(database.look(_IS_LOST, expired_for_seconds=expired_for_seconds)[0])
+def look_after(database: Database, *, node_id: str, expired_for_seconds: float) -> Look:
+    """What a processor asks every two seconds."""
+    return Look(*database.look(_LOOK_AFTER, expired_for_seconds=expired_for_seconds, node_id=node_id))
 
 
 def newest_revocation(database: Database) -> int:

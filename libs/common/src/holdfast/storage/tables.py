@@ -23,8 +23,16 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 from holdfast.storage import upkeep
+from holdfast.storage.node_tables import Node, NodeWorker
 from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
 from holdfast.storage.statements import state_list
+from holdfast.storage.statistics_tables import (
+    EventStatistics,
+    HandlerStatistics,
+    StateCount,
+    StatisticsCursor,
+    StatisticsName,
+)
 from holdfast.storage.table_base import Base, event_reference
 
 __all__ = [
@@ -33,14 +41,21 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Event",
+    "EventStatistics",
     "EventUpdate",
+    "HandlerStatistics",
+    "Node",
+    "NodeWorker",
     "OutboxCursor",
     "ProcessedEvent",
     "ProcessingState",
     "ReplayItem",
     "ReplayJob",
-    "TokenRevocation",
     "ServedType",
+    "StateCount",
+    "StatisticsCursor",
+    "StatisticsName",
+    "TokenRevocation",
 ]
 
 _ALL = "({})".format(", ".join(f"'{state}'" for state in State))
@@ -78,6 +93,12 @@ class Event(Base):
     replay_of: Mapped[UUID | None]
     is_json: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether ``data_bytes`` is JSON."""
+    request_id: Mapped[str | None]
+    """Of the POST that brought it."""
+    trace_id: Mapped[UUID | None]
+    """Of the trace that it belongs to: 16 bytes, as a UUID has."""
+    span_id: Mapped[str | None]
+    """The span that its first attempt is a child of, in hexadecimal; NULL where nobody keeps the trace."""
 
     __table_args__ = (
         # CloudEvents 1.0: source + id is unique for each distinct event. In this order it also finds an id of any source.
@@ -92,6 +113,9 @@ class Event(Base):
         Index("ix_event_source", "tenant", "source", "id"),
         Index("ix_event_type", "tenant", "type", "id"),
         Index("ix_event_subject", "tenant", "subject", "id", postgresql_where=text("subject IS NOT NULL")),
+        # One event of a request, or a batch. Ids that ingest makes begin with the time, so they go to the right edge.
+        Index("ix_event_request_id", "tenant", "request_id", "id", postgresql_where=text("request_id IS NOT NULL")),
+        Index("ix_event_trace_id", "tenant", "trace_id", "id", postgresql_where=text("trace_id IS NOT NULL")),
         {"postgresql_with": upkeep.EVENTS},
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, event, text
 
-__all__ = ["APPENDED", "EVENTS", "STATES", "UPDATES", "add_statistics"]
+__all__ = ["APPENDED", "COUNTERS", "EVENTS", "STATES", "UPDATES", "add_statistics"]
 
 STATES = {
     "fillfactor": 90,
@@ -29,6 +29,9 @@ UPDATES = {
 EVENTS = {"autovacuum_vacuum_insert_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.02}
 
 APPENDED = {"autovacuum_vacuum_insert_scale_factor": 0.05}
+
+COUNTERS = {"fillfactor": 70}
+"""No index has a count, so an update is a HOT one while there is room in its page; that is what needs no vacuum."""
 
 _ERROR_PARTS = ("type", "handler", "fingerprint")
 

@@ -18,7 +18,7 @@ from holdfast.maintenance.orphans import stop_with_master
 from holdfast.maintenance.parts import REDIS_TIMEOUT_SECONDS
 from holdfast.maintenance.timers import Sweeps, Timers
 from holdfast.messaging.broker import redis_broker
-from holdfast.runtime import logging
+from holdfast.runtime import logging, tracing
 from holdfast.runtime.health import serve_health
 from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import MaintenanceSettings, load
@@ -51,6 +51,7 @@ class Process(Middleware):
 
     def before_worker_boot(self, broker: Broker, worker: Worker) -> None:  # noqa: ARG002 (the signature is Dramatiq's)
         """Start."""
+        tracing.configure(self.settings, service="maintenance", version=VERSION)
         self.duties = duties = Duties(self.settings)
         every = self.settings.sweep_seconds
         self._sweeps = sweeps = Sweeps(duties.sweeps(), duties.due)
@@ -58,7 +59,7 @@ class Process(Middleware):
             {
                 "look": (sweeps.look, every),
                 "copy-revocations": (duties.copy_revocations, every),
-                "prune-revocations": (duties.prune_revocations, every * PRUNE_EVERY),
+                "prune": (duties.prune, every * PRUNE_EVERY),
                 "measure": (duties.measure, every * GAUGES_EVERY),
             }
         )
@@ -79,6 +80,7 @@ class Process(Middleware):
         """Let go of the connections."""
         if self.duties is not None:
             self.duties.close()
+        tracing.stop()
         log.info(Log.STOPPED)
 
     def _serve_health(self, duties: Duties, are_alive: Callable[[], bool], worker: Worker) -> None:
@@ -97,7 +99,7 @@ def _setup() -> Process:
         service="maintenance", version=VERSION, log_format=settings.log_format, level=settings.log_level,
         with_error_texts=settings.log_error_texts,
     )  # fmt: skip
-    export_metrics("maintenance")
+    export_metrics("maintenance", version=VERSION)
     process = Process(settings)
     dramatiq.set_broker(
         redis_broker(

@@ -10,8 +10,10 @@ from holdfast.domain.errors import (
     StatementTooSlow,
     TransactionConflict,
 )
+from holdfast.maintenance.count import count
 from holdfast.maintenance.gauges import measure
 from holdfast.maintenance.parts import parts
+from holdfast.maintenance.presence import Presence, forget_gone_nodes
 from holdfast.maintenance.recover import recover
 from holdfast.maintenance.redispatch import redispatch
 from holdfast.maintenance.relay import relay, snapshot_seconds
@@ -44,6 +46,7 @@ class Duties:
     def __init__(self, settings: MaintenanceSettings) -> None:
         self._settings = settings
         self._parts = parts(settings)
+        self._presence = Presence(self._parts.database, host=settings.node_name)
         self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
         self._relayed = Summary(Log.RELAYED, time.monotonic)
         self._outages: set[tuple[str, str]] = set()
@@ -52,6 +55,7 @@ class Duties:
         """The duties that :meth:`due` speaks of, by name."""
         return {
             "recover": self.recover, "redispatch": self.redispatch, "relay": self.relay, "replay": self.replay,
+            "count": self.count,
         }  # fmt: skip
 
     def due(self) -> Collection[str]:
@@ -95,6 +99,10 @@ class Duties:
             self._parts.database, self._parts.announcer, limit=limit, burst_seconds=burst, grace_seconds=REPLAY_GRACE_SECONDS,
         ))  # fmt: skip
 
+    def count(self) -> int:
+        """See ``maintenance.count``. Returns how many."""
+        return self._turn("count", lambda _: count(self._parts.database), rounds=1)
+
     def copy_revocations(self) -> int:
         """See ``maintenance.revocations``. Returns how many."""
         copy = self._parts.revocations
@@ -107,17 +115,32 @@ class Duties:
         copy = self._parts.revocations
         return self._turn("prune_revocations", lambda limit: prune_revocations(self._parts.database, copy, limit=limit))
 
+    def forget_gone_nodes(self) -> int:
+        """See ``maintenance.presence``. Returns how many."""
+        return self._turn(
+            "forget_gone_nodes", lambda limit: forget_gone_nodes(self._parts.database, limit=limit), rounds=1
+        )
+
+    def prune(self) -> int:
+        """Everything that is to be forgotten, none of which is in a hurry. Returns how much."""
+        return self.prune_revocations() + self.forget_gone_nodes()
+
     def measure(self) -> int:
-        """See ``maintenance.gauges``. Returns how many events are open."""
-        return self._turn("measure", lambda _: measure(self._parts.database), rounds=1)
+        """See ``maintenance.gauges``; and say that this process runs. Returns how many events are open."""
+        return self._turn("measure", lambda _: self._measure(), rounds=1)
 
     def checks(self) -> Mapping[str, Check]:
         """What readiness asks."""
         return self._parts.checks()
 
     def close(self) -> None:
-        """Let go of the connections."""
+        """Say goodbye, and let go of the connections."""
+        self._presence.end()
         self._parts.close()
+
+    def _measure(self) -> int:
+        self._presence.beat()
+        return measure(self._parts.database)
 
     def _turn(self, duty: str, run: Callable[[int], int], *, rounds: int = MAX_ROUNDS) -> int:
         """Repeat ``run`` while it finds full batches; returns the sum."""

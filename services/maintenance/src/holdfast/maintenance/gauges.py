@@ -3,6 +3,7 @@
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import backlog
 from holdfast.storage.database import Database
+from holdfast.storage.pools import note_connections
 
 __all__ = ["measure"]
 
@@ -18,5 +19,6 @@ def measure(database: Database) -> int:
         oldest_due_seconds = backlog.oldest_due_age_seconds(session)
     for state, count in pending.items():
         Metrics.pending.labels(state).set(count)
+    note_connections(database)
     Metrics.oldest_due_seconds.set(oldest_due_seconds)
     return sum(pending.values())

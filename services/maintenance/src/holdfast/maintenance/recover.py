@@ -1,5 +1,8 @@
 """Take expired leases away from workers that are gone."""
 
+import time
+
+from holdfast.maintenance.tracing import trace_batch
 from holdfast.messaging.announce import Announcer
 from holdfast.storage import leases
 from holdfast.storage.database import Database
@@ -15,6 +18,8 @@ def recover(database: Database, announcer: Announcer, *, limit: int) -> int:
     Raises:
         DatabaseUnavailable: nothing was recovered.
     """
+    began_ns = time.time_ns()
     recovered = database.call(leases.recover_expired, limit=limit)
     announcer.publish_recovered(recovered)
+    trace_batch(database, "recover", [update.event_id for update in recovered], began_ns=began_ns)
     return len(recovered)

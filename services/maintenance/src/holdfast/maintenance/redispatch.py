@@ -1,6 +1,9 @@
 """Ring again for events that are due and seem forgotten."""
 
+import time
+
 from holdfast.domain.errors import BrokerUnavailable
+from holdfast.maintenance.tracing import trace_batch
 from holdfast.messaging.bell import Bell
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import dispatch, lanes
@@ -21,6 +24,7 @@ def redispatch(database: Database, bell: Bell, *, limit: int) -> int:
         BrokerUnavailable: the broker is down.
     """
     bell.ping()
+    began_ns = time.time_ns()
     with database.transaction() as session:
         lanes.promote_forgotten(session, limit=limit)
         doorbells = dispatch.redispatch_due(session, limit=limit)
@@ -33,4 +37,5 @@ def redispatch(database: Database, bell: Bell, *, limit: int) -> int:
             dispatch.undo_redispatch(session, doorbells)
         raise
     Metrics.redispatched.inc(len(doorbells))
+    trace_batch(database, "redispatch", [each.event_id for each in doorbells], began_ns=began_ns)
     return len(doorbells)

@@ -1,7 +1,9 @@
 """Publish what is left in the outbox: updates whose process died, or whose Redis was away."""
 
+import time
 from collections.abc import Sequence
 
+from holdfast.maintenance.tracing import trace_batch
 from holdfast.messaging.live import Publisher
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import outbox
@@ -45,8 +47,10 @@ def snapshot_seconds(within_seconds: float) -> float:
 def _publish(database: Database, publisher: Publisher, keys: Sequence[UpdateKey], limit: int) -> int:
     published = 0
     for first in range(0, len(keys), limit):
+        began_ns = time.time_ns()
         updates = database.call(find_updates, keys[first : first + limit])
         publisher.publish(updates)
         Metrics.relayed.inc(len(updates))
+        trace_batch(database, "relay", [update.event_id for update in updates], began_ns=began_ns)
         published += len(updates)
     return published

@@ -1,4 +1,4 @@
-"""Work off replays by filter, each at the rate that was asked for."""
+"""Work off replays and discards by filter, each at the rate that was asked for."""
 
 from collections.abc import Callable
 from uuid import UUID
@@ -11,6 +11,7 @@ from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage import replay_batches
 from holdfast.storage.database import Database
 from holdfast.storage.replay_batches import Batch
+from holdfast.storage.replays import Action
 
 __all__ = ["MAX_REPLAYS", "replay"]
 
@@ -79,8 +80,11 @@ def _postpone(replay_id: UUID, exc: Exception, database: Database) -> None:
 def _announce(batch: Batch, announcer: Announcer) -> None:
     if not batch.items:
         return
-    Metrics.replayed.labels("replayed").inc(len(batch.updates))
+    Metrics.replayed.labels(f"{batch.action}ed").inc(len(batch.updates))
     Metrics.replayed.labels("skipped").inc(batch.skipped)
-    log.info(Log.REPLAYED, count=len(batch.updates), skipped=batch.skipped)
-    announcer.ring([Doorbell(update.event_id, update.version) for update in batch.updates])
+    if batch.action is Action.DISCARD:
+        log.info(Log.DISCARDED, count=len(batch.updates), skipped=batch.skipped)
+    else:
+        log.info(Log.REPLAYED, count=len(batch.updates), skipped=batch.skipped)
+        announcer.ring([Doorbell(update.event_id, update.version) for update in batch.updates])
     announcer.publish(batch.updates)

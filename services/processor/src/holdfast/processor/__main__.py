@@ -1,10 +1,11 @@
-"""``python -m holdfast.processor``: check the settings, then look after the worker processes."""
+"""``python -m holdfast.processor``: check the settings, then look after the worker processes. Or ``check``: handlers."""
 
 import sys
 from contextlib import nullcontext
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import VERSION
+from holdfast.processor.handlers.checking import check
 from holdfast.processor.worker.roles import roles
 from holdfast.runtime import logging
 from holdfast.runtime.refusal import refuse
@@ -13,7 +14,9 @@ from holdfast.runtime.shared_metrics import shared_metrics
 
 
 def main() -> int:
-    """Run the service; its exit status."""
+    """Run the service, or check handlers; the exit status."""
+    if sys.argv[1:2] == ["check"]:
+        return check(sys.argv[2:])
     try:
         settings = load(ProcessorSettings)
         logging.configure(

@@ -14,6 +14,8 @@ from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import GatewaySettings, load
 from holdfast.runtime.telemetry import export_metrics
 
+VERSION = version("holdfast-ws-gateway")
+
 REVOKE_ELSEWHERE = (
     "nothing was revoked: revocations are kept in PostgreSQL, so ingest takes them. Use 'holdfast token revoke --sub …' or"
     " '--jti …' with an API key that has the scope operate, or POST /v1/tokens/revoke"
@@ -34,7 +36,7 @@ def main() -> int:
 def _serve(settings: GatewaySettings) -> int:
     logging.configure(
         service="ws-gateway",
-        version=version("holdfast-ws-gateway"),
+        version=VERSION,
         log_format=settings.log_format,
         level=settings.log_level,
         with_error_texts=settings.log_error_texts,
@@ -42,7 +44,7 @@ def _serve(settings: GatewaySettings) -> int:
     # uvicorn takes these over while it serves, and raises what it got again when it is done: then that means success.
     signal.signal(signal.SIGTERM, _exit)
     signal.signal(signal.SIGINT, _exit)
-    export_metrics("gateway")
+    export_metrics("gateway", version=VERSION)
     gateway = Gateway(settings)
     serve_health(settings.metrics_host, settings.metrics_port, gateway.checks, is_alive=gateway.is_alive)
     LiveServer(

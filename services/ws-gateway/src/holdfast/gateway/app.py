@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from holdfast.gateway.demo import demo_routes
+from holdfast.gateway.demo.routes import demo_routes
 from holdfast.gateway.parts import parts
 from holdfast.gateway.protocol.frames import LIMITS, Limits
 from holdfast.gateway.redis.source import CONNECT_SECONDS
@@ -46,7 +46,7 @@ class Gateway:
             routes=[
                 *live_routes(self._parts.websocket, self._parts.sse),
                 *health,
-                *(demo_routes() if settings.gateway_demo else []),
+                *demo_routes(settings),
             ],
             middleware=[Middleware(CrossOrigin, origins=self._parts.origins)],
             lifespan=self._lifespan,

@@ -45,6 +45,10 @@ class Crowd(Generic[Connection]):
         """Set while anybody is connected."""
         self.deserted = asyncio.Event()
         """Set while nobody is."""
+        self.deserted.set()
+
+    def __len__(self) -> int:
+        return len(self._all)
 
     def everybody(self) -> list[Connection]:
         """Who is connected now."""

@@ -8,7 +8,7 @@ from queue import SimpleQueue
 
 from holdfast.runtime.telemetry import Metrics
 
-__all__ = ["NoFreeThread", "Threads"]
+__all__ = ["BUSY_SECONDS", "NoFreeThread", "Threads"]
 
 BUSY_SECONDS = 2.0
 """Requests that wait longer for a thread say that this process is not ready."""
@@ -47,12 +47,15 @@ class Threads:
         Raises:
             NoFreeThread: requests have waited too long.
         """
-        try:
-            oldest = self._waiting[0]
-        except IndexError:
-            return
-        if time.monotonic() - oldest > BUSY_SECONDS:
+        if self.waited_seconds() > BUSY_SECONDS:
             raise NoFreeThread
+
+    def waited_seconds(self) -> float:
+        """For how long the oldest request has waited for a thread; 0 while none waits."""
+        try:
+            return time.monotonic() - self._waiting[0]
+        except IndexError:
+            return 0.0
 
     def close(self) -> None:
         """Begin nothing more; what runs ends by itself."""

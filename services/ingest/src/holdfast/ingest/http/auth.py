@@ -75,6 +75,18 @@ class Authenticator:
         self._used(holder.key_id)
         return holder
 
+    def standing(self, key_id: str) -> KeyHolder | None:
+        """The holder of a key whose secret was shown before, as a session's was; ``None`` once it is revoked or expired.
+
+        Raises:
+            DatabaseUnavailable: the key is not cached and cannot be looked up.
+        """
+        known = self._find(key_id)
+        if known.holder is None or known.is_expired(time.monotonic()):
+            return None
+        self._used(key_id)
+        return known.holder
+
     def _find(self, key_id: str) -> _Known:
         now = time.monotonic()
         with self._lock:

@@ -25,13 +25,16 @@ from holdfast.storage.filters import EventFilter
 
 __all__ = [
     "FilterFields",
+    "Moment",
     "Page",
+    "Text",
     "body_bytes",
     "edited_data",
     "event_filter",
     "read_arguments",
     "read_body",
     "refuse_body",
+    "replacement",
 ]
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -57,6 +60,7 @@ def _moment(value: Any) -> datetime:
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_no_nul)]
+TraceId = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{32}$")]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
@@ -70,6 +74,8 @@ class FilterFields(BaseModel):
     type: Text | None = None
     subject: Text | None = None
     audience: Text | None = None
+    request_id: Text | None = None
+    trace_id: TraceId | None = Field(default=None, description="32 hexadecimal digits, not a whole traceparent")
     error_type: Text | None = None
     handler: Text | None = None
     fingerprint: Text | None = None
@@ -91,14 +97,17 @@ def event_filter(given: FilterFields, state: State | None) -> EventFilter:
     return EventFilter(**fields, ce_id=given.id, state=state)
 
 
-def read_body(model: type[Model], example: str) -> Model:
+def read_body(model: type[Model], example: str, *, is_optional: bool = False) -> Model:
     """The request's body as a model; ``example`` is shown to a client that sent something else.
+
+    ``is_optional``: no body is ``{}``.
 
     Raises:
         Problem: 400 with every fault, 413.
     """
+    body = body_bytes()
     try:
-        return model.model_validate_json(body_bytes())
+        return model.model_validate_json(b"{}" if is_optional and not body else body)
     except ValidationError as exc:
         _refuse(exc, model, f"send {example}", "pointer")
 
@@ -138,6 +147,18 @@ def edited_data() -> str | None:
     except InvalidEvent as exc:
         errors = [fault.as_dict() for fault in exc.faults]
         raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
+
+
+def replacement(text: str) -> str:
+    """Data that somebody has typed in place of an event's, if it is JSON that an event may have.
+
+    Raises:
+        InvalidEvent: it is not; each fault says where.
+    """
+    content = text.encode()
+    typed = parse(content, where="")
+    check_data(typed, typed.value, content, where="")
+    return text
 
 
 def refuse_body() -> None:

@@ -1,10 +1,11 @@
 """What the application is made of, and how a route reaches it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from flask import current_app
 
+from holdfast.ingest.http.traffic import Traffic
 from holdfast.ingest.intake.backpressure import Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
@@ -12,7 +13,7 @@ from holdfast.ingest.operate.revoker import Revoker
 from holdfast.messaging.bell import Bell
 from holdfast.messaging.live import Publisher
 from holdfast.messaging.revocations import RevocationCopy
-from holdfast.runtime import logging
+from holdfast.runtime import logging, tracing
 from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings
@@ -41,19 +42,22 @@ class Parts:
     revoker: Revoker
     copying: Repeater
     backpressure: Backpressure
+    looking: Repeater
     authenticator: "Authenticator"
     used_keys: Batcher[str]
     checks: dict[str, Check]
     publisher: Publisher
     revocations: RevocationCopy
     bell: Bell
+    traffic: Traffic = field(default_factory=Traffic)
 
     def close(self) -> None:
         """Write what is still waiting to be written, and close the connections."""
-        for part in (self.copying, self.used_keys):
+        for part in (self.copying, self.looking, self.used_keys, self.traffic):
             part.stop()
         for connection in (self.database, self.publisher, self.revocations, self.bell):
             connection.close()
+        tracing.stop()
         log.info(Log.STOPPED)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from flask import json
 
 from holdfast.domain.data import Data
 from holdfast.domain.event import StoredEvent
+from holdfast.domain.waiting import Waiting
 from holdfast.ingest.http.problems import Problem
 from holdfast.storage.events import EventView, TimelineEntry
 from holdfast.storage.listing import Attempt
@@ -24,6 +26,8 @@ __all__ = [
     "missing",
     "rfc3339",
     "timeline_view",
+    "waiting_facts",
+    "waiting_view",
     "with_data_spliced",
 ]
 
@@ -49,6 +53,9 @@ def links(event_id: UUID | str) -> dict[str, str]:
     """Where an event is, and the topic that tells what becomes of it."""
     return {"self": address_of(event_id), "topic": f"event:{event_id}"}
 
+
+FOR_OPERATORS = frozenset({"node", "nodes", "host"})
+"""Facts that name machines."""
 
 EVENT = "event; the id is the event_id from the 202 answer"
 
@@ -85,7 +92,9 @@ def event_view(view: EventView, *, with_data: bool = False, is_operator: bool) -
         "available_at": rfc3339(view.available_at),
         "finished_at": rfc3339(view.finished_at),
         "last_error": view.last_error and _last_error(view.last_error, is_operator),
-        "replay_of": str(view.replay_of) if view.replay_of else None,
+        "replay_of": str(view.event.replay_of) if view.event.replay_of else None,
+        "request_id": view.event.origin.request_id,
+        "trace_id": view.event.origin.trace_id,
         "links": links(view.event.id),
     }
 
@@ -104,6 +113,17 @@ def timeline_view(entry: TimelineEntry) -> dict[str, Any]:
         "at": rfc3339(entry.at),
         "detail": entry.detail,
     }
+
+
+def waiting_view(waiting: Waiting, *, is_operator: bool) -> dict[str, Any]:
+    """Why an event waits: ``reason``, ``summary`` and the facts of that reason."""
+    facts = waiting_facts(waiting, is_operator=is_operator)
+    return {"reason": waiting.reason, "summary": waiting.summary, **_json_of(facts)}
+
+
+def waiting_facts(waiting: Waiting, *, is_operator: bool) -> dict[str, Any]:
+    """What is told of the facts behind a reason: the names of machines are for operators."""
+    return {name: value for name, value in waiting.facts.items() if is_operator or name not in FOR_OPERATORS}
 
 
 def attempt_view(attempt: Attempt, *, trace_id: str | None, is_operator: bool) -> dict[str, Any]:
@@ -129,6 +149,16 @@ def attempt_view(attempt: Attempt, *, trace_id: str | None, is_operator: bool) -
 def rfc3339(moment: datetime | None) -> str | None:
     """UTC, with a ``Z``."""
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z") if moment else None
+
+
+def _json_of(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return rfc3339(value)
+    if isinstance(value, UUID):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {name: _json_of(each) for name, each in value.items()}
+    return value
 
 
 def _envelope(event: StoredEvent, *, with_data: bool) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from holdfast.ingest.http.auth import Authenticator
 from holdfast.ingest.http.parts import Parts
-from holdfast.ingest.intake.backpressure import Backpressure
+from holdfast.ingest.intake.backpressure import LOOK_SECONDS, Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
@@ -16,6 +16,7 @@ from holdfast.runtime.settings import IngestSettings
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
 from holdfast.storage.keys import note_use
+from holdfast.storage.pools import note_connections
 from holdfast.storage.readiness import check_work
 
 __all__ = ["build"]
@@ -37,6 +38,9 @@ def build(settings: IngestSettings) -> Parts:
     revoker = Revoker(database, copy)
     announcer = Announcer(publisher, bell)
     used_keys: Batcher[str] = Batcher("note-key-use", lambda ids: database.call(note_use, ids), interval_seconds=1)
+    backpressure = Backpressure(
+        lambda: database.call(oldest_due_age_seconds, with_suspects=False), limit_seconds=settings.backlog_limit_seconds
+    )
     grace = settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
@@ -45,10 +49,8 @@ def build(settings: IngestSettings) -> Parts:
         operator=Operator(database, announcer, grace_seconds=grace),
         revoker=revoker,
         copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
-        backpressure=Backpressure(
-            lambda: database.call(oldest_due_age_seconds, with_suspects=False),
-            limit_seconds=settings.backlog_limit_seconds,
-        ),
+        backpressure=backpressure,
+        looking=Repeater("look-at-backlog", lambda: _look(database, backpressure), interval_seconds=LOOK_SECONDS),
         authenticator=Authenticator(database, cache_seconds=settings.key_cache_seconds, note_use=used_keys.add),
         used_keys=used_keys,
         checks={
@@ -60,3 +62,8 @@ def build(settings: IngestSettings) -> Parts:
         revocations=copy,
         bell=bell,
     )
+
+
+def _look(database: Database, backpressure: Backpressure) -> None:
+    note_connections(database)
+    backpressure.look_again()

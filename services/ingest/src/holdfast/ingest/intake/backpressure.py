@@ -8,17 +8,21 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log, Metrics
 
-__all__ = ["BacklogTooOld", "Backpressure", "is_shut"]
+__all__ = ["LOOK_SECONDS", "BacklogTooOld", "Backpressure", "is_shut"]
 
 log = logging.get(__name__)
 
 CACHE_SECONDS = 1.0
 """How long a measurement serves every request of this process."""
+
+LOOK_SECONDS = 5.0
+"""Between two measurements when no request asks for one."""
 
 RETRY_AFTER_SECONDS = (2, 10)
 """Drawn from this range, so that producers which were turned away together do not come back together."""
@@ -71,6 +75,14 @@ class Backpressure:
                 self._measuring.release()
         if self._is_shut:
             raise BacklogTooOld(random.randint(*RETRY_AFTER_SECONDS))  # noqa: S311 (jitter)
+
+    def look_again(self) -> None:
+        """Measure while events are turned away, though no request comes: producers may have gone to another process, and the
+        gauge is to say the truth.
+        """
+        if self._is_shut:
+            with suppress(BacklogTooOld):
+                self.check()
 
     def _has_to_measure(self) -> bool:
         """Whether the value is stale and nobody else is at it; the lock is then held."""

@@ -18,13 +18,14 @@ from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
+from holdfast.domain.trace import is_traceparent
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
 from holdfast.ingest.intake.moment import RANGE, read_moment
 from holdfast.ingest.intake.strict_json import Parsed, check_data, parse
 from holdfast.ingest.intake.verbatim import data_text
 
 __all__ = [
-    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "UNREAD", "is_traceparent", "media_type", "read_event",
+    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "UNREAD", "media_type", "read_event",
     "structured_event",
 ]  # fmt: skip
 
@@ -42,18 +43,12 @@ _KNOWN = frozenset({"specversion", *_NAMES, "audience", "traceparent"})
 _ABSENT: Any = object()
 _REQUIRED = ("specversion", "id", "source", "type")
 _EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", re.ASCII)
 
 Data = str | bytes | None
 """JSON text, bytes, or no data; as in :class:`~holdfast.domain.event.NewEvent`."""
 
 UNREAD = ""
 """Stands for JSON whose text is not known; no JSON text is empty."""
-
-
-def is_traceparent(text: str) -> bool:
-    """Whether a text is a W3C trace context ``traceparent``."""
-    return _TRACEPARENT.fullmatch(text) is not None
 
 
 def read_event(headers: Mapping[str, str], body: bytes, *, event_id: UUID, tenant: str) -> NewEvent:

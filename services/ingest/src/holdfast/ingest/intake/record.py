@@ -1,18 +1,21 @@
 """The use case: record an event, and only then tell the rest of the world."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from holdfast.domain.event import Doorbell, NewEvent
 from holdfast.ingest.connection import reconnecting
 from holdfast.messaging.announce import Announcer
+from holdfast.runtime import tracing
 from holdfast.runtime.group_commit import GroupCommit
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import events
 from holdfast.storage.database import Database
 from holdfast.storage.events import Recorded
 
-__all__ = ["ConflictInBatch", "Outcome", "Recorder"]
+__all__ = ["ConflictInBatch", "Outcome", "Recorder", "Times"]
 
 GROUP_BYTES = 1024 * 1024
 """Data of events that share a transaction. Larger ones gain nothing by it, and the statement is in memory as a whole."""
@@ -21,12 +24,24 @@ EVENT_BYTES = 1024
 """What an event weighs beside its data, about."""
 
 
+class Times(NamedTuple):
+    """When events were committed, shown live and rung for, in nanoseconds since 1970."""
+
+    committed_ns: int
+    published_ns: int
+    rung_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What to answer. ``is_enqueued``: the doorbell was rung for it; otherwise the event is found by other means."""
+    """What to answer. ``is_enqueued``: the doorbell was rung for it; otherwise the event is found by other means.
+
+    ``times``: ``None`` where nobody traces anything.
+    """
 
     recorded: Recorded
     is_enqueued: bool
+    times: Times | None = None
 
 
 class ConflictInBatch(Exception):
@@ -80,10 +95,13 @@ class Recorder:
         return recorded
 
     def _announce(self, recorded: Sequence[Recorded]) -> list[Outcome]:
+        committed_ns = time.time_ns() if tracing.is_on() else 0
         updates = [each.update for each in recorded if each.is_new]
         self._announcer.publish(updates)
+        published_ns = time.time_ns() if committed_ns else 0
         is_enqueued = self._announcer.ring([Doorbell(update.event_id, update.version) for update in updates])
-        return [Outcome(each, is_enqueued=each.is_new and is_enqueued) for each in recorded]
+        times = Times(committed_ns, published_ns, time.time_ns()) if committed_ns else None
+        return [Outcome(each, is_enqueued=each.is_new and is_enqueued, times=times) for each in recorded]
 
 
 def _weight(event: NewEvent) -> int:

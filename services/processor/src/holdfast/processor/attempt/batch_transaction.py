@@ -15,7 +15,8 @@ from holdfast.processor.handlers.registry import Handler
 from holdfast.storage import Session, leases, lifecycle
 from holdfast.storage.backend import Backend
 from holdfast.storage.database import Database
-from holdfast.storage.held import current_transaction, has_committed, kept_open
+from holdfast.storage.held import current_transaction, has_committed
+from holdfast.storage.kept import kept_open
 from holdfast.storage.lending import lend
 from holdfast.storage.savepoints import Savepoints
 
@@ -60,14 +61,19 @@ class BatchTransactions:
                 )
                 if not (transaction := held.transaction):
                     return Ran([], {}, [])
-                effects = SharedEffects(session, lend(session, transaction), Backend(session))
+                lent = lend(session, transaction)
+                effects = SharedEffects(session, lent, Backend(session))
                 with kept_open(session):
                     outcomes, left = self._run_all(session, effects, held, turns, begun, handler)
+                settling_ns = time.time_ns()
                 updates = self._settle(session, transaction, outcomes)
                 if left:
                     # Their rows are locked until the commit; from then on their leases have to keep them.
                     leases.extend(session, [turn.lease for turn in left])
-                return Ran(outcomes, updates, left)
+                lent.renew_at_commit()
+            for outcome in outcomes:
+                outcome.turn.note_settled(settling_ns)
+            return Ran(outcomes, updates, left)
         except Exception as exc:
             if transaction and has_committed(self._effects, transaction):
                 raise BatchEnded(begun, turns[len(begun) :]) from exc
@@ -106,13 +112,17 @@ class BatchTransactions:
             return before
         for turn in ours:
             turn.started = time.monotonic()
+        # A statement for all of them is told once, with the first of them that anybody follows.
+        effects.tell = next(filter(None, (turn.tell() for turn in ours)), None)
         results = self._runner.run_for_all(handler, ours, effects)
         return before + [self._outcome(turn, result, effects) for turn, result in zip(ours, results, strict=True)]
 
     def _run_one(self, savepoints: Savepoints, effects: SharedEffects, turn: Turn, handler: Handler) -> Outcome:
         turn.started = time.monotonic()
+        effects.tell = turn.tell()
         try:
-            completion = self._runner.run(handler, turn.lease, turn.log, effects)
+            with turn.current():
+                completion = self._runner.run(handler, turn.lease, turn.log, effects)
         except HandlerFailed as failed:
             savepoints.undo()
             return self._outcome(turn, failed, effects)

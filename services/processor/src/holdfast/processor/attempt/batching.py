@@ -1,5 +1,6 @@
 """Events that are run together, where their handler is declared so; and each alone, where that fails."""
 
+import time
 from collections.abc import Callable, Sequence
 
 from holdfast.domain.event import Lease
@@ -85,7 +86,8 @@ class Batches:
             for turn in exc.rest:
                 alone(turn)
         except Exception as exc:  # noqa: BLE001 (one of them is at fault, or PostgreSQL has gone: each alone finds out)
-            logging.get(__name__).warning(Log.BATCH_SPLIT, handler=handler.name, reason=type(exc).__name__)
+            named = logging.about_events([turn.lease.event.id for turn in left])
+            logging.get(__name__).warning(Log.BATCH_SPLIT, handler=handler.name, reason=type(exc).__name__, **named)
             for turn in left:
                 alone(turn)
 
@@ -97,7 +99,10 @@ class Batches:
             turn.end()
 
     def _tell(self, turns: Sequence[Turn], ran: Ran) -> None:
+        began_ns = time.time_ns()
         self._announcer.publish(list(ran.updates.values()))
+        for outcome in ran.outcomes:
+            outcome.turn.note_published(began_ns)
         for outcome in ran.outcomes:
             self._tell_one(outcome, ran.updates.get(outcome.turn.lease.event.id))
         known = {turn.lease.event.id for turn in (*ran.left, *(outcome.turn for outcome in ran.outcomes))}

@@ -11,7 +11,7 @@ from holdfast.domain.update import Update
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
-from holdfast.storage import Session, claims, lanes, leases, lifecycle, served
+from holdfast.storage import Session, claims, lanes, leases, lifecycle, served, sweeps
 from holdfast.storage.claims import Candidate
 from holdfast.storage.database import Database
 
@@ -128,6 +128,14 @@ class Claimer:
             return []  # the next search finds the others
         self._publish([*reported, *(update for _, update in claimed)])
         return [lease for lease, _ in claimed]
+
+    def is_any_due(self, *, is_suspect: bool, overdue_seconds: float) -> bool:
+        """Whether :meth:`claim_due` may find an event.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: not known.
+        """
+        return sweeps.is_any_claimable(self._database, is_suspect=is_suspect, overdue_seconds=overdue_seconds)
 
     def declare(self) -> None:
         """Let ordered types be known to recording, and those that are ordered no longer be forgotten.

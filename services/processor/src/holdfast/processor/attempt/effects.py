@@ -13,8 +13,10 @@ from holdfast.processor.handlers.reports import Report
 from holdfast.runtime.tracebacks import error_text, error_type
 from holdfast.storage import Session
 from holdfast.storage.backend import Backend
-from holdfast.storage.held import current_transaction, kept_open, settle_held
+from holdfast.storage.held import current_transaction, settle_held
+from holdfast.storage.kept import kept_open
 from holdfast.storage.lending import Lent
+from holdfast.storage.watching import Tell, watching
 
 __all__ = [
     "ENDED",
@@ -46,6 +48,7 @@ class Effects:
         lent: its connection, or ``None``.
         backend: the connection, as other threads may act on it, or ``None``.
         on_open: told of the backend of a session that is opened later, in the handler's thread.
+        tell: told of the handler's statements; ``None`` where nobody asks.
     """
 
     def __init__(
@@ -55,6 +58,7 @@ class Effects:
         self.lent = lent
         self.backend = backend
         self.on_open: Callable[[Backend], object] = lambda _: None
+        self.tell: Tell | None = None
         self._guard = ExitStack()
 
     @property
@@ -72,10 +76,14 @@ class Effects:
         """
         with self._guard:
             if self.session is not None:
-                self._guard.enter_context(kept_open(self.session))
+                self._keep(self.session)
             yield
             if self.session is not None:
                 self.session.flush()
+
+    def _keep(self, session: Session) -> None:
+        self._guard.enter_context(kept_open(session))
+        self._guard.enter_context(watching(session, self.tell))
 
     def check(self) -> None:
         """Raise what kept the transaction from beginning, whatever the handler made of it."""
@@ -86,8 +94,11 @@ class SharedEffects(Effects):
 
     @contextmanager
     def guarded(self) -> Iterator[None]:
-        yield
-        if self.session is not None:
+        if self.session is None:
+            yield
+            return
+        with watching(self.session, self.tell):
+            yield
             self.session.flush()
 
 
@@ -108,7 +119,7 @@ def settle_effects(session: Session, lease: Lease, completion: Completion, lent:
     """
     try:
         transition = settle(lease.event.id, lease.token, completion, transaction=lent.transaction)
-        return settle_held(session, transition, lent)
+        updates = settle_held(session, transition, lent)
     except EffectsLost as exc:
         raise TransactionEnded(ENDED) from exc.__cause__
     except Exception as exc:
@@ -116,6 +127,8 @@ def settle_effects(session: Session, lease: Lease, completion: Completion, lent:
         if error is exc:
             raise
         raise error  # noqa: B904 (its cause is set)
+    lent.renew_at_commit()
+    return updates
 
 
 def check_held(session: Session, lent: Lent) -> None:

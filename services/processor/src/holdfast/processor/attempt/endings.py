@@ -60,14 +60,16 @@ class Endings:
     def note_processed(self, turn: Turn, update: Update) -> None:
         """The event is processed, which is committed and published."""
         seconds = time.monotonic() - turn.started
-        Metrics.handler_seconds.labels(turn.handler.name if turn.handler else "", "processed").observe(seconds)
-        Metrics.end_to_end_seconds.observe((update.at - turn.lease.event.received_at).total_seconds())
+        name = turn.handler.name if turn.handler else ""
+        Metrics.handler_seconds.labels(name, "processed").observe(seconds)
+        Metrics.end_to_end_seconds.labels(name).observe((update.at - turn.lease.event.received_at).total_seconds())
         turn.log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
 
     def note_failed(self, turn: Turn, transition: Transition, report: Report) -> None:
         """The attempt has failed, which is committed and published."""
         duration_ms = transition.error.duration_ms if transition.error else None
         name = turn.handler.name if turn.handler else ""
+        turn.span.fail(report.type)
         Metrics.handler_seconds.labels(name, "failed").observe((duration_ms or 0) / 1000)
         report_failure(report, transition, turn.handler, turn.log, with_texts=self._with_texts)
 

@@ -64,6 +64,8 @@ class Executor:
             undecided=self._undecided, is_logging_texts=is_logging_texts,
         )  # fmt: skip
         self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
+        self.running = made.heartbeat.running
+        """Every handler that is at work now; of events that run together the first one."""
         self._settler, self._endings, self._releaser = made.settler, made.endings, made.releaser
         self._joined, self._batches = made.joined, made.batches
 
@@ -100,11 +102,15 @@ class Executor:
             leases = self._claimer.claim(doorbells)
         except UNDECIDED as exc:
             # The claim is all there was; the next doorbells or polls bring the events back.
-            log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            named = logging.about_events([each.event_id for each in doorbells])
+            log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc), **named)
             return []
         if stale := len(doorbells) - len(leases):
             Metrics.stale_doorbells.inc(stale)
-            log.debug(Log.STALE_DOORBELL, count=stale)
+            if logging.is_debugging():
+                claimed = {lease.event.id for lease in leases}
+                missed = [each.event_id for each in doorbells if each.event_id not in claimed]
+                log.debug(Log.STALE_DOORBELL, count=stale, **logging.about_events(missed))
         return leases
 
     def give_back(self, leases: Sequence[Lease]) -> None:
@@ -118,6 +124,14 @@ class Executor:
             DatabaseUnavailable: nothing was claimed; or it was, and the leases will expire.
         """
         return self._claimer.claim_due(limit, is_suspect=is_suspect, overdue_seconds=overdue_seconds)
+
+    def is_any_due(self, *, is_suspect: bool, overdue_seconds: float) -> bool:
+        """Whether :meth:`claim_due` may find an event: a look, cheaper than a claim.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: not known.
+        """
+        return self._claimer.is_any_due(is_suspect=is_suspect, overdue_seconds=overdue_seconds)
 
     def groups(self, leases: Sequence[Lease]) -> list[list[Lease]]:
         """Events that are to be run together, the others each alone; in their order."""
@@ -172,16 +186,17 @@ class Executor:
 
     def abandon(self) -> None:
         """Give back the events of handlers that nothing ends, whose process is to be gone right after."""
-        self._releaser.abandoned(self._heartbeat.running())
+        self._releaser.abandoned(self.running())
 
     def _take(self, turn: Turn) -> None:
-        try:
-            self._attempt(turn)
-        except UNDECIDED as exc:
-            self._undecided(exc, [turn])
-        except BaseException:
-            turn.end()
-            raise
+        with turn.current():
+            try:
+                self._attempt(turn)
+            except UNDECIDED as exc:
+                self._undecided(exc, [turn])
+            except BaseException:
+                turn.end()
+                raise
 
     def _attempt(self, turn: Turn) -> None:
         try:

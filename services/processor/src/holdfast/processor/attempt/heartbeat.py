@@ -10,6 +10,7 @@ from uuid import UUID
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
 from holdfast.processor.attempt.interruption import Interruptions, TimedOut
+from holdfast.processor.attempt.turn import fields_of
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime import logging
 from holdfast.runtime.background import Repeater
@@ -177,12 +178,11 @@ class Heartbeat:
             self._interruptions.interrupt_one(running.thread, TimedOut)
         if now - running.started >= running.handler.timeout_seconds + self._stuck_seconds and not running.is_given_up:
             running.is_given_up = True
-            log.error(Log.HANDLER_STUCK, handler=running.handler.name, event_id=str(running.lease.event.id))
+            log.error(Log.HANDLER_STUCK, **fields_of(running.lease, running.handler))
             self._on_stuck()
 
     def _cancel(self, running: Running, reason: str) -> None:
         if not running.cancelled.is_set():
             running.cancelled.set()
             Metrics.cancelled.inc()
-            event_id = str(running.lease.event.id)
-            log.warning(Log.CANCELLED, handler=running.handler.name, event_id=event_id, reason=reason)
+            log.warning(Log.CANCELLED, reason=reason, **fields_of(running.lease, running.handler))

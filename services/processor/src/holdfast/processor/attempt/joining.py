@@ -1,5 +1,6 @@
 """Ends of attempts, published and told together; and committed together, where they need no transaction of their own."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -11,6 +12,7 @@ from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.releasing import UNDECIDED
 from holdfast.processor.attempt.turn import Turn
+from holdfast.runtime import logging
 from holdfast.runtime.collecting import Collected
 from holdfast.runtime.telemetry import Log
 from holdfast.storage import lifecycle
@@ -76,14 +78,14 @@ class Joined:
     def _settle(self, ends: Sequence[End]) -> None:
         committed = [each.outcome for each in ends if isinstance(each.outcome, Update)]
         if committed:
-            self._announcer.publish(committed)
-            self._tell([each for each in ends if isinstance(each.outcome, Update)], committed)
+            self._publish_and_tell([each for each in ends if isinstance(each.outcome, Update)], committed)
         if len(committed) < len(ends):
             self._apply([each for each in ends if not isinstance(each.outcome, Update)])
 
     def _apply(self, ends: Sequence[End]) -> None:
         """Apply, commit, publish and tell. One that fails takes no other along: each is then tried alone."""
         transitions = [each.outcome for each in ends if isinstance(each.outcome, Transition)]
+        began_ns = time.time_ns()
         try:
             updates = self._database.call(lifecycle.apply, transitions, worker=self._owner)
         except UNDECIDED as exc:
@@ -96,8 +98,18 @@ class Joined:
                 for each in ends:
                     self._apply([each])
         else:
+            for each in ends:
+                each.turn.note_settled(began_ns)
+            self._publish_and_tell(ends, updates)
+
+    def _publish_and_tell(self, ends: Sequence[End], updates: Sequence[Update]) -> None:
+        began_ns = time.time_ns()
+        # Lines are about the one event that there is, or name theirs themselves.
+        with logging.about(ends[0].turn.fields if len(ends) == 1 else {}):
             self._announcer.publish(updates)
-            self._tell(ends, updates)
+        for each in ends:
+            each.turn.note_published(began_ns)
+        self._tell(ends, updates)
 
     def _tell(self, ends: Sequence[End], updates: Sequence[Update]) -> None:
         # By its event: no two attempts of one process have the same one at the same moment, and of two that had the token

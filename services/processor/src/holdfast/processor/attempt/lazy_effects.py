@@ -12,7 +12,6 @@ from holdfast.processor.attempt.interruption import Interruptions
 from holdfast.storage import Session, lifecycle
 from holdfast.storage.backend import Backend
 from holdfast.storage.database import Database
-from holdfast.storage.held import kept_open
 from holdfast.storage.lending import lend
 
 __all__ = ["LazyEffects"]
@@ -68,5 +67,5 @@ class LazyEffects(Effects):
                 raise
             self.session, self.lent, self.backend = session, lent, Backend(session)
             self.on_open(self.backend)
-        self._guard.enter_context(kept_open(session))
+        self._keep(session)
         return session

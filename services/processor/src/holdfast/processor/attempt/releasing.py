@@ -56,12 +56,15 @@ class Releaser:
         try:
             updates = self._effects.call(lifecycle.apply, [release(each.event.id, each.token) for each in leases])
         except UNDECIDED as exc:
-            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            named = logging.about_events([each.event.id for each in leases])
+            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc), **named)
             return
         suspects = {lease.event.id for lease in leases if lease.crashes}
         self._announcer.publish(updates)
         self._announcer.ring([Doorbell(each.event_id, each.version, each.event_id in suspects) for each in updates])
-        logging.get(__name__).info(Log.NOT_BEGUN, count=len(updates))
+        logging.get(__name__).info(
+            Log.NOT_BEGUN, count=len(updates), **logging.about_events([each.event_id for each in updates])
+        )
 
     def interrupted(self, turn: Turn) -> None:
         """The process has no time left.
@@ -103,7 +106,8 @@ class Releaser:
         try:
             updates = abandon(left, self._effects, owner=self._owner, draw=self._draw)
         except UNDECIDED as exc:
-            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+            named = logging.about_events([each.lease.event.id for each in left])
+            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc), **named)
             return
         self._announcer.publish(updates)
 

@@ -4,6 +4,7 @@ Everything that is a stranger's code runs here, where it can be interrupted and 
 validators, the handler, the flush, making JSON of its result, and the text of its errors.
 """
 
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -95,3 +96,6 @@ class Runner:
             if lent is not None and lent.is_cut_off():
                 raise DatabaseUnavailable("the connection was lost while the handler ran") from failure.error
             raise failure from None
+        finally:
+            if threading.excepthook is None:  # then Python refuses to make threads, ours as well
+                threading.excepthook = threading.__excepthook__

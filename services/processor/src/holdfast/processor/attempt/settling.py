@@ -1,5 +1,7 @@
 """Running a handler and, where it has written something, settling its event in the transaction of its effects."""
 
+import time
+
 from holdfast.domain.errors import LeaseLost
 from holdfast.domain.transitions import Completion
 from holdfast.domain.update import Update
@@ -61,12 +63,16 @@ class Settler:
     def _run_with_effects(self, turn: Turn, handler: Handler) -> Update | Completion:
         lease = turn.lease
         effects = LazyEffects(self._effects, lease, self._interruptions, timeout_seconds=handler.timeout_seconds)
-        update = None
+        effects.tell = turn.tell()
+        update, settling_ns = None, 0
         try:
             with effects:
                 completion = self._runner.run(handler, lease, turn.log, effects)
                 if effects.session is not None and effects.lent is not None:
+                    settling_ns = time.time_ns()
                     update = _unless_lost(settle_effects(effects.session, lease, completion, effects.lent))
+            if update is not None:
+                turn.note_settled(settling_ns)
         except TransactionEnded:
             if effects.lent is not None:
                 has_committed(self._effects, effects.lent.transaction)  # or prepared, which must not stay

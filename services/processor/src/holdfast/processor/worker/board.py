@@ -1,6 +1,8 @@
 """What each process of the service last said of itself, in memory that all of them share."""
 
 import mmap
+import os
+import secrets
 import struct
 from collections.abc import Iterable
 
@@ -21,11 +23,27 @@ class Board:
 
     Made before the processes are forked. Every process writes in its own place only, one aligned number at a time, so
     nothing is locked: a lock would stay taken when its holder is killed.
+
+    Attributes:
+        node_id: names the service from its start to its end, for others; 12 hexadecimal digits.
+        first_pid: of the first process.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
+        self.node_id = secrets.token_hex(6)
+        self.first_pid = os.getpid()
         self._places = {name: number for number, name in enumerate([SUPERVISOR, *names])}
-        self._memory = mmap.mmap(-1, len(self._places) * _PLACE.size)
+        self._drained = len(self._places) * _PLACE.size
+        self._memory = mmap.mmap(-1, self._drained + 1)
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether the node takes nothing new, as the worker heard that asked last."""
+        return self._memory[self._drained] == 1
+
+    def note_drained(self, *, is_drained: bool) -> None:
+        """For workers that replace others. All hear of it from the same row, so it does not matter who writes last."""
+        self._memory[self._drained] = int(is_drained)
 
     def note_alive(self, name: str, now: float, *, is_well: bool) -> None:
         """The process's main thread runs, and all that it is there for runs too if ``is_well``."""

@@ -12,7 +12,7 @@ from types import FrameType
 from typing import NoReturn
 
 from holdfast.processor.worker import offspring
-from holdfast.processor.worker.naps import Nap
+from holdfast.runtime.naps import Nap
 
 __all__ = ["BROKEN", "Ending", "be_worker"]
 

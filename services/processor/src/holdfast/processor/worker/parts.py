@@ -9,15 +9,15 @@ from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import Publisher, open_publisher
 from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.handlers.registry import Handlers
-from holdfast.processor.worker import recovery
+from holdfast.processor.worker.board import Board
 from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.crew import Crew
 from holdfast.processor.worker.poller import Poller
+from holdfast.processor.worker.presence import Presence, identity
+from holdfast.processor.worker.recovery import Recovery
 from holdfast.processor.worker.roles import Role
-from holdfast.runtime.background import Repeater
 from holdfast.runtime.settings import ProcessorSettings
-from holdfast.storage import sweeps
 from holdfast.storage.database import Database
 
 __all__ = ["Parts", "parts"]
@@ -60,11 +60,13 @@ class Parts:
     crew: Crew
     poller: Poller
     broker_watch: BrokerWatch
-    recovery: Repeater
+    recovery: Recovery
     listener: Listener
+    presence: Presence
 
     def start(self) -> None:
         """Begin."""
+        self.presence.begin()
         for part in (self.executor, self.broker_watch, self.crew, self.listener, self.poller, self.recovery):
             part.start()
 
@@ -76,13 +78,14 @@ class Parts:
     def close(self) -> None:
         """End the threads, and let go of the servers."""
         self.executor.stop()
-        self.recovery.stop(timeout_seconds=1)
+        self.recovery.stop()
         self.broker_watch.stop()
+        self.presence.end()
         for connection in (self.bell, self.publisher, self.claims, self.effects):
             connection.close()
 
 
-def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: Canary) -> Parts:
+def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: Canary, board: Board) -> Parts:
     """Put a worker process together; nothing runs yet."""
     claims, effects = (_database(settings, role, is_durable=each) for each in (False, True))
     broker_url = settings.broker_url.get_secret_value()
@@ -104,19 +107,21 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
     crew = Crew(executor, threads=role.threads, most_ahead=0 if is_alone else _most_ahead(handlers))
     poller = Poller(
         executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering,
-        is_any_due=lambda seconds: sweeps.is_any_claimable(
-            claims, is_suspect=role.is_suspect, overdue_seconds=seconds
-        ),
+        is_any_due=lambda seconds: executor.is_any_due(is_suspect=role.is_suspect, overdue_seconds=seconds),
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
+    presence = Presence(
+        claims, identity(settings, role, handlers, board), board=board, slots=crew.slots, running=executor.running,
+        is_broker_answering=lambda: broker_watch.is_answering, seconds_since_poll=poller.seconds_since_poll,
+    )  # fmt: skip
     return Parts(
         claims=claims, effects=effects, bell=bell, publisher=publisher, executor=executor, crew=crew, poller=poller,
         broker_watch=broker_watch,
-        recovery=Repeater(
-            "recovery", lambda: recovery.recover(effects, announcer, executor.note_served),
-            interval_seconds=recovery.INTERVAL_SECONDS,
+        recovery=Recovery(
+            effects, announcer, node_id=board.node_id, note_served=executor.note_served, hear=presence.turn
         ),
         listener=bell.consume(role.queue, room=crew.slots, answer=crew.answer),
+        presence=presence,
     )  # fmt: skip
 
 

@@ -79,7 +79,11 @@ class Poller:
 
     def is_alive(self) -> bool:
         """Whether its thread runs and the last poll is recent. A PostgreSQL that is away does not matter."""
-        return self._polling.is_alive() and time.monotonic() - self._polled_at < STALE_SECONDS
+        return self._polling.is_alive() and self.seconds_since_poll() < STALE_SECONDS
+
+    def seconds_since_poll(self) -> float:
+        """How long ago the last poll began."""
+        return time.monotonic() - self._polled_at
 
     def stop_claiming(self) -> None:
         """Claim nothing more; what is claimed goes on."""
@@ -102,6 +106,8 @@ class Poller:
 
     def _turn(self) -> bool:
         """Claim for the free slots and hand over; whether there may be more."""
+        if self._slots.is_paused:
+            return False
         overdue_seconds = OVERDUE_SECONDS if self._is_broker_answering() else 0.0
         if not (self._has_found or self._is_any_due(overdue_seconds)):
             return False

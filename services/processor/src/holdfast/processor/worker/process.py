@@ -12,7 +12,8 @@ from holdfast.processor.worker.roles import Role
 from holdfast.runtime import logging
 from holdfast.runtime.health import Check, serve_health
 from holdfast.runtime.settings import ProcessorSettings
-from holdfast.runtime.telemetry import Log
+from holdfast.runtime.telemetry import Log, Metrics, export_handlers
+from holdfast.storage.pools import note_connections
 from holdfast.storage.readiness import check_work
 
 __all__ = ["WorkerProcess"]
@@ -33,7 +34,7 @@ class WorkerProcess:
         self._role = role
         self._handlers = handlers
         self._board = board
-        self._parts = parts(settings, role, handlers, canary)
+        self._parts = parts(settings, role, handlers, canary, board)
         self._started_at = time.monotonic()
         self._log = log.bind(worker=role.name)
         self._is_stopping = False
@@ -54,7 +55,15 @@ class WorkerProcess:
         serve_health(
             self._settings.metrics_host, self._role.metrics_port, self._checks(), is_alive=self._are_all_alive
         )  # fmt: skip
+        export_handlers(each.name for each in self._handlers)
         self._log.info(Log.HANDLERS_LOADED, handlers={each.name: list(each.patterns) for each in self._handlers})
+
+    def note_use(self) -> None:
+        """Say how much of it is in use."""
+        slots = self._parts.crew.slots
+        Metrics.slots_busy.set(min(slots.busy, slots.count))
+        Metrics.slots_total.set(0 if self._is_stopping else slots.count)
+        note_connections(self._parts.claims, self._parts.effects)
 
     def is_alive(self) -> bool:
         """Whether every thread that takes part in the work runs, and the last poll is recent."""

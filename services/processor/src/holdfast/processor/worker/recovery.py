@@ -1,14 +1,15 @@
-"""Recovery of crashed workers' events while maintenance is away."""
+"""Recovery of crashed workers' events while maintenance is away; and what is heard of the node on the way."""
 
 import contextlib
 from collections.abc import Callable
 
-from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
+from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
 from holdfast.messaging.announce import Announcer
+from holdfast.runtime.background import Repeater
 from holdfast.storage import lanes, leases, sweeps
 from holdfast.storage.database import Database
 
-__all__ = ["INTERVAL_SECONDS", "recover"]
+__all__ = ["INTERVAL_SECONDS", "Recovery"]
 
 INTERVAL_SECONDS = 2.0
 
@@ -19,24 +20,68 @@ and five seconds all the same.
 
 LIMIT = 100
 
-_NEXT_TIME = (DatabaseUnavailable, StatementTooSlow)
+_NEXT_TIME = (DatabaseUnavailable, StatementTooSlow, TransactionConflict)
 """No reason for a log line: the poller says so."""
 
 
-def recover(database: Database, announcer: Announcer, note_served: Callable[[], None]) -> int:
-    """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many.
+class Recovery:
+    """Every two seconds: what a processor asks PostgreSQL, in a thread of its own, and what it does about the answer.
 
-    Calls the next events of lanes whose last one ended with its worker, and ``note_served``.
+    Args:
+        note_served: says which types are served here, when events wait for a handler.
+        hear: told whether the node is drained, before anything else; ``None``: nobody knows the node.
     """
-    try:
-        if not sweeps.is_any_lost(database, expired_for_seconds=EXPIRED_FOR_SECONDS):
+
+    def __init__(
+        self,
+        database: Database,
+        announcer: Announcer,
+        *,
+        node_id: str,
+        note_served: Callable[[], None],
+        hear: Callable[[bool | None], None],
+    ) -> None:
+        self._database = database
+        self._announcer = announcer
+        self._node_id = node_id
+        self._note_served = note_served
+        self._hear = hear
+        self._repeater = Repeater("recovery", self.turn, interval_seconds=INTERVAL_SECONDS)
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._repeater.is_alive
+
+    def start(self) -> None:
+        """Have the first turn at once."""
+        self._repeater.start()
+
+    def stop(self) -> None:
+        """Let the turn under way end, for a second at most."""
+        self._repeater.stop(timeout_seconds=1)
+
+    def turn(self) -> int:
+        """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many.
+
+        Calls the next events of lanes whose last one ended with its worker.
+        """
+        try:
+            found = sweeps.look_after(self._database, node_id=self._node_id, expired_for_seconds=EXPIRED_FOR_SECONDS)
+        except _NEXT_TIME:
             return 0
-        with database.transaction() as session:
-            recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
-            lanes.promote_forgotten(session, limit=LIMIT)
-    except _NEXT_TIME:
-        return 0
-    announcer.publish_recovered(recovered)
-    with contextlib.suppress(*_NEXT_TIME):
-        note_served()
-    return len(recovered)
+        with contextlib.suppress(*_NEXT_TIME):
+            self._hear(found.is_drained)
+        return self._recover() if found.is_any_lost else 0
+
+    def _recover(self) -> int:
+        try:
+            with self._database.transaction() as session:
+                recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
+                lanes.promote_forgotten(session, limit=LIMIT)
+        except _NEXT_TIME:
+            return 0
+        self._announcer.publish_recovered(recovered)
+        with contextlib.suppress(*_NEXT_TIME):
+            self._note_served()
+        return len(recovered)

@@ -15,7 +15,7 @@ from holdfast.processor.worker.grace import Grace
 from holdfast.processor.worker.importing import import_handlers
 from holdfast.processor.worker.process import WorkerProcess
 from holdfast.processor.worker.roles import Role
-from holdfast.runtime import logging
+from holdfast.runtime import logging, tracing
 from holdfast.runtime.refusal import refuse
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log, export_metrics
@@ -50,11 +50,13 @@ def serve(settings: ProcessorSettings, role: Role, board: Board, *, parent_pid: 
         service="processor", version=VERSION, log_format=settings.log_format, level=settings.log_level,
         with_error_texts=settings.log_error_texts,
     )  # fmt: skip
-    export_metrics("processor")
+    tracing.configure(settings, service="processor", version=VERSION)
+    export_metrics("processor", version=VERSION)
     canary = Canary()
     process = _started(settings, role, import_handlers(settings.handlers, ending), board, canary)
     while not (ending.is_requested or ending.is_orphan() or canary.is_dead() or _is_broken(process, role)):
         board.note_alive(role.name, time.monotonic(), is_well=process.is_alive())
+        process.note_use()
         ending.wait(LOOK_SECONDS if process.is_idle and not canary.is_starving else BUSY_LOOK_SECONDS)
     if canary.is_dead():
         log.error(Log.WORKER_SPOILED, worker=role.name)
@@ -77,6 +79,7 @@ def _stop(process: WorkerProcess, role: Role, board: Board, seconds: float) -> N
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     process.stop(grace)
+    tracing.stop()
 
 
 def _started(

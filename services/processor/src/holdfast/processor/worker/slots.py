@@ -31,6 +31,7 @@ class Slots:
         self._ahead = 0
         self._pace_seconds = FIRST_PACE_SECONDS
         self._is_closed = False
+        self._is_paused = False
         self._changed = threading.Condition()
 
     def take(self, timeout_seconds: float) -> int:
@@ -44,7 +45,7 @@ class Slots:
     def take_free(self) -> int:
         """Take what threads are free for, without waiting; returns how many."""
         with self._changed:
-            taken = 0 if self._is_closed else max(0, self._free)
+            taken = 0 if self._is_closed or self._is_paused else max(0, self._free)
             self._free -= taken
         return taken
 
@@ -75,6 +76,27 @@ class Slots:
         with self._changed:
             return self._changed.wait_for(lambda: self._free == self.count, timeout_seconds)
 
+    @property
+    def busy(self) -> int:
+        """Of how many events or places have been taken; more than ``count`` while events wait for a thread."""
+        return self.count - self._free
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether none is given away."""
+        return self._is_paused
+
+    def pause(self) -> None:
+        """Give none away until :meth:`resume`. Those that are taken stay taken."""
+        with self._changed:
+            self._is_paused = True
+
+    def resume(self) -> None:
+        """Give them away again."""
+        with self._changed:
+            self._is_paused = False
+            self._changed.notify_all()
+
     def close(self) -> None:
         """Give none away any more. Those that are taken stay taken."""
         with self._changed:
@@ -82,6 +104,8 @@ class Slots:
             self._changed.notify_all()
 
     def _room(self) -> int:
+        if self._is_paused:
+            return 0
         room = self._free + self._ahead
         # A thread that is idle is not to wait for others. Those that wait are refilled by half: for one it is not worth it.
         return room if self._free > 0 or 2 * room >= self._ahead > 0 else 0

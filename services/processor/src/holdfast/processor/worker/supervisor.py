@@ -13,10 +13,10 @@ from types import FrameType
 from holdfast.processor.worker import offspring
 from holdfast.processor.worker.board import SUPERVISOR, Board
 from holdfast.processor.worker.child import CALM_SECONDS, KILL_SECONDS, LOOK_SECONDS, Child
-from holdfast.processor.worker.naps import Nap
 from holdfast.processor.worker.offspring import SIGNALS
 from holdfast.processor.worker.roles import Role
 from holdfast.runtime import logging
+from holdfast.runtime.naps import Nap
 from holdfast.runtime.refusal import CANNOT_START
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log

@@ -11,6 +11,8 @@ from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import body_bytes
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
+from holdfast.ingest.http.tracing import sending
+from holdfast.ingest.http.traffic import note_events
 from holdfast.ingest.http.views import links
 from holdfast.ingest.intake.batch import MAX_FAULTS, BatchTooLarge, InvalidBatch, read_batch
 from holdfast.ingest.intake.cloudevents import BATCH, STRUCTURED, read_event
@@ -51,13 +53,16 @@ def _accept_one(tenant: str) -> Response:
         event = read_event(dict(request.headers), body_bytes(), event_id=uuid7(), tenant=tenant)
     except InvalidEvent as exc:
         raise _invalid(exc, [fault.as_dict() for fault in exc.faults]) from exc
-    outcome = parts().recorder.record(event)
+    with sending([event]) as sent:
+        outcome = parts().recorder.record(*sent.events)
+        sent.sent(outcome)
     if outcome.recorded.is_conflict:
         raise Problem(
             422, "id_conflict",
             f"source {event.source!r} has sent the id {event.ce_id!r} with other data or another type; use a new id",
         )  # fmt: skip
     g.outcome = "duplicate" if outcome.recorded.is_duplicate else "accepted"
+    note_events(sent.events, [outcome])
     body = _answer(event, outcome)
     return _accepted(body, {"Location": body["links"]["self"]})
 
@@ -68,7 +73,10 @@ def _accept_batch(tenant: str) -> Response:
         batch = read_batch(
             body_bytes(is_batch=True), new_id=uuid7, tenant=tenant, most_bytes=parts().settings.max_event_bytes
         )
-        outcomes = parts().recorder.record_batch(batch)
+        with sending(batch) as sent:
+            outcomes = parts().recorder.record_batch(sent.events)
+            if outcomes:
+                sent.sent(outcomes[0])
     except InvalidEvent as exc:
         raise _invalid(exc, [fault.as_dict() for fault in exc.faults]) from exc
     except InvalidBatch as exc:
@@ -79,6 +87,7 @@ def _accept_batch(tenant: str) -> Response:
         raise _conflict(exc.indexes) from exc
     duplicates = sum(outcome.recorded.is_duplicate for outcome in outcomes)
     g.outcome = "duplicate" if outcomes and duplicates == len(outcomes) else "accepted"
+    note_events(sent.events, outcomes)
     return _accepted({
         "accepted": len(outcomes) - duplicates,
         "duplicates": duplicates,

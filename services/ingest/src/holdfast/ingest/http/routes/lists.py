@@ -21,16 +21,17 @@ from holdfast.ingest.http.views import (
     missing,
     rfc3339,
     timeline_view,
+    waiting_view,
     with_data_spliced,
 )
-from holdfast.storage import events, listing
+from holdfast.storage import Session, events, listing, waiting
 from holdfast.storage.database import Database
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
 from holdfast.storage.events import EventView, TimelineEntry
 from holdfast.storage.keys import KeyHolder
 from holdfast.storage.listing import Attempt
 
-__all__ = ["blueprint", "Found", "ListRequest"]
+__all__ = ["DATA_HEADERS", "blueprint", "Found", "ListRequest"]
 
 blueprint = Blueprint("lists", __name__)
 
@@ -58,6 +59,7 @@ class Found:
     view: EventView
     attempts: list[Attempt] | None
     timeline: list[TimelineEntry] | None
+    waiting: dict[str, Any] | None
 
 
 @blueprint.get("/v1/events")
@@ -73,11 +75,13 @@ def list_() -> Response:
 
 @blueprint.get("/v1/events/<event_id>")
 def show(event_id: str) -> Response:
-    """One event: its attributes, where it stands, and on request its data, attempts and timeline."""
+    """One event: its attributes, where it stands, why it waits, and on request its data, attempts and timeline."""
     holder = require("events:read")
     wanted = _includes()
-    found = _find(event_id, holder, wanted)
+    found = _find(event_id, holder, wanted | {"waiting"})
     body = event_view(found.view, with_data="data" in wanted, is_operator=is_operator(holder))
+    if found.waiting is not None:
+        body["waiting"] = found.waiting
     if found.attempts is not None:
         body["attempts"] = _attempts(found, holder)
     if found.timeline is not None:
@@ -122,22 +126,28 @@ def _list(wanted: ListRequest, tenant: str) -> listing.Page:
 
 def _find(text: str, holder: KeyHolder, wanted: set[str]) -> Found:
     event_id = identifier(text)
-    found = reconnecting(lambda: _read(event_id, holder.tenant, wanted))
+    found = reconnecting(lambda: _read(event_id, holder, wanted))
     if found is None:
         raise missing()
     return found
 
 
-def _read(event_id: UUID, tenant: str, wanted: set[str]) -> Found | None:
+def _read(event_id: UUID, holder: KeyHolder, wanted: set[str]) -> Found | None:
     with _database().transaction() as session:
-        view = events.find(session, event_id=event_id, tenant=tenant)
+        view = events.find(session, event_id=event_id, tenant=holder.tenant)
         if view is None:
             return None
         return Found(
             view,
             listing.attempts(session, event_id=event_id) if "attempts" in wanted else None,
             events.timeline(session, event_id=event_id) if "timeline" in wanted else None,
+            _waiting(session, event_id, holder) if "waiting" in wanted else None,
         )
+
+
+def _waiting(session: Session, event_id: UUID, holder: KeyHolder) -> dict[str, Any] | None:
+    found = waiting.why(session, event_id)
+    return None if found is None else waiting_view(found, is_operator=is_operator(holder))
 
 
 def _groups(limit: int, tenant: str) -> list[DeadGroup]:
@@ -160,8 +170,7 @@ def _includes() -> set[str]:
 
 
 def _attempts(found: Found, holder: KeyHolder) -> list[dict[str, Any]]:
-    traceparent = found.view.event.traceparent
-    trace_id = traceparent.split("-")[1] if traceparent else None
+    trace_id = found.view.event.origin.trace_id
     return [
         attempt_view(each, trace_id=trace_id, is_operator=is_operator(holder)) for each in found.attempts or ()
     ]  # fmt: skip
@@ -177,6 +186,7 @@ def _group(group: DeadGroup, *, is_operator: bool) -> dict[str, Any]:
     return {
         **cause,
         "count": group.events,
+        "count_last_hour": group.last_hour,
         "first_at": rfc3339(group.first_at),
         "last_at": rfc3339(group.last_at),
         "sample": {

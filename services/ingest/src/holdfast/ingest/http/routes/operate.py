@@ -7,16 +7,15 @@ from flask import Blueprint, Response, json, request
 
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
-from holdfast.ingest.http.auth import require
+from holdfast.ingest.http.acting import acting
 from holdfast.ingest.http.bodies import edited_data, refuse_body
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.views import address_of, identifier, links, missing
 from holdfast.ingest.operate.operator import Done, Operator
-from holdfast.storage.audit import Actor
 from holdfast.storage.operate import Acted, Outcome
 
-__all__ = ["blueprint", "idempotency_key"]
+__all__ = ["blueprint", "idempotency_key", "idempotency_key_of"]
 
 blueprint = Blueprint("operate", __name__)
 
@@ -28,7 +27,7 @@ _KEY = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
 @blueprint.post("/v1/events/<event_id>/replay")
 def replay(event_id: str) -> Response:
     """Queue a dead or discarded event again, or record a new one like a processed one."""
-    actor, data_json = _actor(), edited_data()
+    actor, data_json = acting("operate"), edited_data()
     done = _operator().replay(actor, identifier(event_id), idempotency_key=idempotency_key(), data_json=data_json)
     return _answer(done, "replayed", "it is going to run anyway")
 
@@ -36,7 +35,7 @@ def replay(event_id: str) -> Response:
 @blueprint.post("/v1/events/<event_id>/discard")
 def discard(event_id: str) -> Response:
     """Discard an event that is queued, failed or dead."""
-    actor = _actor()
+    actor = acting("operate")
     refuse_body()
     done = _operator().discard(actor, identifier(event_id), idempotency_key=idempotency_key())
     return _answer(done, "discarded", "there is nothing left to give up")
@@ -49,17 +48,19 @@ def idempotency_key() -> str:
         Problem: 400 for a key with other characters, or more of them.
     """
     key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return uuid4().hex
+    return uuid4().hex if key is None else idempotency_key_of(key)
+
+
+def idempotency_key_of(key: str) -> str:
+    """The key, if it is one.
+
+    Raises:
+        Problem: 400.
+    """
     if _KEY.fullmatch(key) is None:
         detail = "an Idempotency-Key is 1 to 64 letters, digits, dots, dashes and underscores; a UUID does"
         raise Problem(400, "invalid_idempotency_key", detail)
     return key
-
-
-def _actor() -> Actor:
-    holder = require("operate")
-    return Actor(holder.tenant, holder.key_id)
 
 
 def _operator() -> Operator:

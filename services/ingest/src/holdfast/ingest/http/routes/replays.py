@@ -8,20 +8,26 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.domain.state import State
 from holdfast.ingest.connection import reconnecting
-from holdfast.ingest.http.auth import require
-from holdfast.ingest.http.bodies import FilterFields, event_filter, read_body
+from holdfast.ingest.http.acting import acting
+from holdfast.ingest.http.bodies import FilterFields, Page, event_filter, read_arguments, read_body
+from holdfast.ingest.http.jobs import Jobs, job_view
 from holdfast.ingest.http.parts import parts
-from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.routes.operate import idempotency_key
-from holdfast.ingest.http.views import identifier, missing, rfc3339
+from holdfast.ingest.http.views import identifier
 from holdfast.storage import replays
 from holdfast.storage.audit import Actor
-from holdfast.storage.database import Database
-from holdfast.storage.filters import EventFilter
-from holdfast.storage.keys import KeyHolder
-from holdfast.storage.replays import MAX_ITEMS, MAX_RATE_PER_S, MIN_RATE_PER_S, JobState, NotStarted, Replay
+from holdfast.storage.replays import (
+    MAX_ITEMS,
+    MAX_RATE_PER_S,
+    MIN_RATE_PER_S,
+    Action,
+    JobState,
+    NotStarted,
+    Replay,
+    ReplayPage,
+)
 
-__all__ = ["blueprint", "ReplayFilter", "ReplayRequest"]
+__all__ = ["DEFAULT_RATE", "JOBS", "blueprint", "ReplayFilter", "ReplayList", "ReplayRequest"]
 
 blueprint = Blueprint("replays", __name__)
 
@@ -31,15 +37,11 @@ NAME = "replay; the id is the one from the 202 answer to POST /v1/replays"
 
 DEFAULT_RATE = 10.0
 
-
-_NAMES = {"ce_id": "id"}
-"""What a filter's field is called in the API where storage has another name for it."""
-
 _REFUSALS = {
     NotStarted.TOO_MANY_EVENTS: ("too_many_events", f"a replay has at most {MAX_ITEMS} events; narrow the filter"),
     NotStarted.KEY_REUSED: (
         "id_conflict",
-        "this Idempotency-Key belongs to a replay with another filter or rate; use a new one for another request",
+        "this Idempotency-Key belongs to a discard, or to a replay with another filter or rate; use a new one",
     ),
 }
 
@@ -63,71 +65,53 @@ class ReplayRequest(BaseModel):
     dry_run: bool = False
 
 
+class ReplayList(Page):
+    """Query string of ``GET /v1/replays``."""
+
+    state: JobState | None = None
+    cursor: UUID | None = None
+
+
+JOBS = Jobs(Action.REPLAY, NAME, _REFUSALS, ("replay_done", "this replay is done already; nothing is left to cancel"))
+
+
 @blueprint.post("/v1/replays")
 def start() -> Response:
     """Freeze the set and begin; or, as a dry run, count it."""
-    holder = require("operate")
+    actor = acting("operate")
     wanted = read_body(ReplayRequest, EXAMPLE)
-    chosen, actor, key = event_filter(wanted.filter, wanted.filter.state), _actor(holder), idempotency_key()
+    chosen, key = event_filter(wanted.filter, wanted.filter.state), idempotency_key()
     if wanted.dry_run:
-        return _json({"count": reconnecting(lambda: _count(chosen, actor))}, 200)
-    begun = reconnecting(lambda: _start(actor, chosen, wanted.rate_per_s, key))
+        return _json({"count": JOBS.count(actor, chosen)}, 200)
+    begun = JOBS.start(actor, chosen, rate_per_s=wanted.rate_per_s, key=key)
     return _json(_view(begun), 202, {"Location": _address(begun)})
+
+
+@blueprint.get("/v1/replays")
+def list_() -> Response:
+    """Replays of the key's tenant, newest first."""
+    actor, wanted = acting("operate"), read_arguments(ReplayList)
+    page = reconnecting(lambda: _list(actor, wanted))
+    next_cursor = str(page.next_id) if page.next_id else None
+    return _json({"items": [_view(each) for each in page.items], "next_cursor": next_cursor}, 200)
 
 
 @blueprint.get("/v1/replays/<replay_id>")
 def show(replay_id: str) -> Response:
     """How far a replay is."""
-    actor, wanted = _actor(require("operate")), identifier(replay_id, NAME)
-    return _json(_view(_present(reconnecting(lambda: _find(actor, wanted)))), 200)
+    return _json(_view(JOBS.find(acting("operate"), identifier(replay_id, NAME))), 200)
 
 
 @blueprint.delete("/v1/replays/<replay_id>")
 def cancel(replay_id: str) -> Response:
     """Stop a replay. What it has replayed stays so; stopping one that was stopped changes nothing."""
-    actor, wanted = _actor(require("operate")), identifier(replay_id, NAME)
-    stopped = _present(reconnecting(lambda: _cancel(actor, wanted)))
-    if stopped.state is JobState.DONE:
-        raise Problem(409, "replay_done", "this replay is done already; nothing is left to cancel")
-    return _json(_view(stopped), 200)
+    return _json(_view(JOBS.cancel(acting("operate"), identifier(replay_id, NAME))), 200)
 
 
-def _count(chosen: EventFilter, actor: Actor) -> int:
-    with _database().transaction() as session:
-        return replays.count_matching(session, chosen, tenant=actor.tenant)
-
-
-def _start(actor: Actor, chosen: EventFilter, rate_per_s: float, key: str) -> Replay:
-    with _database().transaction() as session:
-        begun = replays.start_replay(session, actor, chosen, rate_per_s=rate_per_s, idempotency_key=key)
-        if isinstance(begun, NotStarted):  # raised within the transaction, so that nothing of it stays
-            raise Problem(422, *_REFUSALS[begun])
-    return begun
-
-
-def _find(actor: Actor, replay_id: UUID) -> Replay | None:
-    with _database().transaction() as session:
-        return replays.find_replay(session, replay_id, tenant=actor.tenant)
-
-
-def _cancel(actor: Actor, replay_id: UUID) -> Replay | None:
-    with _database().transaction() as session:
-        return replays.cancel(session, actor, replay_id)
-
-
-def _present(found: Replay | None) -> Replay:
-    if found is None:
-        raise missing(NAME)
-    return found
-
-
-def _actor(holder: KeyHolder) -> Actor:
-    return Actor(holder.tenant, holder.key_id)
-
-
-def _database() -> Database:
-    database: Database = parts().database
-    return database
+def _list(actor: Actor, wanted: ReplayList) -> ReplayPage:
+    return parts().database.call(
+        replays.list_replays, tenant=actor.tenant, state=wanted.state, limit=wanted.limit, before_id=wanted.cursor
+    )
 
 
 def _address(begun: Replay) -> str:
@@ -137,18 +121,9 @@ def _address(begun: Replay) -> str:
 def _view(replay: Replay) -> dict[str, Any]:
     return {
         "replay_id": str(replay.id),
-        "state": replay.state,
-        "filter": {_NAMES.get(name, name): value for name, value in replay.filter.items()},
+        **job_view(replay),
         "rate_per_s": replay.rate_per_s,
-        "total": replay.total,
         "replayed": replay.replayed,
-        "skipped": replay.skipped,
-        "remaining": replay.total - replay.replayed - replay.skipped,
-        "failures": replay.failures,
-        "last_error": replay.last_error,
-        "created_by": replay.created_by,
-        "created_at": rfc3339(replay.created_at),
-        "finished_at": rfc3339(replay.finished_at),
         "links": {"self": _address(replay)},
     }
 

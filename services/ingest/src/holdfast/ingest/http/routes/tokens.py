@@ -11,15 +11,15 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.revocation import RevocationKind
 from holdfast.domain.topics import check_grant
+from holdfast.ingest.http.acting import acting
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import read_body
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.messaging.contracts import LIVE_AUDIENCE, MAX_TOKEN_BYTES, LiveTokenV1, Name
 from holdfast.runtime.settings import IngestSettings
-from holdfast.storage.audit import Actor
 
-__all__ = ["blueprint", "RevocationRequest", "TokenRequest"]
+__all__ = ["blueprint", "RevocationRequest", "TokenRequest", "issue"]
 
 blueprint = Blueprint("tokens", __name__)
 
@@ -57,31 +57,39 @@ def mint() -> Response:
     """Issue a token for the given topics of the key's tenant."""
     holder = require("events:read")
     settings: IngestSettings = parts().settings
-    wanted = _wanted(settings)
+    issued = issue(holder.tenant, _wanted(settings), settings, subject=f"key:{holder.key_id}")
+    return Response(json.dumps(issued), 201, content_type="application/json")
+
+
+def issue(tenant: str, wanted: TokenRequest, settings: IngestSettings, *, subject: str) -> dict[str, Any]:
+    """A new token for topics of a tenant, with ``expires_at`` (seconds since 1970), ``topics``, ``live_url``.
+
+    ``subject`` is whose it is unless another is wanted.
+
+    Raises:
+        Problem: 400, 403 or 422 for topics that it cannot grant.
+    """
     now = int(time.time())
     claims = LiveTokenV1(
         aud=LIVE_AUDIENCE,
-        sub=wanted.sub or f"key:{holder.key_id}",
-        tenant=holder.tenant,
+        sub=wanted.sub or subject,
+        tenant=tenant,
         iat=now,
         exp=now + wanted.ttl_seconds,
         jti=uuid4().hex,
-        topics=_grants(wanted.topics, holder.tenant),
+        topics=_grants(wanted.topics, tenant),
     )
     token = _signed(claims.model_dump(exclude_none=True), settings.live_token_secret.get_secret_value())
-    body = {"token": token, "expires_at": claims.exp, "topics": claims.topics, "live_url": settings.public_live_url}
-    return Response(json.dumps(body), 201, content_type="application/json")
+    return {"token": token, "expires_at": claims.exp, "topics": claims.topics, "live_url": settings.public_live_url}
 
 
 @blueprint.post("/v1/tokens/revoke")
 def revoke() -> Response:
     """Revoke one token, or all that a subject of the key's tenant has by now. Doing so again is safe."""
-    holder = require("operate")
+    actor = acting("operate")
     wanted = read_body(RevocationRequest, '{"sub": "user-42"}, or {"jti": "…"} with the jti claim of one token')
     kind = RevocationKind.SUBJECT if wanted.jti is None else RevocationKind.TOKEN
-    revocation, is_immediate = parts().revoker.revoke(
-        Actor(holder.tenant, holder.key_id), kind, wanted.jti or wanted.sub or ""
-    )
+    revocation, is_immediate = parts().revoker.revoke(actor, kind, wanted.jti or wanted.sub or "")
     body = wanted.model_dump(exclude_none=True) | {"revoked_at": revocation.second, "immediate": is_immediate}
     return Response(json.dumps(body), 200, content_type="application/json")
 

@@ -1,8 +1,5 @@
-"""``/demo/``: a page that shows live updates, for development only (``HOLDFAST_GATEWAY_DEMO=true``).
-
-It asks for a live token and shows what the token grants. The files are those of ``demo_page/``; ``holdfast-live.js``,
-``follow.js`` and ``event-stream.js`` are the browser client of ``libs/client-js``, and a test holds the copies together.
-"""
+"""``/demo/``: the files of the page. ``holdfast-live.js``, ``follow.js`` and ``event-stream.js`` are the browser client of
+``libs/client-js``, and a test holds the copies together."""
 
 from collections.abc import Awaitable, Callable
 from importlib.resources import files
@@ -11,19 +8,16 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 
-__all__ = ["DEMO_PATH", "demo_routes"]
+__all__ = ["DEMO_PATH", "page_routes"]
 
 DEMO_PATH = "/demo/"
 
-_MEDIA_TYPES = {
-    "index.html": "text/html",
-    "demo.css": "text/css",
-    "demo.js": "text/javascript",
-    "holdfast-live.js": "text/javascript",
-    "follow.js": "text/javascript",
-    "event-stream.js": "text/javascript",
-    "favicon.svg": "image/svg+xml",
-}
+_MEDIA_TYPES = {"html": "text/html", "css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+_FILES = (
+    "index.html", "favicon.svg", "demo.css", "demo.js", "journal.js", "ledger.js", "orders.js", "shop.js", "words.js",
+    "holdfast-live.js", "follow.js", "event-stream.js",
+)  # fmt: skip
 
 _HEADERS = {
     # Nothing inline, nothing from elsewhere: what a page with somebody's token in it should keep to.
@@ -37,14 +31,18 @@ _HEADERS = {
 }
 
 
-def demo_routes() -> list[BaseRoute]:
-    """The page and its files, read once."""
-    folder = files(__package__) / "demo_page"
+def page_routes(shop: list[BaseRoute]) -> list[BaseRoute]:
+    """The page and its files, read once, with the routes of the shop beside them."""
+    folder = files("holdfast.gateway") / "demo_page"
     pages: list[BaseRoute] = [
-        Route("/" if name == "index.html" else f"/{name}", _serving((folder / name).read_bytes(), media_type))
-        for name, media_type in _MEDIA_TYPES.items()
+        Route("/" if name == "index.html" else f"/{name}", _serving((folder / name).read_bytes(), _media_type(name)))
+        for name in _FILES
     ]
-    return [Route(DEMO_PATH.rstrip("/"), _to_the_page), Mount(DEMO_PATH.rstrip("/"), routes=pages)]
+    return [Route(DEMO_PATH.rstrip("/"), _to_the_page), Mount(DEMO_PATH.rstrip("/"), routes=[*pages, *shop])]
+
+
+def _media_type(name: str) -> str:
+    return _MEDIA_TYPES[name.rpartition(".")[2]]
 
 
 def _serving(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from holdfast.processor.worker.naps import Nap
+from holdfast.runtime.naps import Nap
 
 LONG_SECONDS = 20.0
 

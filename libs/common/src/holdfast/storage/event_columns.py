@@ -1,0 +1,92 @@
+"""The columns of an event that statements ask for, and the event made of a row with them."""
+
+import base64
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from sqlalchemy import Row
+
+from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.domain.trace import Origin, read_traceparent
+
+__all__ = ["EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "recordset", "stored_event"]
+
+_CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
+"""Events from before revision 0008 have their JSON in ``data``."""
+
+EVENT_COLUMNS = f"""e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
+       e.dataschema, e.extensions, {_CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
+       e.received_at, e.replay_of, e.request_id, e.trace_id, e.span_id"""
+
+EVENT_COLUMN_TYPES = {
+    "id": "uuid", "tenant": "text", "source": "text", "ce_id": "text", "type": "text", "subject": "text",
+    "time": "timestamptz", "audience": "text", "datacontenttype": "text", "dataschema": "text", "extensions": "jsonb",
+    "content": "bytea", "is_json": "boolean", "traceparent": "text", "received_at": "timestamptz",
+    "replay_of": "uuid", "request_id": "text", "trace_id": "uuid", "span_id": "text",
+}  # fmt: skip
+"""SQL types of ``EVENT_COLUMNS``, in their order."""
+
+
+def stored_event(row: Row[Any]) -> StoredEvent:
+    """The domain's event from a row with ``EVENT_COLUMNS``."""
+    return StoredEvent(
+        id=row.id,
+        tenant=row.tenant,
+        source=row.source,
+        ce_id=row.ce_id,
+        type=row.type,
+        subject=row.subject,
+        time=row.time,
+        audience=row.audience,
+        datacontenttype=row.datacontenttype,
+        dataschema=row.dataschema,
+        extensions=row.extensions,
+        content=None if row.content is None else bytes(row.content),
+        is_json=row.is_json,
+        traceparent=row.traceparent,
+        received_at=row.received_at,
+        replay_of=row.replay_of,
+        origin=_origin(row),
+    )
+
+
+def _origin(row: Row[Any]) -> Origin:
+    if row.trace_id is not None:
+        return Origin(row.request_id, row.trace_id.hex, row.span_id)
+    # One from before revision 0013 has its trace in its attribute alone.
+    context = read_traceparent(row.traceparent)
+    return Origin(row.request_id, None if context is None else context.trace_id)
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def recordset(events: Sequence[NewEvent]) -> str:
+    """New events as a JSON array of objects with the columns that a statement takes apart."""
+    return _encode([_columns(event) for event in events]).decode()
+
+
+def _columns(event: NewEvent) -> dict[str, Any]:
+    """Of what is absent nothing is sent."""
+    columns: dict[str, Any] = {
+        "id": str(event.id),
+        "tenant": event.tenant,
+        "source": event.source,
+        "ce_id": event.ce_id,
+        "type": event.type,
+        "subject": event.subject,
+        "time": event.time.isoformat() if event.time else None,
+        "audience": event.audience,
+        "datacontenttype": event.datacontenttype,
+        "dataschema": event.dataschema,
+        "extensions": dict(event.extensions) or None,
+        "data_json": event.data_json,
+        "data_base64": None if event.data_bytes is None else base64.b64encode(event.data_bytes).decode(),
+        "traceparent": event.traceparent,
+        "replay_of": str(event.replay_of) if event.replay_of else None,
+        "request_id": event.origin.request_id,
+        "trace_id": event.origin.trace_id,
+        "span_id": event.origin.span_id,
+    }
+    return columns

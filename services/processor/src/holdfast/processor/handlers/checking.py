@@ -1,0 +1,73 @@
+"""``python -m holdfast.processor check``: what handlers serve, or why they cannot be had. Needs no database."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from holdfast.domain.errors import ConfigurationError
+from holdfast.processor.handlers.discovery import discover
+from holdfast.processor.handlers.registry import Handler
+
+__all__ = ["check"]
+
+COLUMNS = ("name", "types", "options", "place")
+
+GAP = "  "
+
+
+def check(arguments: Sequence[str]) -> int:
+    """Run the command; its exit status is 1 if the handlers cannot be had. The reason names file and line."""
+    options = _parser().parse_args(arguments)
+    try:
+        described = [_described(handler) for handler in discover(options.path)]
+    except ConfigurationError as exc:
+        _say(options.output, {"status": "wrong", "error": str(exc)}, [str(exc)], is_fault=True)
+        return 1
+    _say(options.output, {"status": "ok", "handlers": described}, _table(described), is_fault=False)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m holdfast.processor check", description="Import handlers and say what they serve."
+    )
+    parser.add_argument("path", nargs="?", help="package.module:attribute; default: all that are installed")
+    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    return parser
+
+
+def _described(handler: Handler) -> dict[str, Any]:
+    return {
+        "name": handler.name,
+        "types": list(handler.patterns),
+        "place": handler.place,
+        "timeout_seconds": handler.timeout_seconds,
+        "transactional": handler.is_transactional,
+        "ordering": "subject" if handler.is_ordered else None,
+        "batch": handler.batch,
+        "attempts": handler.retry.attempts,
+    }
+
+
+def _table(described: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [COLUMNS, *((each["name"], ", ".join(each["types"]), _options(each), each["place"]) for each in described)]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
+    header, *others = [GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    return [header.upper(), *others]
+
+
+def _options(described: dict[str, Any]) -> str:
+    told = [f"timeout={described['timeout_seconds']:g}", f"attempts={described['attempts']}"]
+    told += [] if described["transactional"] else ["transactional=False"]
+    told += ["ordering=subject"] if described["ordering"] else []
+    return " ".join(told + ([f"batch={described['batch']}"] if described["batch"] > 1 else []))
+
+
+def _say(output: str, document: dict[str, Any], lines: Sequence[str], *, is_fault: bool) -> None:
+    if output == "json":
+        sys.stdout.write(json.dumps(document) + "\n")
+        return
+    stream = sys.stderr if is_fault else sys.stdout
+    stream.writelines(f"{line.rstrip()}\n" for line in lines)

@@ -1,0 +1,1 @@
+"""The demo: a shop whose orders a stranger places and watches, for trying Holdfast out."""
