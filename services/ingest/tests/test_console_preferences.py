@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import pytest
 
 from holdfast.ingest.console.preferences import (
@@ -38,9 +39,10 @@ def heads(page: str) -> list[str]:
     return re.findall(r'<th scope="col" ?[^>]*>([^<]*)</th>', page)
 
 
-def kept(page: str) -> dict[str, str]:
+def kept(page: httpx.Response) -> dict[str, str]:
     """Names of the searches on a page, and where they lead."""
-    found = re.findall(r'<a class="chip kept" href="([^"]+)"[^>]*><svg.*?</svg>([^<]*)</a>', page)
+    assert page.status_code == 200, page.text
+    found = re.findall(r'<a class="chip kept" href="([^"]+)"[^>]*><svg.*?</svg>([^<]*)</a>', page.text)
     return {html.unescape(name): html.unescape(address) for address, name in found}
 
 
@@ -70,14 +72,14 @@ def test_a_browser_keeps_searches_by_name_until_they_are_forgotten(viewer: Any, 
 
     address = f"{EVENTS}?state=dead&type=shop.kept&error_type=Key%C3%84rger"
     assert (answer.status_code, answer.headers["location"]) == (303, address)
-    assert kept(viewer.get(EVENTS).text) == {"Orders <b> that died": address}
+    assert kept(viewer.get(EVENTS)) == {"Orders <b> that died": address}
     assert "Forget this search" not in viewer.get(EVENTS).text
     page = viewer.get(f"{EVENTS}?error_type=Key%C3%84rger&state=dead&type=shop.kept").text
     assert 'aria-current="true"><svg' in page
     assert "Keep this search" not in page
     forgotten = viewer.send("/console/searches/forget", {"name": "Orders <b> that died", "next": address})
     assert (forgotten.status_code, forgotten.headers["location"]) == (303, address)
-    assert kept(viewer.get(address).text) == {}
+    assert kept(viewer.get(address)) == {}
     assert "Keep this search" in viewer.get(address).text
 
 
@@ -96,7 +98,7 @@ def test_a_search_that_cannot_be_kept_says_why(viewer: Any) -> None:
     status, page = keep("one more", "type=a")
     assert (status, f"up to {MAX_SEARCHES} searches" in page) == (409, True)
     assert keep("00", "type=changed")[0] == 303, "the same name takes no more room"
-    assert kept(viewer.get(EVENTS).text)["00"] == f"{EVENTS}?type=changed"
+    assert kept(viewer.get(EVENTS))["00"] == f"{EVENTS}?type=changed"
     assert keep("00", f"subject={'x' * 1000}")[0] == 303
     assert keep("01", f"subject={'x' * 1000}")[0] == 303
     assert keep("02", f"subject={'x' * 1000}")[0] == 409

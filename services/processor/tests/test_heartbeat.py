@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -256,7 +257,7 @@ def test_one_that_does_not_listen_is_interrupted(lease: Lease) -> None:
             while True:
                 is_told.append(running.cancelled.is_set())
 
-    is_told: list[bool] = []
+    is_told: deque[bool] = deque(maxlen=1)
     with pytest.raises(TimedOut):
         ignore_it()
 
