@@ -1,11 +1,13 @@
 """Handlers without a transaction: their lease is kept while they run, and they are told when it is not. Timeouts."""
 
+import contextlib
+import io
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -17,6 +19,7 @@ from holdfast.processor import Context, Handlers
 from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.attempt.heartbeat import Heartbeat
 from holdfast.processor.attempt.interruption import Interruptions, TimedOut
+from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import claims, leases
 
@@ -48,6 +51,20 @@ class Outside:
                 self.saw_cancelled.set()
                 raise ConnectionAbortedError("told to stop")
         return "done"
+
+
+class Unread(io.StringIO):
+    """A log whose reader has stopped: what is written waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_waiting = threading.Event()
+        self.is_read = threading.Event()
+
+    def write(self, text: str) -> int:
+        self.is_waiting.set()
+        self.is_read.wait()
+        return super().write(text)
 
 
 def handling(function: Callable[..., Any], **options: Any) -> Handlers:
@@ -263,6 +280,25 @@ def test_one_that_does_not_listen_is_interrupted(lease: Lease) -> None:
 
     assert is_told[-1]
     heartbeat.stop()
+
+
+@pytest.mark.usefixtures("log_text")  # which sends the log elsewhere again
+def test_a_log_that_nobody_reads_keeps_no_handler(lease: Lease) -> None:
+    unread = Unread()
+    with contextlib.redirect_stdout(unread):
+        logging.configure(service="test", version="0", log_format="json")
+    [handler] = handling(endless, timeout=0.2, transactional=False)
+    interruptions = Interruptions()
+    heartbeat = Heartbeat(lambda _: {lease.event.id: True}, interruptions, lease_seconds=60, insist_seconds=0.3)
+    heartbeat.start()
+
+    with pytest.raises(TimedOut), heartbeat.watched(lease, handler), interruptions.allowed():
+        endless(None, cast("Context", None))
+
+    assert unread.is_waiting.wait(30), "it is told of when there is time for it"
+    unread.is_read.set()
+    heartbeat.stop()
+    assert "its time was up" in unread.getvalue()
 
 
 def test_the_thread_of_a_handler_that_timed_out_goes_on_working(stored: Any, serve: Any) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 from holdfast.domain.errors import DatabaseUnavailable
@@ -13,7 +14,7 @@ from holdfast.processor.attempt.interruption import Interruptions, TimedOut
 from holdfast.processor.attempt.turn import fields_of
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime import logging
-from holdfast.runtime.background import Repeater
+from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.backend import Backend
 
@@ -21,8 +22,14 @@ __all__ = ["CHECK_SECONDS", "Heartbeat", "Running"]
 
 log = logging.get(__name__)
 
+Line = Callable[[], object]
+"""Writes it."""
+
 CHECK_SECONDS = 0.2
 """Between two looks at the clock: a timeout is enforced this much late at most."""
+
+LINES_SECONDS = 0.05
+"""Until a handler that was told to stop is in the log."""
 
 INSIST_SECONDS = 5.0
 """A handler told that it is cancelled has this long to end by itself; then, and again after each such while, an exception is
@@ -96,16 +103,19 @@ class Heartbeat:
         self._check = Repeater(
             "timeouts", self.check, interval_seconds=CHECK_SECONDS, is_needed=lambda: bool(self._running)
         )
+        # So have the lines about handlers: when nobody reads the log, times are up all the same.
+        self._lines = Batcher("lines", _write, interval_seconds=LINES_SECONDS)
 
     def start(self) -> None:
         """Begin to watch."""
-        self._beat.start()
-        self._check.start()
+        for each in (self._beat, self._check, self._lines):
+            each.start()
 
     def stop(self) -> None:
         """No handler runs any more, or its process has no time left."""
         self._beat.stop(timeout_seconds=1)
         self._check.stop(timeout_seconds=1)
+        self._lines.stop()
 
     @property
     def is_alive(self) -> bool:
@@ -178,11 +188,17 @@ class Heartbeat:
             self._interruptions.interrupt_one(running.thread, TimedOut)
         if now - running.started >= running.handler.timeout_seconds + self._stuck_seconds and not running.is_given_up:
             running.is_given_up = True
-            log.error(Log.HANDLER_STUCK, **fields_of(running.lease, running.handler))
             self._on_stuck()
+            self._lines.add(partial(log.error, Log.HANDLER_STUCK, **fields_of(running.lease, running.handler)))
 
     def _cancel(self, running: Running, reason: str) -> None:
         if not running.cancelled.is_set():
             running.cancelled.set()
             Metrics.cancelled.inc()
-            log.warning(Log.CANCELLED, reason=reason, **fields_of(running.lease, running.handler))
+            fields = fields_of(running.lease, running.handler)
+            self._lines.add(partial(log.warning, Log.CANCELLED, reason=reason, **fields))
+
+
+def _write(lines: list[Line]) -> None:
+    for write in lines:
+        write()
