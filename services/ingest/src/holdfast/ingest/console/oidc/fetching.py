@@ -103,6 +103,8 @@ class Fetcher:
             exchange.answer = _exchanged(exchange, self._tls)
         except _Unusable as exc:
             exchange.failure = str(exc)
+        except TimeoutError:
+            exchange.failure = "timeout"  # the socket noticed before who waits did
         except ssl.SSLError:
             exchange.failure = "tls"
         except (OSError, http.client.HTTPException, ValueError, AttributeError):
