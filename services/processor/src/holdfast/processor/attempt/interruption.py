@@ -87,5 +87,9 @@ class Interruptions:
 
 
 def _raise_in(thread: int, error: type[BaseException]) -> None:
-    """Raise in another thread, between two of its instructions (CPython C API, ``PyThreadState_SetAsyncExc``)."""
+    """Raise in another thread, between two of its instructions (CPython C API, ``PyThreadState_SetAsyncExc``).
+
+    In Python 3.11 nothing can be raised any more in a thread that failed to start another one: the state of that one stays,
+    under the same id, and takes the exception. A handler in such a thread is found to be stuck, and its process is replaced.
+    """
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(error))
