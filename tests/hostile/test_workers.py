@@ -28,7 +28,7 @@ GRACE_SECONDS = 2
 TIMES = 10
 
 MARGIN_SECONDS = 12
-"""What a busy machine may add. The slowest one seen added 5."""
+"""What a busy machine may add. The slowest one seen added 4.3."""
 
 GONE_SECONDS = 1 + KILL_SECONDS + MARGIN_SECONDS
 """The grace, the time after which the supervisor kills, and what a busy machine takes to look."""

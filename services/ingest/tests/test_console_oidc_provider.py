@@ -1,5 +1,6 @@
 """The troubles of a provider of OpenID Connect: away, slow, wrong, or with other keys and settings."""
 
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,8 @@ from tests.contract.oidc_provider import (
     oidc_settings,
 )
 
+from holdfast.ingest.console.oidc.failures import SignInFailed
+from holdfast.ingest.console.oidc.fetching import Fetcher
 from holdfast.ingest.console.oidc.provider import REFRESH_SECONDS
 from holdfast.ingest.console.throttle import MOST_FAILURES
 from holdfast.local.servers import Postgres, Valkey, free_port
@@ -266,3 +269,15 @@ def test_without_a_provider_there_is_no_such_way_in(ingest: Any, visitor: Visito
 
     assert "oidc" not in browser.get("/console/sign-in").text
     assert browser.get("/console/oidc/start").status_code == 404
+
+
+def test_a_provider_is_slow_also_when_the_socket_notices_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    def notice(*_: object, **__: object) -> None:
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(socket, "create_connection", notice)
+
+    with pytest.raises(SignInFailed) as failed:
+        Fetcher(most_at_once=1).get("http://127.0.0.1:1/", deadline=time.monotonic() + 60)
+
+    assert failed.value.code == "provider_timeout"
