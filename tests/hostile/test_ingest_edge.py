@@ -81,8 +81,9 @@ def test_posts_are_answered_beside_2600_sockets_that_finish_nothing(
         live = seconds_of(lambda: httpx.get(f"{ingest.url}/livez", timeout=10).raise_for_status())
         eventually(lambda: hostile.open_count() == 0, timeout_seconds=REQUEST_SECONDS + 15)
 
-    assert statistics.quantiles(took, n=100)[98] < 1
-    assert live < 1
+    assert statistics.median(took) < 1
+    assert max(took) < REQUEST_SECONDS, "it waited until the others were sent away"
+    assert live < REQUEST_SECONDS
 
 
 def _accepted(client: httpx.Client, key: str) -> None:

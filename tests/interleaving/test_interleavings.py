@@ -94,9 +94,13 @@ def test_handlers_outside_the_database_settle_once(explore: Explore) -> None:
 
 
 def test_events_that_are_claimed_and_settled_together_settle_once(explore: Explore) -> None:
-    found = explore(sweep(1), worker("j1", Joiner), worker("w1"), doorbells=1, events=2)
+    assert explore(sweep(1), worker("j1", Joiner), doorbells=1, events=2).waits > 0
+    assert explore(worker("j1", Joiner), worker("w1"), doorbells=1, events=2).interleavings > 1000
 
-    assert found.waits > 0
+
+@pytest.mark.soak
+def test_events_that_are_claimed_together_while_others_work_settle_once(explore: Explore) -> None:
+    assert explore(sweep(1), worker("j1", Joiner), worker("w1"), doorbells=1, events=2).waits > 0
 
 
 @pytest.mark.soak

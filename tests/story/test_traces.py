@@ -158,16 +158,19 @@ def test_events_of_a_handler_of_lists_share_their_statements(
     traced: Stack, client: Client, kept: Collector, eventually: Eventually
 ) -> None:
     traced.hold("processor")
-    ids = post_batch(traced, "story.bulk", 2)  # so they are claimed together
+    ids = post_batch(traced, "story.bulk", 10)  # they wait together, so most are claimed together
     traced.resume("processor")
     for each in ids:
         client.wait(each, 60)
 
-    spans = all_spans(kept, eventually, ids[0], attempts=2)
+    spans = all_spans(kept, eventually, ids[0], attempts=10)
 
     attempts = [span.span_id for span in named(spans, "process story.bulk")]
     parts = [[each.name for each in spans if each.parent_id == attempt] for attempt in attempts]
-    assert sorted(parts) == [["SELECT", "settle", "publish"], ["settle", "publish"]]
+    alone = [part for part in parts if "SELECT" in part]
+    assert alone == [["SELECT", "settle", "publish"]] * len(alone)
+    assert [part for part in parts if part not in alone] == [["settle", "publish"]] * (10 - len(alone))
+    assert 1 <= len(alone) < 10
 
 
 def test_a_kept_story_is_kept_as_a_whole_whatever_the_ratio(

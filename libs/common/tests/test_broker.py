@@ -247,7 +247,7 @@ def test_ringing_a_closed_redis_fails_at_once(make_broker: MakeBroker) -> None:
     with pytest.raises(BrokerUnavailable):
         RedisBell(broker).ring(doorbells(1))
 
-    assert time.monotonic() - began < 1, "a request waits for it"
+    assert time.monotonic() - began < 3, "a request waits for it"
 
 
 def test_the_bells_of_a_queue_that_nobody_hears_are_bounded(make_broker: MakeBroker) -> None:

@@ -275,7 +275,7 @@ def test_unfinished_requests_do_not_hold_others_up(ingest: Any, post: Post, make
     for connection in unfinished:
         connection.close()
     assert status == 202
-    assert took_seconds < 1
+    assert took_seconds < 3
 
 
 def test_rejections_are_logged_without_what_was_sent(ingest: Any, post: Post, make_event: MakeEvent, key: str) -> None:

@@ -65,7 +65,7 @@ def test_a_flood_of_empty_continuations_is_cut_and_holds_nobody_up(gateway: Any,
 
     pour(raw.socket, flood)
 
-    assert livez_seconds(gateway) < 1
+    assert livez_seconds(gateway) < 3
     assert close_code(raw) in (4006, None), "closed, or dropped while it was still sending"
 
 
@@ -118,7 +118,7 @@ def test_answers_to_pings_that_nobody_reads_stay_bounded(start_gateway: Callable
                 pour(each, frame(Opcode.PING, b"x" * 125) * 200)
 
         assert memory_kib(gateway.process.pid) - before < 20 * 1024, "20 clients sent 50 MiB of pings"
-        assert livez_seconds(gateway) < 1
+        assert livez_seconds(gateway) < 3
 
 
 def test_joining_and_leaving_topics_without_end_is_cut(gateway: Any, join: Any, tenant: Any) -> None:

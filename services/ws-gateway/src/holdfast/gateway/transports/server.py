@@ -49,7 +49,8 @@ class LiveServer(uvicorn.Server):
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         super().handle_exit(sig, frame)
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._told_to_exit.set)
+            with contextlib.suppress(RuntimeError):  # the loop has ended already
+                self._loop.call_soon_threadsafe(self._told_to_exit.set)
 
     async def main_loop(self) -> None:
         """uvicorn's looks ten times a second whether it is to end. For its ``Date`` header once is enough; a signal wakes."""
