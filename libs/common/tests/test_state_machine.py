@@ -38,6 +38,8 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     "bury with a lost token": lambda event_id: transitions.bury(event_id, OTHER_TOKEN, ERROR),
     "release": lambda event_id: transitions.release(event_id, TOKEN),
     "release with a lost token": lambda event_id: transitions.release(event_id, OTHER_TOKEN),
+    "snooze": lambda event_id: transitions.snooze(event_id, TOKEN, delay_seconds=7),
+    "snooze with a lost token": lambda event_id: transitions.snooze(event_id, OTHER_TOKEN, delay_seconds=7),
     "recover": lambda event_id: transitions.recover(event_id, TOKEN, crashes=0),
     "recover the third time": lambda event_id: transitions.recover(event_id, TOKEN, crashes=2),
     "recover with a lost token": lambda event_id: transitions.recover(event_id, OTHER_TOKEN, crashes=0),

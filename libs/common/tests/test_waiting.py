@@ -12,7 +12,7 @@ from sqlalchemy import text
 from holdfast.domain.event import Lease, NewEvent
 from holdfast.domain.event_types import fits, nearest
 from holdfast.domain.state import State
-from holdfast.domain.transitions import AttemptError, Completion, Transition, fail, settle
+from holdfast.domain.transitions import AttemptError, Completion, Transition, fail, settle, snooze
 from holdfast.domain.waiting import Facts, Fleet, Reason, Standing, Waiting, explain
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import claims, events, lanes, leases, lifecycle, nodes, served, waiting
@@ -101,6 +101,26 @@ def test_an_event_whose_worker_was_lost_is_not_due_for_a_moment(rows: Rows) -> N
     found = rows.why(event_id)
 
     assert (found.reason, found.summary) == (Reason.NOT_DUE, "it is due in 10 s, because its worker was lost")
+
+
+def test_an_event_that_was_sent_for_later_says_when(rows: Rows) -> None:
+    event_id = rows.record(deliver_at=datetime(2999, 1, 2, 3, 4, 5, tzinfo=UTC))
+
+    found = rows.why(event_id)
+
+    assert found.reason is Reason.SCHEDULED
+    assert found.summary.startswith("it was sent for 2999-01-02 03:04:05 UTC, in ")
+
+
+def test_an_event_that_its_handler_put_off_says_so(rows: Rows) -> None:
+    event_id = rows.record()
+    lease = rows.claim(event_id)
+    rows.apply(snooze(event_id, lease.token, delay_seconds=7_200.5))
+
+    found = rows.why(event_id)
+
+    assert found.reason is Reason.SNOOZED
+    assert found.summary.endswith("for 2 h more")
 
 
 def test_an_event_waits_for_those_of_its_subject_before_it(rows: Rows) -> None:
@@ -303,8 +323,8 @@ def _nodes(plan: Any) -> Iterator[Any]:
 def test_waits_are_told_in_two_units(seconds: float, words: str) -> None:
     standing = Standing(
         now=NOW, event_id=uuid4(), type="t", subject=None, state=State.FAILED, attempt=3, crashes=0,
-        available_at=NOW + timedelta(seconds=seconds + 1e-6), waits_aside=False, is_unserved=False, moved_at=None,
-        error_type=None, lease_expires_at=None,
+        available_at=NOW + timedelta(seconds=seconds + 1e-6), waits_aside=False, is_unserved=False, is_scheduled=False,
+        is_snoozed=False, moved_at=None, error_type=None, lease_expires_at=None,
     )  # fmt: skip
 
     assert explain(Facts(standing=standing, fleet=Fleet([]))).summary == f"attempt 4 is due in {words}, after an error"

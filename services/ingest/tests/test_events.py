@@ -65,6 +65,37 @@ def test_every_attribute_comes_back(post: Post, get: Get, make_event: MakeEvent)
     assert (view["state"], view["version"], view["attempt"]) == ("queued", 1, 0)
 
 
+def test_an_event_is_sent_for_later(post: Post, get: Get, make_event: MakeEvent) -> None:
+    event = make_event(deliverat="2999-01-02T04:04:05+01:00", datacontenttype="application/json")
+
+    body = post(event).json()
+
+    moment = "2999-01-02T03:04:05Z"
+    assert (body["state"], body["enqueued"], body["deliver_at"]) == ("queued", False, moment)
+    view = get(body["event_id"], "data,timeline").json()
+    assert view["event"] == event, "as it was sent"
+    assert view["available_at"] == "2999-01-02T03:04:05Z"
+    assert view["timeline"][0]["detail"] == {"deliver_at": moment}
+    assert view["waiting"]["reason"] == "scheduled"
+    again = post(event).json()
+    assert (again["event_id"], again["duplicate"]) == (body["event_id"], True)
+
+
+def test_a_binary_event_is_sent_for_later(ingest: Any, key: str, get: Get) -> None:
+    body = binary(ingest, key, b"{}", ce_deliverat="2999-01-02T03:04:05Z").json()
+
+    assert get(body["event_id"]).json()["available_at"] == "2999-01-02T03:04:05Z"
+
+
+@pytest.mark.parametrize("moment", ["tomorrow", "2999-01-02T03:04:05", "3600", 3600, True])
+def test_what_is_no_time_is_refused_by_name(post: Post, make_event: MakeEvent, moment: object) -> None:
+    answer = post(make_event(deliverat=moment))
+
+    [error] = answer.json()["errors"]
+    assert (answer.status_code, error["pointer"]) == (400, "/deliverat")
+    assert "RFC 3339" in error["detail"] or "must be a string" in error["detail"]
+
+
 def test_include_brings_the_timeline(post: Post, get: Get, make_event: MakeEvent) -> None:
     event_id = post(make_event()).json()["event_id"]
 

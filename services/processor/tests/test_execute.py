@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
+from holdfast.processor import Backoff, Context, Handlers, Reject, Retry, Snooze
 from holdfast.processor.attempt.results import MAX_RESULT_BYTES
 
 MakeExecutor = Callable[..., Any]
@@ -113,6 +113,31 @@ def test_retry_chooses_the_wait(stored: Any, executor: MakeExecutor) -> None:
     assert stored.state(event_id) == "failed"
     waits = "SELECT extract(epoch FROM available_at - (SELECT max(at) FROM event_update)) FROM processing_state"
     assert stored.scalar(waits) == 120
+
+
+def test_an_event_that_is_put_off_spends_no_attempt_and_leaves_nothing(stored: Any, executor: MakeExecutor) -> None:
+    def not_now(data: Any, ctx: Context) -> None:  # noqa: ARG001
+        leave_effect(ctx)
+        raise Snooze(120)
+
+    event_id = stored.record("test.done")
+
+    executor(handling(not_now, retry=Backoff(attempts=1), final=(Exception,))).execute(event_id, 1)
+
+    row = stored.row(event_id)
+    assert (row.state, row.attempt, row.version, row.last_error) == ("queued", 0, 3, None)
+    assert 110 < row.due_in <= 120
+    assert (stored.errors(event_id), stored.effects(event_id)) == ([], 0)
+
+
+@pytest.mark.parametrize("after", [-1, float("nan"), None, "60", True])
+def test_an_event_is_put_off_for_a_number_of_seconds(after: Any) -> None:
+    with pytest.raises(ValueError, match="Snooze"):
+        Snooze(after)
+
+
+def test_an_event_is_put_off_for_a_year_at_most() -> None:
+    assert Snooze(float("inf")).after == Snooze(10**9).after == 365 * 24 * 3600
 
 
 @pytest.mark.parametrize(

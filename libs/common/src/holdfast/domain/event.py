@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from holdfast.domain.attributes import DELIVER_AT
+from holdfast.domain.moment import read_moment
 from holdfast.domain.trace import NO_ORIGIN, Origin
 
 __all__ = ["Doorbell", "Lease", "NewEvent", "StoredEvent", "canonical_json", "digest"]
@@ -39,6 +41,10 @@ class NewEvent:
     traceparent: str | None = None
     replay_of: UUID | None = None
     """The processed event that this one repeats."""
+    parent_id: UUID | None = None
+    """The event whose handler emitted this one."""
+    deliver_at: datetime | None = None
+    """When it is due; at once where that is past, or ``None``."""
     origin: Origin = NO_ORIGIN
 
     @property
@@ -72,7 +78,16 @@ class StoredEvent:
     received_at: datetime
     replay_of: UUID | None = None
     """The processed event that this one repeats."""
+    parent_id: UUID | None = None
+    """The event whose handler emitted this one."""
     origin: Origin = NO_ORIGIN
+
+    @property
+    def due_since(self) -> datetime:
+        """When it was due first: when it was received, or later if it asked for that."""
+        wanted = self.extensions.get(DELIVER_AT)
+        moment = read_moment(wanted) if isinstance(wanted, str) else None
+        return self.received_at if moment is None or moment < self.received_at else moment
 
     @cached_property
     def data(self) -> Any:

@@ -32,6 +32,7 @@ __all__ = [
     "replay",
     "resettle",
     "settle",
+    "snooze",
 ]
 
 LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
@@ -196,6 +197,15 @@ def release(event_id: UUID, lease_token: UUID) -> Transition:
     return Transition(
         event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, expected_token=lease_token,
         delay_seconds=0.0, attempt_delta=-1, detail={"reason": "released"},
+    )  # fmt: skip
+
+
+def snooze(event_id: UUID, lease_token: UUID, *, delay_seconds: float) -> Transition:
+    """The handler wants the event later. The attempt is not spent."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, expected_token=lease_token,
+        delay_seconds=delay_seconds, attempt_delta=-1,
+        detail={"reason": "snoozed", "retry_in_seconds": round(delay_seconds, 3)},
     )  # fmt: skip
 
 

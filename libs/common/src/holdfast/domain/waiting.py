@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -33,6 +33,10 @@ class Reason(StrEnum):
     """No processor serves its type."""
     TURN = "turn"
     """An earlier event of its subject."""
+    SCHEDULED = "scheduled"
+    """The time for which it was sent."""
+    SNOOZED = "snoozed"
+    """The time for which its handler put it off."""
     RETRY = "retry"
     """The wait after a failed attempt."""
     NOT_DUE = "not_due"
@@ -66,6 +70,10 @@ class Standing:
     """It waits for its turn or for a handler, where no search meets it."""
     is_unserved: bool
     """A processor has met it and does not serve its type."""
+    is_scheduled: bool
+    """It was sent for later, and no attempt was made yet."""
+    is_snoozed: bool
+    """Its handler put it off."""
     moved_at: datetime | None
     """When it came into its state."""
     error_type: str | None
@@ -222,6 +230,11 @@ def _later(standing: Standing) -> Waiting:
     if standing.state is State.FAILED:
         summary = f"attempt {standing.attempt + 1} is due in {wait}, after {standing.error_type or 'an error'}"
         return Waiting(Reason.RETRY, summary, known | {"error_type": standing.error_type})
+    if standing.is_scheduled:
+        return Waiting(Reason.SCHEDULED, f"it was sent for {_moment(standing.available_at)}, in {wait}", known)
+    if standing.is_snoozed:
+        summary = f"its handler put it off until {_moment(standing.available_at)}, for {wait} more"
+        return Waiting(Reason.SNOOZED, summary, known)
     crash = ", because its worker was lost" if standing.crashes else ""
     return Waiting(Reason.NOT_DUE, f"it is due in {wait}{crash}", known)
 
@@ -267,6 +280,11 @@ def _count(number: int, is_more: bool) -> str:
     if is_more:
         return f"{number}+ events"
     return f"{number} event" if number == 1 else f"{number} events"
+
+
+def _moment(moment: datetime) -> str:
+    """``2026-11-24 09:30:00 UTC``."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _span(later: datetime, earlier: datetime) -> str:

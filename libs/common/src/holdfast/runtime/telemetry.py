@@ -82,6 +82,7 @@ class Log:
     STALE_DOORBELL: Final = "stale doorbell"
     PROCESSED: Final = "event processed"
     ATTEMPT_FAILED: Final = "attempt failed"
+    SNOOZED: Final = "put off by its handler"
     DEAD_LETTER: Final = "event is dead"
     LEASE_LOST: Final = "lease lost"
     ALREADY_PROCESSED: Final = "event was processed before"
@@ -129,6 +130,7 @@ LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     Log.ACCEPTED: frozenset({"event_id", "event_type", "tenant", "request_id"}),
     Log.PROCESSED: _ATTEMPT,
     Log.ATTEMPT_FAILED: _ATTEMPT,
+    Log.SNOOZED: _ATTEMPT,
     Log.DEAD_LETTER: _ATTEMPT,
     Log.LEASE_LOST: _ATTEMPT,
     Log.ALREADY_PROCESSED: _ATTEMPT,

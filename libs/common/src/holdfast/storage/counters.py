@@ -45,7 +45,10 @@ _REASON = "CASE WHEN {u}state = {{QUEUED}} AND {u}version > 1 THEN {u}detail ->>
 _DUE = """
 CASE {u}state
     -- Recovered ones wait for a while that no update tells; those without a handler have been due for longer.
-    WHEN {{QUEUED}} THEN CASE WHEN {u}detail ->> 'reason' IN ('recovered', 'no_handler') THEN NULL ELSE {u}at END
+    WHEN {{QUEUED}} THEN CASE WHEN {u}detail ->> 'reason' IN ('recovered', 'no_handler') THEN NULL
+                         -- Wanted later by who sent it, or by its handler.
+                         ELSE coalesce(CAST({u}detail ->> 'deliver_at' AS timestamptz), {u}at + make_interval(
+                             secs => coalesce(CAST({u}detail ->> 'retry_in_seconds' AS float8), 0))) END
     WHEN {{FAILED}} THEN {u}at + make_interval(secs => CAST({u}detail ->> 'retry_in_seconds' AS float8))
 END
 """.strip()
@@ -94,7 +97,7 @@ WITH page AS MATERIALIZED (
 ), found AS MATERIALIZED (
     -- The last update of an event in the page also says when it was accepted, if that is in the page. So most events are
     -- looked up once: neither an acceptance nor a claim says anything that its neighbours do not say.
-    SELECT c.*, e.tenant, e.type, e.received_at, {minute_of_at} AS minute,
+    SELECT c.*, e.tenant, e.type, e.received_at, e.extensions ? 'deliverat' AS is_scheduled, {minute_of_at} AS minute,
            c.state IN ({PROCESSED}, {FAILED}, {DEAD}) OR c.reason IS NOT DISTINCT FROM 'recovered' AS is_outcome,
            CASE WHEN NOT c.has_next THEN c.state END AS entered,
            CASE WHEN NOT c.has_last AND c.version > 1 THEN (
@@ -131,7 +134,11 @@ WITH page AS MATERIALIZED (
                    SELECT {due_of_u} FROM event_update u WHERE u.event_id = f.event_id AND u.version = f.version - 2) END
            ), {bounds}) AS wait,
            CASE WHEN f.state = {PROCESSED} THEN
-               width_bucket(1000 * date_part('epoch', f.at - f.received_at), {bounds}) END AS end_to_end
+               width_bucket(1000 * date_part('epoch', f.at - coalesce(
+                   -- Where it was wanted later: the time in its first update, since the sender's own text may be none here.
+                   CASE WHEN f.is_scheduled THEN (
+                       SELECT CAST(u.detail ->> 'deliver_at' AS timestamptz) FROM event_update u
+                       WHERE u.event_id = f.event_id AND u.version = 1) END, f.received_at)), {bounds}) END AS end_to_end
     FROM found f LEFT JOIN LATERAL (
         SELECT handler, duration_ms FROM processed_event_log l WHERE l.event_id = f.event_id AND f.state = {PROCESSED}
         UNION ALL

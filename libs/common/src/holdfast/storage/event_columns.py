@@ -17,13 +17,13 @@ _CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
 
 EVENT_COLUMNS = f"""e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
        e.dataschema, e.extensions, {_CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
-       e.received_at, e.replay_of, e.request_id, e.trace_id, e.span_id"""
+       e.received_at, e.replay_of, e.parent_id, e.request_id, e.trace_id, e.span_id"""
 
 EVENT_COLUMN_TYPES = {
     "id": "uuid", "tenant": "text", "source": "text", "ce_id": "text", "type": "text", "subject": "text",
     "time": "timestamptz", "audience": "text", "datacontenttype": "text", "dataschema": "text", "extensions": "jsonb",
     "content": "bytea", "is_json": "boolean", "traceparent": "text", "received_at": "timestamptz",
-    "replay_of": "uuid", "request_id": "text", "trace_id": "uuid", "span_id": "text",
+    "replay_of": "uuid", "parent_id": "uuid", "request_id": "text", "trace_id": "uuid", "span_id": "text",
 }  # fmt: skip
 """SQL types of ``EVENT_COLUMNS``, in their order."""
 
@@ -47,6 +47,7 @@ def stored_event(row: Row[Any]) -> StoredEvent:
         traceparent=row.traceparent,
         received_at=row.received_at,
         replay_of=row.replay_of,
+        parent_id=row.parent_id,
         origin=_origin(row),
     )
 
@@ -85,6 +86,7 @@ def _columns(event: NewEvent) -> dict[str, Any]:
         "data_base64": None if event.data_bytes is None else base64.b64encode(event.data_bytes).decode(),
         "traceparent": event.traceparent,
         "replay_of": str(event.replay_of) if event.replay_of else None,
+        "parent_id": str(event.parent_id) if event.parent_id else None,
         "request_id": event.origin.request_id,
         "trace_id": event.origin.trace_id,
         "span_id": event.origin.span_id,

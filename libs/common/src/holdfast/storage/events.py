@@ -36,37 +36,43 @@ _REQUESTED = """requested AS (
     FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(
         id uuid, tenant text, source text, ce_id text, type text, subject text, time timestamptz, audience text,
         datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, traceparent text,
-        replay_of uuid, request_id text, trace_id uuid, span_id text)
+        replay_of uuid, parent_id uuid, request_id text, trace_id uuid, span_id text)
 )"""
 
 _RECORD = Planned("record", render("""
 -- Parameters: events, JSON array of objects with the columns of "r"; count, how many; grace_seconds, the wait before
--- maintenance rings the bell again. Returns the ids of the new ones only where some are not new.
+-- maintenance rings the bell again; due_at, JSON object of RFC 3339 timestamps by id, or NULL. Returns the ids of the
+-- new ones only where some are not new.
 WITH {requested}, inserted AS (
     INSERT INTO event (id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-                       extensions, data_bytes, is_json, traceparent, replay_of, request_id, trace_id, span_id)
+                       extensions, data_bytes, is_json, traceparent, replay_of, parent_id, request_id, trace_id,
+                       span_id)
     SELECT id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
            coalesce(extensions, '{{}}'), content, data_json IS NOT NULL, traceparent, replay_of,
-           request_id, trace_id, span_id
+           parent_id, request_id, trace_id, span_id
     FROM requested
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
-    RETURNING id, received_at, tenant, source, subject, type
+    RETURNING id, received_at, tenant, source, subject, type,
+              greatest(received_at, CAST(CAST(:due_at AS jsonb) ->> CAST(id AS text) AS timestamptz)) AS due_at
 ), queued AS (
     INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_key, lane_at)
-    SELECT id, {QUEUED}, 1, received_at, received_at + make_interval(secs => :grace_seconds),
+    SELECT id, {QUEUED}, 1, due_at,
+           CASE WHEN due_at > received_at THEN due_at ELSE received_at + make_interval(secs => :grace_seconds) END,
            -- A subject is one within its source (CloudEvents 1.0). lane finds its events, lane_key puts ordered ones in line.
            CASE WHEN subject IS NOT NULL THEN hashtextextended(concat_ws(E'\\x1f', tenant, source, subject), 0) END,
            CASE WHEN subject IS NOT NULL AND {is_ordered} THEN {lane_key} END,
-           CASE WHEN subject IS NOT NULL THEN received_at END
+           CASE WHEN subject IS NOT NULL THEN due_at END
     FROM inserted
 ), history AS (
-    INSERT INTO event_update (event_id, version, state, attempt, at, published_at)
-    SELECT id, 1, {QUEUED}, 0, received_at, received_at FROM inserted  -- the last one for the release before
+    INSERT INTO event_update (event_id, version, state, attempt, at, detail, published_at)
+    SELECT id, 1, {QUEUED}, 0, received_at,
+           CASE WHEN due_at > received_at THEN jsonb_build_object('deliver_at', CAST(:due_at AS jsonb) ->> CAST(id AS text))
+                ELSE '{{}}' END, received_at FROM inserted  -- the last one for the release before
 )
 SELECT max(received_at) AS received_at, CASE WHEN count(*) < :count THEN array_agg(CAST(id AS text)) END AS new_ids
 FROM inserted
 """, requested=_REQUESTED, is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY),
-    parameters={"events": "text", "count": "bigint", "grace_seconds": "float8"},
+    parameters={"events": "text", "count": "bigint", "grace_seconds": "float8", "due_at": "jsonb"},
     columns={"received_at": "timestamptz", "new_ids": "text[]"},
 )  # fmt: skip
 
@@ -110,11 +116,13 @@ class Recorded:
 
     ``update`` is the event's state now: the new event's first update, or the original's current state for a duplicate.
     ``is_conflict``: the identity belongs to an event with another type or data, which is left untouched.
+    ``due_at``: when a new event is due, if that is later than now: no doorbell is to be rung for it yet.
     """
 
     update: Update
     is_duplicate: bool = False
     is_conflict: bool = False
+    due_at: datetime | None = None
 
     @property
     def is_new(self) -> bool:
@@ -154,12 +162,16 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
     """
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
-    parameters = {"events": recordset(ordered), "count": len(events), "grace_seconds": grace_seconds}
+    due_at = {str(event.id): _text_of(event.deliver_at) for event in events if event.deliver_at is not None}
+    parameters = {
+        "events": recordset(ordered), "count": len(events), "grace_seconds": grace_seconds,
+        "due_at": json.dumps(due_at) if due_at else None,
+    }  # fmt: skip
     row = _RECORD.execute(session, parameters).one()
     if row.new_ids is None and row.received_at is not None:
-        return [Recorded(_first_update(event, row.received_at)) for event in events]
+        return [_recorded(event, row.received_at) for event in events]
     new = {UUID(each) for each in row.new_ids or ()}
-    known = {event.id: Recorded(_first_update(event, row.received_at)) for event in events if event.id in new}
+    known = {event.id: _recorded(event, row.received_at) for event in events if event.id in new}
     known |= _resolve(session, [event for event in ordered if event.id not in new])
     return [known[event.id] for event in events]
 
@@ -224,8 +236,9 @@ def _is_same(session: Session, event: NewEvent, row: Row[Any]) -> bool:
     )
 
 
-def _first_update(event: NewEvent, received_at: datetime) -> Update:
-    return Update(
+def _recorded(event: NewEvent, received_at: datetime) -> Recorded:
+    due_at = event.deliver_at if event.deliver_at is not None and event.deliver_at > received_at else None
+    update = Update(
         event_id=event.id,
         tenant=event.tenant,
         type=event.type,
@@ -234,4 +247,10 @@ def _first_update(event: NewEvent, received_at: datetime) -> Update:
         version=1,
         attempt=0,
         at=received_at,
+        detail={} if due_at is None else {"deliver_at": _text_of(due_at)},
     )
+    return Recorded(update, due_at=due_at)
+
+
+def _text_of(moment: datetime) -> str:
+    return moment.isoformat().replace("+00:00", "Z")

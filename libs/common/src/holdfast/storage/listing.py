@@ -14,7 +14,7 @@ from holdfast.storage.tables import Event, ProcessingState
 
 __all__ = ["Attempt", "Page", "attempts", "list_events", "statement"]
 
-_UNREAD = frozenset({"data", "data_bytes", "data_digest", "is_json", "parent_id"})
+_UNREAD = frozenset({"data", "data_bytes", "data_digest", "is_json"})
 
 _COLUMNS: tuple[Any, ...] = (
     *(column for column in Event.__table__.columns if column.name not in _UNREAD),

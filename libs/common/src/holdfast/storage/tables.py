@@ -89,7 +89,7 @@ class Event(Base):
     traceparent: Mapped[str | None]
     received_at: Mapped[datetime] = mapped_column(server_default=func.now())
     parent_id: Mapped[UUID | None]
-    """Unused. The release before this one reads it in lists, so it is dropped by the one after."""
+    """The event whose handler emitted this one."""
     replay_of: Mapped[UUID | None]
     is_json: Mapped[bool] = mapped_column(server_default=text("false"))
     """Whether ``data_bytes`` is JSON."""
@@ -115,6 +115,8 @@ class Event(Base):
         Index("ix_event_subject", "tenant", "subject", "id", postgresql_where=text("subject IS NOT NULL")),
         # One event of a request, or a batch. Ids that ingest makes begin with the time, so they go to the right edge.
         Index("ix_event_request_id", "tenant", "request_id", "id", postgresql_where=text("request_id IS NOT NULL")),
+        # What an event's handler emitted.
+        Index("ix_event_parent_id", "parent_id", "id", postgresql_where=text("parent_id IS NOT NULL")),
         Index("ix_event_trace_id", "tenant", "trace_id", "id", postgresql_where=text("trace_id IS NOT NULL")),
         {"postgresql_with": upkeep.EVENTS},
     )

@@ -2,7 +2,7 @@
 
 ::
 
-    from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
+    from holdfast.processor import Backoff, Context, Handlers, Reject, Retry, Snooze
 
     handlers = Handlers()
 
@@ -16,9 +16,11 @@ from holdfast.domain.retry import Backoff
 from holdfast.processor.handlers.around import Attempt
 from holdfast.processor.handlers.bulk import BatchContext
 from holdfast.processor.handlers.context import Context
-from holdfast.processor.handlers.outcomes import Reject, Retry
+from holdfast.processor.handlers.outcomes import Reject, Retry, Snooze
 from holdfast.processor.handlers.registry import Handler, Handlers
 
-__all__ = ["Attempt", "Backoff", "BatchContext", "Context", "Handler", "Handlers", "Reject", "Retry", "VERSION"]
+__all__ = [
+    "Attempt", "Backoff", "BatchContext", "Context", "Handler", "Handlers", "Reject", "Retry", "Snooze", "VERSION",
+]  # fmt: skip
 
 VERSION = version("holdfast-processor")

@@ -14,11 +14,11 @@ from pydantic import (
     ValidationError,
 )
 
+from holdfast.domain.moment import RANGE, read_moment
 from holdfast.domain.state import State
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.intake.faults import InvalidEvent, pointer
-from holdfast.ingest.intake.moment import RANGE, read_moment
 from holdfast.ingest.intake.strict_json import check_data, parse
 from holdfast.ingest.intake.verbatim import data_text
 from holdfast.storage.filters import EventFilter

@@ -8,41 +8,27 @@ percent-encoded or raw.
 import base64
 import re
 from collections.abc import Callable, Iterable, Mapping
-from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote_to_bytes
 from uuid import UUID
 
+from holdfast.domain.attributes import DELIVER_AT, attribute_faults, extensions_of
 from holdfast.domain.data import is_json_type, media_type
-from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
-from holdfast.domain.names import MAX_NAME_BYTES, is_text
-from holdfast.domain.topics import check_topic
-from holdfast.domain.trace import is_traceparent
+from holdfast.domain.moment import read_moment
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
-from holdfast.ingest.intake.moment import RANGE, read_moment
 from holdfast.ingest.intake.strict_json import Parsed, check_data, parse
 from holdfast.ingest.intake.verbatim import data_text
 
 __all__ = [
-    "BATCH", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "STRUCTURED", "UNREAD", "media_type", "read_event",
-    "structured_event",
+    "BATCH", "STRUCTURED", "UNREAD", "media_type", "read_event", "structured_event",
 ]  # fmt: skip
-
-MAX_ATTRIBUTE_BYTES = 1024
-"""One attribute's value in UTF-8. Tenant, source and id share an index entry, which holds at most 2704 bytes."""
-
-MAX_EXTENSIONS = 50
 
 STRUCTURED = "application/cloudevents+json"
 
 BATCH = "application/cloudevents-batch+json"
 
-_NAMES = ("id", "source", "type", "subject", "time", "datacontenttype", "dataschema")
-_KNOWN = frozenset({"specversion", *_NAMES, "audience", "traceparent"})
 _ABSENT: Any = object()
-_REQUIRED = ("specversion", "id", "source", "type")
-_EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
 
 Data = str | bytes | None
 """JSON text, bytes, or no data; as in :class:`~holdfast.domain.event.NewEvent`."""
@@ -87,7 +73,7 @@ def _checked(
 ) -> NewEvent:
     # A JSON null is an absent attribute (JSON event format 2.2).
     present = {name: value for name, value in attributes.items() if value is not None}
-    faults = [Fault(place_of(name), code, detail) for name, code, detail in _faults(present)]
+    faults = [Fault(place_of(name), code, detail) for name, code, detail in attribute_faults(present)]
     if faults:
         raise InvalidEvent(faults)
     return _event(present, data, event_id=event_id, tenant=tenant)
@@ -165,7 +151,7 @@ def _header(name: str) -> str:
 
 
 def _event(present: Mapping[str, Any], data: Data, *, event_id: UUID, tenant: str) -> NewEvent:
-    time = present.get("time")
+    time, deliver_at = present.get("time"), present.get(DELIVER_AT)
     return NewEvent(
         id=event_id,
         tenant=tenant,
@@ -177,83 +163,9 @@ def _event(present: Mapping[str, Any], data: Data, *, event_id: UUID, tenant: st
         audience=present.get("audience"),
         datacontenttype=present.get("datacontenttype"),
         dataschema=present.get("dataschema"),
-        extensions={name: value for name, value in present.items() if name not in _KNOWN},
+        extensions=extensions_of(present),
         data_json=data if isinstance(data, str) else None,
         data_bytes=data if isinstance(data, bytes) else None,
         traceparent=present.get("traceparent"),
+        deliver_at=read_moment(deliver_at) if deliver_at else None,
     )
-
-
-def _faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
-    """``(name, code, detail)`` of everything wrong with the attributes."""
-    if len(present) > MAX_EXTENSIONS:
-        extensions = [name for name in present if name not in _KNOWN]
-        if len(extensions) > MAX_EXTENSIONS:
-            # Alone, or the answer to a body full of names would be as long as that.
-            yield extensions[MAX_EXTENSIONS], "too_many_attributes", f"at most {MAX_EXTENSIONS} extension attributes"
-            return
-    for name in _REQUIRED:
-        if present.get(name) in (None, ""):
-            yield name, "missing", f"the attribute {name} is required and not empty"
-    for name, value in present.items():
-        check = _known_fault if name in _KNOWN else _extension_fault
-        if fault := check(name, value):
-            yield name, *fault
-
-
-def _extension_fault(name: str, value: Any) -> tuple[str, str] | None:
-    if _EXTENSION.fullmatch(name) is None:
-        return "invalid_name", "an extension attribute's name is 1 to 64 lower-case letters and digits, and not 'data'"
-    if isinstance(value, int):  # booleans are integers here
-        return None if -(2**31) <= value < 2**31 else ("invalid_value", "an integer attribute has 32 bits")
-    if not isinstance(value, str):
-        return "invalid_type", f"the extension attribute {name} must be a string, a boolean or an integer"
-    return _text_fault(name, value)
-
-
-def _known_fault(name: str, value: Any) -> tuple[str, str] | None:
-    if not isinstance(value, str):
-        return "invalid_type", f"the attribute {name} must be a string"
-    if name in _MEANINGS:
-        return _text_fault(name, value) or _MEANINGS[name](value)
-    return _text_fault(name, value)
-
-
-def _text_fault(name: str, value: str) -> tuple[str, str] | None:
-    if not is_text(value):
-        return "invalid_value", f"the attribute {name} has control characters or half a surrogate pair"
-    if 4 * len(value) > MAX_ATTRIBUTE_BYTES and len(value.encode()) > MAX_ATTRIBUTE_BYTES:
-        return "too_long", f"the attribute {name} has at most {MAX_ATTRIBUTE_BYTES} bytes in UTF-8"
-    return None
-
-
-def _specversion_fault(value: str) -> tuple[str, str] | None:
-    return None if value in ("1.0", "") else ("unsupported_version", "specversion must be 1.0")
-
-
-def _time_fault(value: str) -> tuple[str, str] | None:
-    return ("invalid_value", f"time is {RANGE}") if read_moment(value) is None else None
-
-
-def _traceparent_fault(value: str) -> tuple[str, str] | None:
-    return None if is_traceparent(value) else ("invalid_value", "traceparent is a W3C trace context header")
-
-
-@lru_cache(maxsize=1024)
-def _audience_fault(value: str) -> tuple[str, str] | None:
-    if len(value.encode()) > MAX_NAME_BYTES:
-        return "too_long", f"the attribute audience has at most {MAX_NAME_BYTES} bytes in UTF-8"
-    try:
-        check_topic(f"audience:{value}")
-    except InvalidTopic as exc:
-        return "invalid_value", f"audience becomes the topic audience:<value>: {exc}"
-    return None
-
-
-_MEANINGS: dict[str, Callable[[str], tuple[str, str] | None]] = {
-    "specversion": _specversion_fault,
-    "time": _time_fault,
-    "traceparent": _traceparent_fault,
-    "audience": _audience_fault,
-}
-"""What is wrong with an attribute whose text is one."""

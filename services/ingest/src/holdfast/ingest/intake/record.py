@@ -97,11 +97,15 @@ class Recorder:
     def _announce(self, recorded: Sequence[Recorded]) -> list[Outcome]:
         committed_ns = time.time_ns() if tracing.is_on() else 0
         updates = [each.update for each in recorded if each.is_new]
+        due = [each.update for each in recorded if each.is_new and each.due_at is None]
         self._announcer.publish(updates)
         published_ns = time.time_ns() if committed_ns else 0
-        is_enqueued = self._announcer.ring([Doorbell(update.event_id, update.version) for update in updates])
+        is_enqueued = self._announcer.ring([Doorbell(update.event_id, update.version) for update in due])
         times = Times(committed_ns, published_ns, time.time_ns()) if committed_ns else None
-        return [Outcome(each, is_enqueued=each.is_new and is_enqueued, times=times) for each in recorded]
+        return [
+            Outcome(each, is_enqueued=each.is_new and each.due_at is None and is_enqueued, times=times)
+            for each in recorded
+        ]
 
 
 def _weight(event: NewEvent) -> int:

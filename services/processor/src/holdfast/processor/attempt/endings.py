@@ -62,16 +62,24 @@ class Endings:
         seconds = time.monotonic() - turn.started
         name = turn.handler.name if turn.handler else ""
         Metrics.handler_seconds.labels(name, "processed").observe(seconds)
-        Metrics.end_to_end_seconds.labels(name).observe((update.at - turn.lease.event.received_at).total_seconds())
+        Metrics.end_to_end_seconds.labels(name).observe((update.at - turn.lease.event.due_since).total_seconds())
         turn.log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
 
     def note_failed(self, turn: Turn, transition: Transition, report: Report) -> None:
         """The attempt has failed, which is committed and published."""
-        duration_ms = transition.error.duration_ms if transition.error else None
+        if transition.error is None:
+            self._note_snoozed(turn, transition)
+            return
+        duration_ms = transition.error.duration_ms
         name = turn.handler.name if turn.handler else ""
         turn.span.fail(report.type)
         Metrics.handler_seconds.labels(name, "failed").observe((duration_ms or 0) / 1000)
         report_failure(report, transition, turn.handler, turn.log, with_texts=self._with_texts)
+
+    def _note_snoozed(self, turn: Turn, transition: Transition) -> None:
+        name = turn.handler.name if turn.handler else ""
+        Metrics.handler_seconds.labels(name, "snoozed").observe(time.monotonic() - turn.started)
+        turn.log.info(Log.SNOOZED, retry_in_seconds=transition.delay_seconds)
 
     def call_next(self, *turns: Turn) -> None:
         """Wake the next events of the subjects of events that are done with."""

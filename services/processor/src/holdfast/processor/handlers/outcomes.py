@@ -6,7 +6,7 @@ from pydantic import ValidationError
 
 from holdfast.domain.event import Lease
 from holdfast.domain.retry import DEFAULT_BACKOFF, MAX_RETRY_SECONDS
-from holdfast.domain.transitions import AttemptError, Transition, bury, fail
+from holdfast.domain.transitions import AttemptError, Transition, bury, fail, snooze
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Coded, Report, faults_of, is_code, report_of
 
@@ -17,6 +17,7 @@ __all__ = [
     "NoHandler",
     "Reject",
     "Retry",
+    "Snooze",
     "TransactionAborted",
     "TransactionEnded",
     "failure",
@@ -35,6 +36,25 @@ class Retry(Coded):
     def __init__(self, reason: str = "the handler asked for another attempt", *, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = None if after is None else min(MAX_RETRY_SECONDS, max(0.0, after))
+
+
+class Snooze(Exception):
+    """Raised by a handler: not now, but ``after`` seconds from now. What it has written is rolled back.
+
+    Nothing has failed: no attempt is spent and no error is recorded, so an event can be put off any number of times.
+    At most a year each time.
+
+    Raises:
+        ValueError: it is not a number of seconds from 0 on.
+    """
+
+    def __init__(self, after: float) -> None:
+        if isinstance(after, bool) or not isinstance(after, int | float) or not after >= 0:
+            raise ValueError(
+                f"an event is put off for a number of seconds from 0 on, such as Snooze(60); not {after!r}"
+            )
+        super().__init__(f"put off for {after:g} s")
+        self.after = min(MAX_RETRY_SECONDS, float(after))
 
 
 class _Unprocessable(Coded):
@@ -129,10 +149,12 @@ def failure(
     duration_ms: int,
     report: Report | None = None,
 ) -> Transition:
-    """The transition after a failed attempt: ``failed`` with a delay, or ``dead``.
+    """The transition after an attempt that raised: ``failed`` with a delay, ``dead``, or ``queued`` for later (`Snooze`).
 
     ``draw`` is uniform in [0, 1) and decides the jitter. ``report`` describes the error, if that has been done already.
     """
+    if isinstance(exc, Snooze) and (after := _delay(exc.after)) is not None:
+        return snooze(lease.event.id, lease.token, delay_seconds=after)
     error = _error(report or report_of(exc, package=handler.package if handler else None), handler, duration_ms)
     backoff = handler.retry if handler else DEFAULT_BACKOFF
     if isinstance(exc, (_Unprocessable, *(handler.final if handler else ()))) or backoff.is_exhausted(lease.attempt):

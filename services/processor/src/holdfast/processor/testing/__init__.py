@@ -46,11 +46,12 @@ class Attempted:
     """What became of an event by one attempt at it.
 
     Attributes:
-        state: ``"processed"``; ``"failed"``: it is tried again; ``"dead"``.
+        state: ``"processed"``; ``"failed"``: it is tried again; ``"dead"``; ``"queued"``: its handler put it off.
         result: what is stored of a processed one.
         progress: ``(fraction, message)`` of each report.
         error: what is recorded of one that is not: ``type``, ``message``, ``reason`` (which live clients see), ``traceback``.
-        retry_in_seconds: the wait before the next attempt of a failed one, with half of the jitter that it may have.
+        retry_in_seconds: the wait before the next attempt: of a failed one with half of the jitter that it may have, of one
+            that was put off what its handler said.
     """
 
     state: str

@@ -123,6 +123,7 @@ def _answer(event: NewEvent, outcome: Outcome) -> dict[str, Any]:
         "version": update.version,
         "duplicate": outcome.recorded.is_duplicate,
         "enqueued": outcome.is_enqueued,
+        **dict(update.detail),  # when it is due, of one that was sent for later
         "links": links(event_id),
     }
 

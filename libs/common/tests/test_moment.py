@@ -2,7 +2,7 @@
 
 import pytest
 
-from holdfast.ingest.intake.moment import read_moment
+from holdfast.domain.moment import read_moment
 
 
 @pytest.mark.parametrize(
