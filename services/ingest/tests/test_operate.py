@@ -62,6 +62,20 @@ def test_a_list_takes_every_filter(api: Api, put: Put) -> None:
     assert len(api("GET", "/v1/events", params={"error_type": f"E{unique}"}).json()["items"]) == 2
 
 
+def test_what_a_handler_emitted_is_listed_by_its_event(ingest: Any, api: Api, put: Put) -> None:
+    parent_id, child_id, _ = put("processed"), put("dead"), put("dead")
+    with ingest.database.transaction() as session:
+        made = text("UPDATE event SET parent_id = :parent_id WHERE id = :id")
+        session.execute(made, {"parent_id": parent_id, "id": child_id})
+
+    [item] = api("GET", "/v1/events", params={"parent_id": parent_id.upper()}).json()["items"]
+
+    assert (item["event_id"], item["parent_id"]) == (child_id, parent_id)
+    assert api("GET", f"/v1/events/{parent_id}").json()["parent_id"] is None
+    assert api("POST", "/v1/replays", json={"filter": {"parent_id": parent_id}, "dry_run": True}).status_code == 200
+    assert code(api("GET", "/v1/events?parent_id=7")) == (400, "invalid_request")
+
+
 @pytest.mark.parametrize(
     ("query", "parameter"),
     [

@@ -49,6 +49,13 @@ def nothing(data: Any, ctx: Context) -> None:
     """Leave no effect, and ask for no session."""
 
 
+@handlers.on("test.chain", name="chain")
+def chain(left: int, ctx: Context) -> None:
+    """Make another one, until none is left."""
+    if left:
+        ctx.emit("test.chain", left - 1)
+
+
 @handlers.on("test.batched", name="batched", batch=50)
 def batched(data: Any, ctx: Context) -> None:
     leave_effect(ctx)

@@ -77,6 +77,19 @@ def test_an_event_is_processed_once_and_told_live(start: Start, stored: Any, liv
     assert live.missing((event_id, 1), (event_id, 2), (event_id, 3)) == [1], "the relay has ingest's alone to tell"
 
 
+def test_events_that_handlers_make_are_processed_as_any_other(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    start()
+    event_id = stored.record("test.chain", 3)
+
+    live.ring((event_id, 1))
+
+    eventually(lambda: stored.count("processed", "test.chain") == 4, message="each made the next one")
+    chain = "SELECT count(DISTINCT coalesce(parent_id, id)) FROM event WHERE type = 'test.chain'"
+    assert stored.scalar(chain) == 3, "the first stands for itself and is the parent of the second"
+
+
 def test_a_failing_handler_is_tried_again_with_backoff_and_then_dead(
     start: Start, stored: Any, live: Any, eventually: Eventually
 ) -> None:

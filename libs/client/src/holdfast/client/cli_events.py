@@ -48,6 +48,7 @@ def list_events(
     trace_id: Annotated[
         str | None, typer.Option(help="Of the trace that it belongs to: 32 hexadecimal digits.")
     ] = None,
+    parent_id: Annotated[str | None, typer.Option(help="Emitted by the handler of this event.")] = None,
     after: After = None,
     before: Before = None,
     limit: Limit = 50,
@@ -68,7 +69,7 @@ def list_events(
     filters = {
         "source": source, "id": id_, "type": type_, "state": state, "subject": subject, "audience": audience,
         "error_type": error_type, "handler": handler, "fingerprint": fingerprint, "request_id": request_id,
-        "trace_id": trace_id, "received_after": after, "received_before": before,
+        "trace_id": trace_id, "parent_id": parent_id, "received_after": after, "received_before": before,
     }  # fmt: skip
     _print_events(url, api_key, output, limit, filters)
 
@@ -199,6 +200,8 @@ def _print_event(event: StoredEvent) -> None:
             out.print(Text(f"{name:<10}{one_line(value)}"))
     if event.replay_of:
         out.print(Text(f"replay of {event.replay_of}"))
+    if event.parent_id:
+        out.print(Text(f"emitted by {event.parent_id}"))
     out.print(Text(f"{'state':<10}{event.state} (version {event.version}, attempt {event.attempt})"))
     for entry in event.timeline or ():
         out.print(update_line({"type": attributes["type"], "id": event.event_id, **entry.raw}))

@@ -126,6 +126,8 @@ class StoredEvent:
     last_error: LastError | None
     replay_of: str | None
     """Event id of the processed event that this one replays."""
+    parent_id: str | None
+    """Event id of the event whose handler emitted this one."""
     request_id: str | None
     """The ``x-request-id`` of the POST that brought it; ``None`` for a copy that a replay made."""
     trace_id: str | None
@@ -154,6 +156,7 @@ class StoredEvent:
             finished_at=optional_time(body.get("finished_at")),
             last_error=LastError.read(body["last_error"]) if body.get("last_error") else None,
             replay_of=body.get("replay_of"),
+            parent_id=body.get("parent_id"),
             request_id=body.get("request_id"),
             trace_id=body.get("trace_id"),
             timeline=None if timeline is None else tuple(map(TimelineEntry.read, timeline)),

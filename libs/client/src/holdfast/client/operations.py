@@ -26,7 +26,7 @@ class Operations(Requests):
         """Events without their data, newest first, at most ``limit``; each page is requested when the iterator reaches it.
 
         ``filters``: ``source, id, type, state, subject, audience, error_type, handler, fingerprint, request_id,
-        trace_id, received_after, received_before``.
+        trace_id, parent_id, received_after, received_before``.
         """
         return self._pages("/v1/events", filters, StoredEvent.read, limit)
 

@@ -14,6 +14,7 @@
     ├── BrokerUnavailable       the broker did not take or hand out doorbells; events are found by other means
     ├── LiveWindowUnavailable   Redis did not take or hand out updates; PostgreSQL has them all
     ├── SchemaOutdated          the database lacks a migration that this release needs
+    ├── IdentityTaken           a handler emitted an event under the key of another one; its attempt is rolled back
     ├── EffectsLost             the transaction of a handler's effects is over before it was settled
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
     ├── LaneTaken               another worker took an event of the same subject at this moment; roll back, claim again
@@ -35,6 +36,7 @@ __all__ = [
     "BrokerUnavailable",
     "LiveWindowUnavailable",
     "SchemaOutdated",
+    "IdentityTaken",
     "EffectsLost",
     "LeaseLost",
     "LaneTaken",
@@ -91,6 +93,10 @@ class LiveWindowUnavailable(HoldfastError):
 
 class SchemaOutdated(HoldfastError):
     """The database is behind the release. Remedy: run the migrations."""
+
+
+class IdentityTaken(HoldfastError):
+    """An event that a handler emitted has the identity of an event with other data. The message names both parts of it."""
 
 
 class EffectsLost(HoldfastError):

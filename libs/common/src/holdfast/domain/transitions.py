@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from holdfast.domain.event import NewEvent
 from holdfast.domain.state import CLAIMABLE, State
 
 __all__ = [
@@ -72,11 +73,15 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What the processed-event log keeps. ``result`` is JSON-serialisable, or ``None``."""
+    """What the processed-event log keeps. ``result`` is JSON-serialisable, or ``None``.
+
+    ``emitted``: events that the handler made, which are recorded in the transaction in which it is kept.
+    """
 
     handler: str
     result: Any
     duration_ms: int
+    emitted: tuple[NewEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

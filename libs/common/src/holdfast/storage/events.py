@@ -26,6 +26,7 @@ __all__ = [
     "TimelineEntry",
     "event_view",
     "find",
+    "has_emitted",
     "record",
     "timeline",
     "PLANNED",
@@ -104,6 +105,11 @@ FROM event e JOIN processing_state s ON s.event_id = e.id
 WHERE e.id = :event_id AND e.tenant = :tenant
 """, columns=EVENT_COLUMNS)  # fmt: skip
 
+_HAS_EMITTED = text("""
+-- Parameters: event_id.
+SELECT EXISTS (SELECT FROM event WHERE parent_id = :event_id)
+""")
+
 _TIMELINE = text("""
 -- Parameters: event_id.
 SELECT version, state, attempt, at, detail FROM event_update WHERE event_id = :event_id ORDER BY version
@@ -180,6 +186,11 @@ def find(session: Session, *, event_id: UUID, tenant: str) -> EventView | None:
     """One event of this tenant, or ``None``; another tenant's event does not exist here."""
     row = session.execute(_FIND, {"event_id": event_id, "tenant": tenant}).one_or_none()
     return None if row is None else event_view(row)
+
+
+def has_emitted(session: Session, *, event_id: UUID) -> bool:
+    """Whether the event's handler made other events."""
+    return bool(session.execute(_HAS_EMITTED, {"event_id": event_id}).scalar_one())
 
 
 def event_view(row: Row[Any]) -> EventView:

@@ -24,8 +24,8 @@ class EventFilter:
     """All that is given must hold; nothing given is every event of the tenant.
 
     ``error_type``, ``handler`` and ``fingerprint`` are those of the last failed attempt; an event that was processed in the
-    end has none. ``trace_id`` has 32 hexadecimal digits. ``received_after`` is inclusive and ``received_before`` is not, so
-    adjoining ranges share no event.
+    end has none. ``trace_id`` has 32 hexadecimal digits. ``parent_id`` is the event whose handler emitted them.
+    ``received_after`` is inclusive and ``received_before`` is not, so adjoining ranges share no event.
     """
 
     source: str | None = None
@@ -39,6 +39,7 @@ class EventFilter:
     fingerprint: str | None = None
     request_id: str | None = None
     trace_id: str | None = None
+    parent_id: str | None = None
     received_after: datetime | None = None
     received_before: datetime | None = None
 
@@ -54,6 +55,7 @@ def conditions(wanted: EventFilter, *, tenant: str) -> list[ColumnElement[bool]]
         (Event.audience, wanted.audience),
         (Event.request_id, wanted.request_id),
         (Event.trace_id, None if wanted.trace_id is None else UUID(wanted.trace_id)),
+        (Event.parent_id, None if wanted.parent_id is None else UUID(wanted.parent_id)),
         (ProcessingState.state, wanted.state),
         (error["type"].astext, wanted.error_type),
         (error["handler"].astext, wanted.handler),

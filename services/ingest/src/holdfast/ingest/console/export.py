@@ -33,6 +33,7 @@ _COLUMNS: Mapping[str, Callable[[dict[str, Any]], Any]] = {
     "error": lambda event: (event["last_error"] or {}).get("message"),
     "handler": lambda event: (event["last_error"] or {}).get("handler"),
     "replay_of": lambda event: event["replay_of"],
+    "parent_id": lambda event: event["parent_id"],
     "request_id": lambda event: event["request_id"],
     "trace_id": lambda event: event["trace_id"],
 }

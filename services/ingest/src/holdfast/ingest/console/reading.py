@@ -62,6 +62,8 @@ class EventStory:
     attempts: list[Attempt]
     waiting: Waiting | None
     """Why it has not been processed yet; ``None`` for one that is done with."""
+    has_emitted: bool
+    """Whether its handler made other events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +116,7 @@ def event_story(event_id: UUID, tenant: str) -> EventStory | None:
                 return None
             return EventStory(
                 view, events.timeline(session, event_id=event_id), listing.attempts(session, event_id=event_id),
-                waiting.why(session, event_id),
+                waiting.why(session, event_id), events.has_emitted(session, event_id=event_id),
             )  # fmt: skip
 
     return reconnecting(read)

@@ -61,6 +61,9 @@ def _moment(value: Any) -> datetime:
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1024), AfterValidator(_no_nul)]
 TraceId = Annotated[str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{32}$")]
+EventId = Annotated[
+    str, StringConstraints(to_lower=True, pattern=r"^[0-9a-fA-F]{8}(-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12}$")
+]
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 
 
@@ -76,6 +79,7 @@ class FilterFields(BaseModel):
     audience: Text | None = None
     request_id: Text | None = None
     trace_id: TraceId | None = Field(default=None, description="32 hexadecimal digits, not a whole traceparent")
+    parent_id: EventId | None = Field(default=None, description="the event_id of the event whose handler emitted it")
     error_type: Text | None = None
     handler: Text | None = None
     fingerprint: Text | None = None

@@ -93,6 +93,7 @@ def event_view(view: EventView, *, with_data: bool = False, is_operator: bool) -
         "finished_at": rfc3339(view.finished_at),
         "last_error": view.last_error and _last_error(view.last_error, is_operator),
         "replay_of": str(view.event.replay_of) if view.event.replay_of else None,
+        "parent_id": str(view.event.parent_id) if view.event.parent_id else None,
         "request_id": view.event.origin.request_id,
         "trace_id": view.event.origin.trace_id,
         "links": links(view.event.id),

@@ -1,19 +1,17 @@
 """What a batch is made of, and what becomes of its events."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
-from uuid import UUID
 
 from holdfast.domain.transitions import Completion, Transition, resettle, settle
-from holdfast.domain.update import Update
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.turn import Turn
+from holdfast.processor.handlers.outcomes import TransactionEnded
+from holdfast.storage import Session
+from holdfast.storage.held import current_transaction
+from holdfast.storage.settling import Moved, move
 
-__all__ = ["BatchEnded", "Outcome", "Ran", "Updates", "processed_before", "processed_now"]
-
-
-Updates = Mapping[UUID, Update]
-"""By the event's id."""
+__all__ = ["NOTHING_RAN", "BatchEnded", "Outcome", "Ran", "processed_before", "processed_now", "settle_all"]
 
 
 class BatchEnded(Exception):
@@ -46,8 +44,23 @@ class Ran(NamedTuple):
     """
 
     outcomes: Sequence[Outcome]
-    updates: Updates
+    moved: Moved
     left: Sequence[Turn]
+
+
+NOTHING_RAN = Ran((), Moved((), ()), ())
+
+
+def settle_all(session: Session, transaction: str, outcomes: Sequence[Outcome], *, worker: str) -> Moved:
+    """Apply the outcomes, and record what the handlers emitted, in the transaction of their effects.
+
+    Raises:
+        TransactionEnded: the session is in another one.
+        IdentityTaken: an emitted event has the identity of another one.
+    """
+    if current_transaction(session) != transaction:
+        raise TransactionEnded
+    return move(session, [each.transition for each in outcomes], worker=worker)
 
 
 def processed_now(turn: Turn, completion: Completion, transaction: str | None) -> Outcome:

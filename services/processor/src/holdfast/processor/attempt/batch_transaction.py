@@ -4,18 +4,25 @@ import time
 from collections.abc import Sequence
 
 from holdfast.domain.transitions import Completion
-from holdfast.processor.attempt.batch import BatchEnded, Outcome, Ran, Updates, processed_before, processed_now
+from holdfast.processor.attempt.batch import (
+    NOTHING_RAN,
+    BatchEnded,
+    Outcome,
+    Ran,
+    processed_before,
+    processed_now,
+    settle_all,
+)
 from holdfast.processor.attempt.effects import SharedEffects
 from holdfast.processor.attempt.endings import Endings
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.run import Runner
 from holdfast.processor.attempt.turn import Turn
-from holdfast.processor.handlers.outcomes import TransactionEnded
 from holdfast.processor.handlers.registry import Handler
 from holdfast.storage import Session, leases, lifecycle
 from holdfast.storage.backend import Backend
 from holdfast.storage.database import Database
-from holdfast.storage.held import current_transaction, has_committed
+from holdfast.storage.held import has_committed
 from holdfast.storage.kept import kept_open
 from holdfast.storage.lending import lend
 from holdfast.storage.savepoints import Savepoints
@@ -60,20 +67,20 @@ class BatchTransactions:
                     session, [turn.lease for turn in turns], timeout_seconds=handler.timeout_seconds
                 )
                 if not (transaction := held.transaction):
-                    return Ran([], {}, [])
+                    return NOTHING_RAN
                 lent = lend(session, transaction)
                 effects = SharedEffects(session, lent, Backend(session))
                 with kept_open(session):
                     outcomes, left = self._run_all(session, effects, held, turns, begun, handler)
                 settling_ns = time.time_ns()
-                updates = self._settle(session, transaction, outcomes)
+                moved = settle_all(session, transaction, outcomes, worker=self._owner)
                 if left:
                     # Their rows are locked until the commit; from then on their leases have to keep them.
                     leases.extend(session, [turn.lease for turn in left])
                 lent.renew_at_commit()
             for outcome in outcomes:
                 outcome.turn.note_settled(settling_ns)
-            return Ran(outcomes, updates, left)
+            return Ran(outcomes, moved, left)
         except Exception as exc:
             if transaction and has_committed(self._effects, transaction):
                 raise BatchEnded(begun, turns[len(begun) :]) from exc
@@ -132,9 +139,3 @@ class BatchTransactions:
         if isinstance(result, HandlerFailed):
             return Outcome(turn, self._endings.judge(turn, result.error, result.report), result)
         return processed_now(turn, result, effects.lent.transaction if effects.lent else None)
-
-    def _settle(self, session: Session, transaction: str, outcomes: Sequence[Outcome]) -> Updates:
-        if current_transaction(session) != transaction:
-            raise TransactionEnded
-        updates = lifecycle.apply(session, [each.transition for each in outcomes], worker=self._owner)
-        return {update.event_id: update for update in updates}

@@ -100,11 +100,13 @@ class Batches:
 
     def _tell(self, turns: Sequence[Turn], ran: Ran) -> None:
         began_ns = time.time_ns()
-        self._announcer.publish(list(ran.updates.values()))
+        self._announcer.publish(ran.moved.all_updates)
+        self._announcer.ring(ran.moved.doorbells)
+        updates = {update.event_id: update for update in ran.moved.updates}
         for outcome in ran.outcomes:
             outcome.turn.note_published(began_ns)
         for outcome in ran.outcomes:
-            self._tell_one(outcome, ran.updates.get(outcome.turn.lease.event.id))
+            self._tell_one(outcome, updates.get(outcome.turn.lease.event.id))
         known = {turn.lease.event.id for turn in (*ran.left, *(outcome.turn for outcome in ran.outcomes))}
         for turn in turns:
             if turn.lease.event.id not in known:

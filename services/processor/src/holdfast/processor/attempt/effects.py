@@ -7,7 +7,6 @@ from dataclasses import replace
 from holdfast.domain.errors import EffectsLost
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion, settle
-from holdfast.domain.update import Update
 from holdfast.processor.handlers.outcomes import TransactionAborted, TransactionEnded
 from holdfast.processor.handlers.reports import Report
 from holdfast.runtime.tracebacks import error_text, error_type
@@ -16,6 +15,7 @@ from holdfast.storage.backend import Backend
 from holdfast.storage.held import current_transaction, settle_held
 from holdfast.storage.kept import kept_open
 from holdfast.storage.lending import Lent
+from holdfast.storage.settling import Moved, record_emitted
 from holdfast.storage.watching import Tell, watching
 
 __all__ = [
@@ -110,16 +110,20 @@ def aborted(exc: BaseException, lent: Lent | None) -> BaseException:
     return TransactionAborted(f"{ABORTED} ({error_type(cause)}: {error_text(cause)})", cause)
 
 
-def settle_effects(session: Session, lease: Lease, completion: Completion, lent: Lent) -> list[Update]:
-    """Settle the event in the transaction of its effects; the answer is empty where the lease was lost.
+def settle_effects(session: Session, lease: Lease, completion: Completion, lent: Lent) -> Moved:
+    """Settle the event in the transaction of its effects, with what its handler emitted.
+
+    The answer has no updates where the lease was lost.
 
     Raises:
+        IdentityTaken: an emitted event has the identity of another one.
         TransactionAborted, TransactionEnded: what the handler did to the transaction.
         AlreadyProcessed: the event was settled before.
     """
     try:
         transition = settle(lease.event.id, lease.token, completion, transaction=lent.transaction)
         updates = settle_held(session, transition, lent)
+        moved = Moved(updates, record_emitted(session, [transition], updates))
     except EffectsLost as exc:
         raise TransactionEnded(ENDED) from exc.__cause__
     except Exception as exc:
@@ -128,7 +132,7 @@ def settle_effects(session: Session, lease: Lease, completion: Completion, lent:
             raise
         raise error  # noqa: B904 (its cause is set)
     lent.renew_at_commit()
-    return updates
+    return moved
 
 
 def check_held(session: Session, lent: Lent) -> None:

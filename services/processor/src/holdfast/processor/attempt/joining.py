@@ -15,8 +15,8 @@ from holdfast.processor.attempt.turn import Turn
 from holdfast.runtime import logging
 from holdfast.runtime.collecting import Collected
 from holdfast.runtime.telemetry import Log
-from holdfast.storage import lifecycle
 from holdfast.storage.database import Database
+from holdfast.storage.settling import Moved, move
 
 __all__ = ["End", "Joined"]
 
@@ -78,7 +78,9 @@ class Joined:
     def _settle(self, ends: Sequence[End]) -> None:
         committed = [each.outcome for each in ends if isinstance(each.outcome, Update)]
         if committed:
-            self._publish_and_tell([each for each in ends if isinstance(each.outcome, Update)], committed)
+            # Each was committed by itself, with what its handler emitted.
+            told = [each for each in ends if isinstance(each.outcome, Update)]
+            self._publish_and_tell(told, Moved(committed, [new for each in told for new in each.turn.emitted]))
         if len(committed) < len(ends):
             self._apply([each for each in ends if not isinstance(each.outcome, Update)])
 
@@ -87,7 +89,7 @@ class Joined:
         transitions = [each.outcome for each in ends if isinstance(each.outcome, Transition)]
         began_ns = time.time_ns()
         try:
-            updates = self._database.call(lifecycle.apply, transitions, worker=self._owner)
+            moved = self._database.call(move, transitions, worker=self._owner)
         except UNDECIDED as exc:
             self._undecided(exc, [each.turn for each in ends])
         except Exception as exc:  # noqa: BLE001 (one of them is at fault, and nobody knows which)
@@ -100,16 +102,17 @@ class Joined:
         else:
             for each in ends:
                 each.turn.note_settled(began_ns)
-            self._publish_and_tell(ends, updates)
+            self._publish_and_tell(ends, moved)
 
-    def _publish_and_tell(self, ends: Sequence[End], updates: Sequence[Update]) -> None:
+    def _publish_and_tell(self, ends: Sequence[End], moved: Moved) -> None:
         began_ns = time.time_ns()
         # Lines are about the one event that there is, or name theirs themselves.
         with logging.about(ends[0].turn.fields if len(ends) == 1 else {}):
-            self._announcer.publish(updates)
+            self._announcer.publish(moved.all_updates)
+            self._announcer.ring(moved.doorbells)
         for each in ends:
             each.turn.note_published(began_ns)
-        self._tell(ends, updates)
+        self._tell(ends, moved.updates)
 
     def _tell(self, ends: Sequence[End], updates: Sequence[Update]) -> None:
         # By its event: no two attempts of one process have the same one at the same moment, and of two that had the token

@@ -1,6 +1,7 @@
 """Running a handler and, where it has written something, settling its event in the transaction of its effects."""
 
 import time
+from collections.abc import Sequence
 
 from holdfast.domain.errors import LeaseLost
 from holdfast.domain.transitions import Completion
@@ -70,7 +71,9 @@ class Settler:
                 completion = self._runner.run(handler, lease, turn.log, effects)
                 if effects.session is not None and effects.lent is not None:
                     settling_ns = time.time_ns()
-                    update = _unless_lost(settle_effects(effects.session, lease, completion, effects.lent))
+                    moved = settle_effects(effects.session, lease, completion, effects.lent)
+                    update = _unless_lost(moved.updates)
+                    turn.emitted = moved.emitted
             if update is not None:
                 turn.note_settled(settling_ns)
         except TransactionEnded:
@@ -80,7 +83,7 @@ class Settler:
         return completion if update is None else update
 
 
-def _unless_lost(updates: list[Update]) -> Update:
+def _unless_lost(updates: Sequence[Update]) -> Update:
     if not updates:
         raise LeaseLost("the lease was taken away while the handler ran")
     return updates[0]

@@ -1,7 +1,7 @@
 """One claimed event, from the moment a thread begins with it until it has ended: its ids on every line, and its span."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -11,6 +11,7 @@ from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime import logging, tracing
 from holdfast.runtime.telemetry import Metrics
 from holdfast.runtime.tracing import NO_SPAN, Kind, Span
+from holdfast.storage.events import Recorded
 from holdfast.storage.watching import Tell
 
 __all__ = ["Turn", "after_all", "fields_of"]
@@ -28,6 +29,7 @@ class Turn:
         span: ``process``, until the event has ended.
         started: when its handler began, in seconds of the monotonic clock.
         end: to be called once, when the event has ended or was given back.
+        emitted: the events that its handler made and that are committed with it, still to be told.
     """
 
     lease: Lease
@@ -37,6 +39,7 @@ class Turn:
     end: Callable[[], object]
     span: Span = NO_SPAN
     started: float = field(default_factory=time.monotonic)
+    emitted: Sequence[Recorded] = ()
 
     @staticmethod
     def of(lease: Lease, handler: Handler | None, end: Callable[[], object]) -> "Turn":

@@ -2,8 +2,11 @@
 
 import os
 from collections.abc import Callable
+from datetime import datetime
+from typing import Any
 
-from holdfast.domain.event import StoredEvent
+from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.processor.handlers.emitting import Emitter
 from holdfast.runtime.logging import Logger
 from holdfast.storage import Session
 
@@ -44,6 +47,7 @@ class Context:
         self.idempotency_key = f"{event.id}:{handler}"
         self._report = report
         self._is_cancelled = is_cancelled
+        self._emitter = Emitter(event, handler)
         self._pid = os.getpid()
 
     @property
@@ -86,11 +90,46 @@ class Context:
         told = min(1.0, max(0.0, fraction))  # in this order NaN, which JSON does not have, becomes 0
         self._report(told, None if message is None else _printable(message))
 
+    def emit(
+        self,
+        type: str,  # noqa: A002 (the CloudEvents attribute)
+        data: Any = None,
+        *,
+        subject: str | None = None,
+        audience: str | None = None,
+        deliver_at: datetime | None = None,
+        key: str | None = None,
+        **extensions: str | int | bool,
+    ) -> None:
+        """Make another event, which exists exactly if this one is processed: they are committed together.
+
+        Args:
+            data: what JSON can carry, or a pydantic model; at most 256 KiB.
+            deliver_at: when it is due, with a time zone; at once if it is past, or ``None``.
+            key: its id, for one that must not be made twice whichever event makes it: where an event with this key was made
+                by a handler of this name before, nothing is made. Without it each processed event makes its own.
+            extensions: further CloudEvents attributes, of lower-case letters and digits.
+
+        Nothing is made by an attempt that fails. At most 1000 events with 4 MiB of data are made by one attempt.
+
+        Raises:
+            ValueError, TypeError: an attribute or the data is none; the message says which and what to pass.
+            RuntimeError: the attempt is over, or this is a process that the handler forked.
+        """
+        self._refuse_in_child()
+        self._emitter.emit(
+            type, data, subject=subject, audience=audience, deliver_at=deliver_at, key=key, extensions=extensions
+        )
+
+    def close(self) -> tuple[NewEvent, ...]:
+        """What was emitted. Holdfast calls it once the handler has returned; nothing can be emitted after that."""
+        return self._emitter.close()
+
     def _refuse_in_child(self) -> None:
         """Before any lock is waited for that another thread held at the fork: nobody would ever free it here."""
         if os.getpid() != self._pid:
             raise RuntimeError(
-                "a process that a handler forked has neither ctx.session nor ctx.progress, whose connections are those of the"
+                "a process that a handler forked has none of ctx.session, ctx.progress and ctx.emit, which are those of the"
                 " worker: hand results back to the handler, and open connections of your own"
             )
 

@@ -6,6 +6,7 @@
         done = run(charge, OrderPlaced(order_id="1", amount_cents=4200), session=session)
         assert done.result == {"charged": 4200}
         assert done.progress == [(0.1, "charging")]
+        assert [(each.type, each.data) for each in done.emitted] == [("com.acme.receipt.requested", {"order": "1"})]
 
     def test_waits_for_the_bank(bank_is_away):
         tried = attempt(transfer, Transfer(iban="…"), number=2)  # declared with transactional=False
@@ -23,22 +24,24 @@ from uuid import UUID
 from holdfast.domain.transitions import AttemptError
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.handlers.outcomes import failure
+from holdfast.processor.testing.sample import Emitted
 from holdfast.processor.testing.trial import Cancelled, Case, Subject
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import Session
 from holdfast.storage.contents import table_contents
 
-__all__ = ["Attempted", "Run", "assert_idempotent", "attempt", "run"]
+__all__ = ["Attempted", "Emitted", "Run", "assert_idempotent", "attempt", "run"]
 
 __tracebackhide__ = True
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a handler did. ``progress`` has ``(fraction, message)`` of each report."""
+    """What a handler did. ``progress`` has ``(fraction, message)`` of each report, ``emitted`` the events that it made."""
 
     result: Any
     progress: list[tuple[float, str | None]]
+    emitted: list[Emitted] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Attempted:
         state: ``"processed"``; ``"failed"``: it is tried again; ``"dead"``; ``"queued"``: its handler put it off.
         result: what is stored of a processed one.
         progress: ``(fraction, message)`` of each report.
+        emitted: the events that a processed one made, in their order.
         error: what is recorded of one that is not: ``type``, ``message``, ``reason`` (which live clients see), ``traceback``.
         retry_in_seconds: the wait before the next attempt: of a failed one with half of the jitter that it may have, of one
             that was put off what its handler said.
@@ -57,6 +61,7 @@ class Attempted:
     state: str
     result: Any = None
     progress: list[tuple[float, str | None]] = field(default_factory=list)
+    emitted: list[Emitted] = field(default_factory=list)
     error: AttemptError | None = None
     retry_in_seconds: float | None = None
 
@@ -99,7 +104,7 @@ def run(
         raise exc.error from exc.error.__cause__
     if session is not None:
         session.expire_all()  # objects that the test has loaded: statements may have changed their rows
-    return Run(result, case.progress)
+    return Run(result, case.progress, case.emitted())
 
 
 def attempt(
@@ -129,7 +134,7 @@ def attempt(
         return Attempted(
             end.to_state.value, progress=case.progress, error=end.error, retry_in_seconds=end.delay_seconds
         )
-    return Attempted("processed", result, case.progress)
+    return Attempted("processed", result, case.progress, case.emitted())
 
 
 def assert_idempotent(handler: Subject, payload: Any, *, session: Session, **options: Any) -> Run:

@@ -1,16 +1,43 @@
-"""Events that are made up for tests."""
+"""Events that are made up for tests, and those that a handler made."""
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel
 
-from holdfast.domain.event import Lease, StoredEvent
+from holdfast.domain.attributes import DELIVER_AT
+from holdfast.domain.event import Lease, NewEvent, StoredEvent
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime.ids import utc_now, uuid7
 
-__all__ = ["sample_lease"]
+__all__ = ["Emitted", "sample_lease"]
+
+
+@dataclass(frozen=True, slots=True)
+class Emitted:
+    """An event that a handler made. ``key``: the one that it chose, or ``None``."""
+
+    type: str
+    data: Any
+    subject: str | None
+    audience: str | None
+    deliver_at: datetime | None
+    key: str | None
+    extensions: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, event: NewEvent) -> Self:
+        """As the handler made it."""
+        is_named = event.ce_id.startswith(f"{event.parent_id}:")
+        return cls(
+            event.type, None if event.data_json is None else json.loads(event.data_json), event.subject, event.audience,
+            event.deliver_at, None if is_named else event.ce_id,
+            {name: value for name, value in event.extensions.items() if name != DELIVER_AT},
+        )  # fmt: skip
 
 
 def sample_lease(

@@ -14,7 +14,7 @@ from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import TransactionEnded
 from holdfast.processor.handlers.registry import Handler, Handlers, declarations_of
-from holdfast.processor.testing.sample import sample_lease
+from holdfast.processor.testing.sample import Emitted, sample_lease
 from holdfast.runtime import logging
 from holdfast.storage import Session
 from holdfast.storage.held import is_committed, own_transaction
@@ -90,14 +90,19 @@ class Case:
             raise failed(exc, self._running, lent) from None
         return result
 
+    def emitted(self) -> list[Emitted]:
+        """What it emitted, once it was called; they are not recorded."""
+        return [Emitted.of(event) for event in self._made.close()]
+
     def _context(self, effects: Effects) -> Context:
         cancelled = self._cancelled
-        return Context(
+        self._made = Context(
             event=self.lease.event, handler=self.handler.name, attempt=self.lease.attempt, open_session=effects.open,
             log=logging.get(self.handler.function.__module__),
             report=lambda fraction, message: self.progress.append((fraction, message)),
             is_cancelled=cancelled if callable(cancelled) else lambda: cancelled,
         )  # fmt: skip
+        return self._made
 
 
 def _begin_anew(session: Session) -> None:

@@ -14,7 +14,7 @@ from holdfast.ingest.http.routes.operate import idempotency_key_of
 __all__ = ["FIELDS", "EventsQuery", "faults_of", "given", "key_of", "new_key", "path_id", "read_query", "search_query"]
 
 FIELDS = ("type", "source", "subject", "audience", "id", "error_type", "handler", "fingerprint",
-          "request_id", "trace_id")  # fmt: skip
+          "request_id", "trace_id", "parent_id")  # fmt: skip
 """Filters with a text of their own, in the order in which the form has them."""
 
 SEARCHED = ("state", *FIELDS, "received_after", "received_before")

@@ -1,0 +1,70 @@
+"""Transitions with what comes of them: the events that handlers emitted exist exactly if their event is processed."""
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from sqlalchemy.orm import Session
+
+from holdfast.domain.errors import IdentityTaken
+from holdfast.domain.event import Doorbell, NewEvent
+from holdfast.domain.transitions import Transition
+from holdfast.domain.update import Update
+from holdfast.storage import events, lifecycle
+from holdfast.storage.events import Recorded
+
+__all__ = ["GRACE_SECONDS", "Moved", "move", "record_emitted"]
+
+GRACE_SECONDS = 5.0
+"""How long the doorbell of an emitted event has before redispatch rings for it, as in ingest."""
+
+
+class Moved(NamedTuple):
+    """What was done. ``emitted``: events that are new; those whose ``key`` was there already are not among them."""
+
+    updates: Sequence[Update]
+    emitted: Sequence[Recorded]
+
+    @property
+    def all_updates(self) -> list[Update]:
+        """To be shown live after the commit."""
+        return [*self.updates, *(each.update for each in self.emitted)]
+
+    @property
+    def doorbells(self) -> list[Doorbell]:
+        """To be rung after the commit: for emitted events that are due."""
+        return [Doorbell(each.update.event_id, each.update.version) for each in self.emitted if each.due_at is None]
+
+
+def move(session: Session, transitions: Sequence[Transition], *, worker: str | None = None) -> Moved:
+    """Apply transitions, and record what the handlers of those that moved have emitted.
+
+    Raises:
+        AlreadyProcessed: see ``lifecycle.apply``.
+        IdentityTaken: see :func:`record_emitted`.
+    """
+    updates = lifecycle.apply(session, transitions, worker=worker)
+    return Moved(updates, record_emitted(session, transitions, updates))
+
+
+def record_emitted(session: Session, transitions: Iterable[Transition], moved: Iterable[Update]) -> list[Recorded]:
+    """Record, in the transaction of these transitions, what the handlers of those that moved have emitted.
+
+    Raises:
+        IdentityTaken: a ``key`` belongs to an event with other data. The transaction is to be rolled back.
+    """
+    made = {each.event_id: each.completion.emitted for each in transitions if each.completion is not None}
+    if not any(made.values()):
+        return []
+    new = [child for update in moved for child in made.get(update.event_id, ())]
+    recorded = events.record(session, new, grace_seconds=GRACE_SECONDS) if new else []
+    for child, each in zip(new, recorded, strict=True):
+        if each.is_conflict:
+            raise IdentityTaken(_taken(child))
+    return [each for each in recorded if each.is_new]
+
+
+def _taken(child: NewEvent) -> str:
+    return (
+        f"an event of source {child.source!r} with the key {child.ce_id!r} is there already, with other data or another"
+        " type; emit with another key"
+    )

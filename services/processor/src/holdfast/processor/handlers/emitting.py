@@ -1,0 +1,128 @@
+"""Events that a handler makes: checked where it makes them, recorded in the transaction in which its event is processed."""
+
+import json
+import threading
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from holdfast.domain.attributes import DELIVER_AT, KNOWN, attribute_faults, extensions_of
+from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.runtime.ids import uuid7
+
+__all__ = ["MAX_EMITTED", "MAX_EMITTED_BYTES", "MAX_EVENT_BYTES", "Emitter"]
+
+MAX_EMITTED = 1000
+"""Events of one attempt. More belong into several: emit one that emits the rest."""
+
+MAX_EVENT_BYTES = 256 * 1024
+"""Data of one event as JSON; what ingest takes by default."""
+
+MAX_EMITTED_BYTES = 4 * 1024 * 1024
+"""Data of all events of one attempt: they are recorded by one statement."""
+
+
+class Emitter:
+    """Collects the events that one attempt makes, from any number of threads.
+
+    Each belongs to the tenant of its parent, and to its trace. Its source is ``/handlers/<name of the handler>``; its id is
+    the key, or else the parent's id with the number of the event in its attempt: the same in each attempt.
+    """
+
+    def __init__(self, parent: StoredEvent, handler: str) -> None:
+        self._parent = parent
+        self._source = f"/handlers/{handler}"
+        self._emitted: list[NewEvent] = []
+        self._bytes = 0
+        self._is_over = False
+        self._lock = threading.Lock()
+
+    def emit(
+        self, type_: str, data: Any, *, subject: str | None, audience: str | None, deliver_at: datetime | None,
+        key: str | None, extensions: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        """See :meth:`Context.emit`."""
+        text = _json(data)
+        with self._lock:
+            if self._is_over:
+                raise RuntimeError(
+                    "the attempt is over, so nothing can be emitted any more: emit before the handler returns"
+                )
+            if len(self._emitted) == MAX_EMITTED:
+                raise ValueError(
+                    f"an attempt emits at most {MAX_EMITTED} events; emit one whose handler emits the rest"
+                )
+            self._bytes += len(text.encode()) if text is not None else 0
+            if self._bytes > MAX_EMITTED_BYTES:
+                raise ValueError(f"an attempt emits at most {MAX_EMITTED_BYTES} bytes of data; emit references to it")
+            ce_id = f"{self._parent.id}:{len(self._emitted)}" if key is None else key
+            attributes = self._attributes(type_, ce_id, subject, audience, deliver_at, extensions)
+            self._emitted.append(self._event(attributes, text, deliver_at))
+
+    def close(self) -> tuple[NewEvent, ...]:
+        """What was emitted; nothing more can be."""
+        with self._lock:
+            self._is_over = True
+            return tuple(self._emitted)
+
+    def _attributes(
+        self, type_: str, ce_id: str, subject: str | None, audience: str | None, deliver_at: datetime | None,
+        extensions: Mapping[str, Any],
+    ) -> dict[str, Any]:  # fmt: skip
+        attributes = {
+            "specversion": "1.0", "id": ce_id, "source": self._source, "type": type_, "subject": subject,
+            "audience": audience, DELIVER_AT: _text_of(deliver_at), **extensions,
+        }  # fmt: skip
+        if taken := sorted(extensions.keys() & (KNOWN | {DELIVER_AT})):
+            raise TypeError(f"ctx.emit() has no argument {taken[0]!r}: Holdfast sets that attribute itself")
+        present = {name: value for name, value in attributes.items() if value is not None}
+        if faults := [detail for _, _, detail in attribute_faults(present)]:
+            raise ValueError(f"ctx.emit({type_!r}, …): {'; '.join(faults)}")
+        return present
+
+    def _event(self, attributes: dict[str, Any], text: str | None, deliver_at: datetime | None) -> NewEvent:
+        parent = self._parent
+        return NewEvent(
+            id=uuid7(),
+            tenant=parent.tenant,
+            source=attributes["source"],
+            ce_id=attributes["id"],
+            type=attributes["type"],
+            subject=attributes.get("subject"),
+            audience=attributes.get("audience"),
+            datacontenttype=None if text is None else "application/json",
+            extensions=extensions_of(attributes),
+            data_json=text,
+            parent_id=parent.id,
+            deliver_at=deliver_at,
+            origin=parent.origin._replace(request_id=None),  # found by its trace, and no request of its own
+        )
+
+
+def _json(data: Any) -> str | None:
+    """The data as it is sent.
+
+    Raises:
+        ValueError: JSON cannot carry it, or it is too long.
+    """
+    if data is None:
+        return None
+    value = data.model_dump(mode="json", by_alias=True) if isinstance(data, BaseModel) else data
+    try:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"data of an emitted event is what JSON can carry, or a pydantic model: {exc}") from exc
+    if size > MAX_EVENT_BYTES:
+        raise ValueError(f"an emitted event has at most {MAX_EVENT_BYTES} bytes of data, not {size}; emit a reference")
+    return text
+
+
+def _text_of(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError("deliver_at is a datetime with a time zone, such as datetime.now(UTC) + timedelta(hours=1)")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
