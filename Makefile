@@ -57,7 +57,7 @@ locks: setup ## compile the requirements.lock files (UPGRADE=1 for newer release
 locks-check: setup ## fail when a requirements.lock is stale
 	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/lock.sh --check
 
-MEMBERS := ingest processor maintenance ws-gateway common client local github-activity demo-shop
+MEMBERS := ingest processor maintenance ws-gateway common client local github-activity demo-shop flask-shop
 
 alone: setup ## install each member alone, a service from its lock, and import it
 	@UV=$(CURDIR)/.holdfast/uv/bin/uv tools/alone.sh $(MEMBERS)

@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 base=$1
-all="common client ingest processor maintenance ws-gateway github-activity demo-shop local"
+all="common client ingest processor maintenance ws-gateway github-activity demo-shop flask-shop local"
 
 if git cat-file -e "$base^{commit}" 2>/dev/null; then
     changed=$(git diff --name-only "$base"...HEAD)
@@ -27,7 +27,7 @@ else
     done
     # The published description of its protocol, and the browser client that its page has a copy of.
     ! concerns '^(services/ws-gateway/|libs/client-js/|docs/asyncapi\.yaml$|tests/contract/)' || members="$members ws-gateway"
-    ! concerns '^(examples/|services/processor/)' || members="$members github-activity demo-shop"
+    ! concerns '^(examples/|services/processor/)' || members="$members github-activity demo-shop flask-shop"
     ! concerns '^(deploy/local/|libs/client/|services/)' || members="$members local"
     # Every member's tests get their servers from deploy/local.
     ! concerns '^deploy/local/' || members=$all

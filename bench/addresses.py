@@ -62,6 +62,7 @@ class Landmarks:
     key_far_back: str
     request_id: str
     trace_id: str
+    parent_id: str
 
 
 _ONE = """
@@ -82,6 +83,8 @@ _LANDMARKS = {
     "request_id": "SELECT max(request_id) FROM event WHERE tenant = '{tenant}'",
     "trace_id": "SELECT replace(CAST(trace_id AS text), '-', '') FROM event WHERE tenant = '{tenant}' "
     "AND trace_id IS NOT NULL ORDER BY id DESC LIMIT 1",
+    "parent_id": "SELECT parent_id FROM event WHERE tenant = '{tenant}' AND parent_id IS NOT NULL "
+    "ORDER BY id DESC LIMIT 1",
 }
 
 
@@ -163,7 +166,7 @@ def _filters(marks: Landmarks) -> Iterator[dict[str, str | None]]:
     """Each filter with each of its values and states, and what the dead letters' groups lead to."""
     noon = datetime.now(UTC) - timedelta(days=15)
     moments = {"received_after": _rfc3339(noon), "received_before": _rfc3339(noon + timedelta(hours=1))}
-    marked = {"request_id": marks.request_id, "trace_id": marks.trace_id}
+    marked = {"request_id": marks.request_id, "trace_id": marks.trace_id, "parent_id": marks.parent_id}
     for state in STATES:
         for name in EventsQuery.model_fields.keys() - NO_FILTERS - moments.keys():
             for value in VALUES[name] if name in VALUES else (marked[name],):

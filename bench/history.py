@@ -81,13 +81,14 @@ FROM generate_series(1, {events}) AS n,
 
 _EVENT = """
 INSERT INTO event (id, tenant, source, ce_id, type, subject, audience, datacontenttype, data_bytes, is_json, received_at,
-                   replay_of, request_id, trace_id)
+                   replay_of, parent_id, request_id, trace_id)
 SELECT id, tenant,
        CASE tenant WHEN 'devices' THEN '/device/' || n % 200000 ELSE '/source-' || type_number % 20 END,
        CASE tenant WHEN 'devices' THEN CAST(n / 200000 AS text) ELSE CAST(md5('ce' || n) AS text) END,
        'com.example.type-' || type_number, subject, audience, 'application/json',
        convert_to(CAST(json_build_object('n', n, 'text', repeat('x', 270)) AS text), 'UTF8'), true, at,
        CASE WHEN n % 1000 = 0 THEN lag(id, 500) OVER (ORDER BY n) END,
+       CASE WHEN n % 100 = 1 THEN lag(id, 7) OVER (ORDER BY n) END,
        'request-' || lpad(CAST(n / {request} AS text), 12, '0'),
        CASE WHEN n / {request} % {sampled} = 0 THEN CAST(md5('trace' || n / {request}) AS uuid) END
 FROM history_plan WHERE n BETWEEN {first} AND {last} ORDER BY n

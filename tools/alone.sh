@@ -2,7 +2,7 @@
 # Does a member live on what it declares, and on nothing else?
 #
 #   tools/alone.sh                         every service
-#   tools/alone.sh ingest ws-gateway       these members: a service, common, client, local, github-activity or demo-shop
+#   tools/alone.sh ingest ws-gateway       these members: a service, common, client, local, github-activity, demo-shop or flask-shop
 #   tools/alone.sh --test ingest           and run its tests there
 #
 # Each gets an empty environment. A service is installed as its image is: from its own lock with --require-hashes, then its own

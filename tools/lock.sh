@@ -25,7 +25,8 @@ compile() { # [-p python] lock-path arguments...
 stale=0
 compile requirements-dev.lock --all-extras --group dev libs/common/pyproject.toml libs/client/pyproject.toml \
     services/ingest/pyproject.toml services/processor/pyproject.toml services/maintenance/pyproject.toml \
-    services/ws-gateway/pyproject.toml deploy/local/pyproject.toml examples/github-activity/pyproject.toml examples/demo-shop/pyproject.toml
+    services/ws-gateway/pyproject.toml deploy/local/pyproject.toml examples/github-activity/pyproject.toml \
+    examples/demo-shop/pyproject.toml examples/flask-shop/pyproject.toml
 for service in ingest processor maintenance ws-gateway; do
     compile services/$service/requirements.lock -c requirements-dev.lock services/$service/pyproject.toml
 done

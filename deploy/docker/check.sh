@@ -47,7 +47,7 @@ check_container() { # compose service, folder of services/, further packages of 
 address_of() { docker compose port "$1" "$2"; }
 
 check_container ingest ingest
-check_container processor processor example-github-activity example-demo-shop
+check_container processor processor example-github-activity example-demo-shop example-flask-shop
 check_container maintenance maintenance
 check_container scheduler maintenance
 check_container ws-gateway ws-gateway

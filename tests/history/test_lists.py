@@ -43,10 +43,11 @@ VALUES: dict[str, list[str]] = {
     "error_type": ["KeyError", "crash_loop", "never"],
     "handler": ["book-order", "count", "never"],
     "fingerprint": ["f1a7c2d9", "never"],
+    "parent_id": ["01a20ce1-a999-7253-85bb-3c3e269307a2"],
 }
 """Common (half of all events, or of all errors), rare, and never seen."""
 
-ATTRIBUTES = {"source", "type", "subject", "audience"}
+ATTRIBUTES = {"source", "type", "subject", "audience", "parent_id"}
 
 TENANTS = ("acme", "devices", "small", "tiny", "nobody")
 

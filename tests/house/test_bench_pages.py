@@ -29,7 +29,7 @@ def test_every_page_of_the_console_is_among_the_addresses() -> None:
 
 
 def test_every_filter_of_the_events_page_is_among_the_addresses() -> None:
-    assert set(FIELDS) - {"request_id", "trace_id"} <= set(VALUES)
+    assert set(FIELDS) - {"request_id", "trace_id", "parent_id"} <= set(VALUES)
     paths = [address.path for address in addresses(MARKS) if address.page == "events"]
     for name in (*FIELDS, "request_id", "trace_id", "received_after", "received_before"):
         assert any(f"{name}=" in path for path in paths), name

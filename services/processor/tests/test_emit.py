@@ -12,10 +12,11 @@ import pytest
 from pydantic import BaseModel, Field
 from sqlalchemy import text
 
+from holdfast.domain.data import MAX_DATA_BYTES
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.messaging.doorbell import QUEUE
 from holdfast.processor import BatchContext, Context, Handlers
-from holdfast.processor.handlers.emitting import MAX_EMITTED, MAX_EMITTED_BYTES, MAX_EVENT_BYTES
+from holdfast.processor.handlers.emitting import MAX_EMITTED, MAX_EMITTED_BYTES
 from holdfast.processor.testing import attempt, run
 
 MakeExecutor = Callable[..., Any]
@@ -188,11 +189,11 @@ def test_a_key_of_another_event_fails_the_attempt_and_says_which(
     [
         (("",), {}, "the attribute type is required"),
         ((7,), {}, "the attribute type must be a string"),
-        (("a.b", {1, 2}), {}, "data of an emitted event is what JSON can carry"),
-        (("a.b", float("nan")), {}, "data of an emitted event is what JSON can carry"),
-        (("a.b", "\ud800"), {}, "data of an emitted event is what JSON can carry"),
-        (("a.b", b"bytes"), {}, "data of an emitted event is what JSON can carry"),
-        (("a.b", "x" * MAX_EVENT_BYTES), {}, "at most 262144 bytes"),
+        (("a.b", {1, 2}), {}, "data of an event is what JSON can carry"),
+        (("a.b", float("nan")), {}, "data of an event is what JSON can carry"),
+        (("a.b", "\ud800"), {}, "data of an event is what JSON can carry"),
+        (("a.b", b"bytes"), {}, "data of an event is what JSON can carry"),
+        (("a.b", "x" * MAX_DATA_BYTES), {}, "at most 262144 bytes"),
         (("a.b",), {"subject": "a\nb"}, "the attribute subject has control characters"),
         (("a.b",), {"audience": "*"}, "audience becomes the topic"),
         (("a.b",), {"key": ""}, "the attribute id is required"),
@@ -221,10 +222,10 @@ def test_an_attempt_emits_so_many_and_no_more() -> None:
 
     def large(count: int, ctx: Context) -> None:
         for _ in range(count):
-            ctx.emit("a.b", "x" * (MAX_EVENT_BYTES - 2))
+            ctx.emit("a.b", "x" * (MAX_DATA_BYTES - 2))
 
     ways = [handling(each, transactional=False).find("test.done") for each in (many, large)]
-    fit = MAX_EMITTED_BYTES // MAX_EVENT_BYTES
+    fit = MAX_EMITTED_BYTES // MAX_DATA_BYTES
     assert [len(run(each, count).emitted) for each, count in zip(ways, (MAX_EMITTED, fit), strict=True)] == [1000, fit]
     for each, count, told in zip(ways, (MAX_EMITTED + 1, fit + 1), ("1000 events", "4194304 bytes"), strict=True):
         with pytest.raises(ValueError, match=told):

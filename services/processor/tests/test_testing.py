@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, ValidationError
-from sqlalchemy import text
+from sqlalchemy import create_engine, make_url, text
+from sqlalchemy.orm import Session as SqlalchemySession
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
@@ -255,3 +256,10 @@ def test_what_is_around_a_handler_is_around_it_here_too() -> None:
 
     assert run(handle, None).result == ["inner", "handler"]
     assert attempt(outer.find("test.around"), None).result == ["outer", "inner", "handler"]
+
+
+def test_a_session_that_cannot_be_looked_into_is_refused_with_the_remedy(database_url: str) -> None:
+    engine = create_engine(make_url(database_url).set(drivername="postgresql+psycopg2"))
+    with SqlalchemySession(engine) as session, pytest.raises(ConfigurationError, match=r"storage\.database\.Database"):
+        attempt(book, ORDER, session=session)
+    engine.dispose()

@@ -9,7 +9,10 @@ import json
 from decimal import Decimal, InvalidOperation
 from typing import Any, NamedTuple
 
-__all__ = ["Data", "is_json_type", "is_same_data", "media_type", "unwrapped"]
+__all__ = ["MAX_DATA_BYTES", "Data", "is_json_type", "is_same_data", "json_text", "media_type", "unwrapped"]
+
+MAX_DATA_BYTES = 256 * 1024
+"""Data of an event that is made from inside, as JSON; ingest takes as much unless it is set otherwise."""
 
 
 class Data(NamedTuple):
@@ -23,6 +26,26 @@ class Data(NamedTuple):
 def media_type(content_type: str) -> str:
     """A Content-Type without its parameters, in lower case."""
     return content_type.partition(";")[0].strip().lower()
+
+
+def json_text(value: Any) -> str | None:
+    """The data of an event from a Python value: what JSON can carry, or a model of pydantic's; ``None`` is no data.
+
+    Raises:
+        ValueError: JSON cannot carry it, or it has more than ``MAX_DATA_BYTES``.
+    """
+    if value is None:
+        return None
+    dump = getattr(value, "model_dump", None)
+    try:
+        plain = dump(mode="json", by_alias=True) if dump is not None else value
+        text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        size = len(text.encode())
+    except (TypeError, ValueError, RecursionError) as exc:
+        raise ValueError(f"data of an event is what JSON can carry, or a pydantic model: {exc}") from exc
+    if size > MAX_DATA_BYTES:
+        raise ValueError(f"an event has at most {MAX_DATA_BYTES} bytes of data, not {size}; send a reference")
+    return text
 
 
 def is_json_type(kind: str) -> bool:

@@ -7,7 +7,7 @@ before 1 or after 9999. In UTC and within Python's years a time is fine for both
 import re
 from datetime import UTC, datetime, timedelta
 
-__all__ = ["RANGE", "read_moment"]
+__all__ = ["RANGE", "moment_text", "read_moment"]
 
 RANGE = (
     "an RFC 3339 timestamp with an offset, from 0001-01-01T00:00:00Z to 9999-12-31T23:59:59.999999Z,"
@@ -37,6 +37,19 @@ def read_moment(text: str) -> datetime | None:
         return _in_utc(text)
     except (ValueError, OverflowError):
         return None
+
+
+def moment_text(moment: datetime | None) -> str | None:
+    """The time when an event is due, as the attribute has it; ``None`` for ``None``.
+
+    Raises:
+        ValueError: it has no time zone.
+    """
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError("deliver_at is a datetime with a time zone, such as datetime.now(UTC) + timedelta(hours=1)")
+    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _in_utc(text: str) -> datetime:

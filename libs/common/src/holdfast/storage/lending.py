@@ -11,6 +11,9 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, InvalidRequestError
 from sqlalchemy.orm import Session
 
+from holdfast.domain.errors import ConfigurationError
+from holdfast.storage.connection import Connection
+
 __all__ = ["Lent", "install", "lend"]
 
 TRANSACTION_ABORTED = "25P02"
@@ -81,8 +84,17 @@ class Lent:
 
 
 def lend(session: Session, transaction: str) -> Lent:
-    """Note that a handler gets the session's connection, in the transaction with this id."""
+    """Note that a handler gets the session's connection, in the transaction with this id.
+
+    Raises:
+        ConfigurationError: the session is not one of ``holdfast.storage.database.Database``.
+    """
     connection = session.connection()
+    if not isinstance(connection.connection.dbapi_connection, Connection):
+        raise ConfigurationError(
+            "the session is to be one of holdfast.storage.database.Database, whose transactions can be looked into:"
+            " with Database(url, application_name='test').transaction() as session"
+        )
     lent = Lent(connection.connection.dbapi_connection, transaction)
     connection.info[_LENT] = lent
     return lent

@@ -1,24 +1,20 @@
 """Events that a handler makes: checked where it makes them, recorded in the transaction in which its event is processed."""
 
-import json
 import threading
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
-
 from holdfast.domain.attributes import DELIVER_AT, KNOWN, attribute_faults, extensions_of
+from holdfast.domain.data import json_text
 from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.domain.moment import moment_text
 from holdfast.runtime.ids import uuid7
 
-__all__ = ["MAX_EMITTED", "MAX_EMITTED_BYTES", "MAX_EVENT_BYTES", "Emitter"]
+__all__ = ["MAX_EMITTED", "MAX_EMITTED_BYTES", "Emitter"]
 
 MAX_EMITTED = 1000
 """Events of one attempt. More belong into several: emit one that emits the rest."""
-
-MAX_EVENT_BYTES = 256 * 1024
-"""Data of one event as JSON; what ingest takes by default."""
 
 MAX_EMITTED_BYTES = 4 * 1024 * 1024
 """Data of all events of one attempt: they are recorded by one statement."""
@@ -44,7 +40,7 @@ class Emitter:
         key: str | None, extensions: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """See :meth:`Context.emit`."""
-        text = _json(data)
+        text = json_text(data)
         with self._lock:
             if self._is_over:
                 raise RuntimeError(
@@ -73,7 +69,7 @@ class Emitter:
     ) -> dict[str, Any]:  # fmt: skip
         attributes = {
             "specversion": "1.0", "id": ce_id, "source": self._source, "type": type_, "subject": subject,
-            "audience": audience, DELIVER_AT: _text_of(deliver_at), **extensions,
+            "audience": audience, DELIVER_AT: moment_text(deliver_at), **extensions,
         }  # fmt: skip
         if taken := sorted(extensions.keys() & (KNOWN | {DELIVER_AT})):
             raise TypeError(f"ctx.emit() has no argument {taken[0]!r}: Holdfast sets that attribute itself")
@@ -99,30 +95,3 @@ class Emitter:
             deliver_at=deliver_at,
             origin=parent.origin._replace(request_id=None),  # found by its trace, and no request of its own
         )
-
-
-def _json(data: Any) -> str | None:
-    """The data as it is sent.
-
-    Raises:
-        ValueError: JSON cannot carry it, or it is too long.
-    """
-    if data is None:
-        return None
-    value = data.model_dump(mode="json", by_alias=True) if isinstance(data, BaseModel) else data
-    try:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-        size = len(text.encode())
-    except (TypeError, ValueError, RecursionError) as exc:
-        raise ValueError(f"data of an emitted event is what JSON can carry, or a pydantic model: {exc}") from exc
-    if size > MAX_EVENT_BYTES:
-        raise ValueError(f"an emitted event has at most {MAX_EVENT_BYTES} bytes of data, not {size}; emit a reference")
-    return text
-
-
-def _text_of(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ValueError("deliver_at is a datetime with a time zone, such as datetime.now(UTC) + timedelta(hours=1)")
-    return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,135 @@
+"""What an application records events with."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from holdfast.domain.attributes import DELIVER_AT, attribute_faults, extensions_of
+from holdfast.domain.data import json_text
+from holdfast.domain.errors import IdentityTaken, InvalidName
+from holdfast.domain.event import NewEvent
+from holdfast.domain.moment import moment_text, read_moment
+from holdfast.domain.names import is_tenant
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.brokers import open_bell
+from holdfast.messaging.live import open_publisher
+from holdfast.runtime.ids import uuid7
+from holdfast.storage import Session, events
+from holdfast.storage.after_commit import after_commit
+from holdfast.storage.settling import GRACE_SECONDS, Moved
+
+__all__ = ["Holdfast", "Recorded"]
+
+WINDOW_SECONDS = 600
+WINDOW_UPDATES = 1000
+"""The live window, as ingest has it unless it is set otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of an event. ``is_duplicate``: it was there already, with the same data; ``event_id`` is that one's."""
+
+    event_id: UUID
+    is_duplicate: bool
+
+
+class Holdfast:
+    """Records events in transactions of the application. One for the application's life, from any number of threads.
+
+    Args:
+        tenant: whose events these are.
+        redis_url: Holdfast's Redis. With it clients and processors are told right after the commit; without it, or while it
+            is away, processors and maintenance find the events within seconds.
+        broker_url: where doorbells are rung, if that is another one.
+        timeout_seconds: the longest that telling may take; it happens in the thread that commits.
+
+    Raises:
+        InvalidName: a tenant that none can have.
+        ConfigurationError: an address that is none of Redis.
+    """
+
+    def __init__(
+        self, *, tenant: str, redis_url: str | None = None, broker_url: str | None = None, timeout_seconds: float = 1.0
+    ) -> None:
+        if not is_tenant(tenant):
+            raise InvalidName(
+                f"a tenant has 1 to 63 ASCII letters, digits, dots, dashes and underscores; not {tenant!r}"
+            )
+        self._tenant = tenant
+        self._announcer: Announcer | None = None
+        if redis_url is not None:
+            self._publisher = open_publisher(
+                redis_url, timeout_seconds=timeout_seconds, window_seconds=WINDOW_SECONDS, window_updates=WINDOW_UPDATES
+            )
+            self._bell = open_bell(broker_url or redis_url, timeout_seconds=timeout_seconds, is_consumer=False)
+            self._announcer = Announcer(self._publisher, self._bell)
+
+    def record(self, session: Session, event: Mapping[str, Any]) -> Recorded:
+        """Record an event in the session's transaction: it exists exactly if that is committed.
+
+        Args:
+            session: a session of SQLAlchemy on Holdfast's database (``AsyncSession``: ``await session.run_sync(…)``).
+            event: CloudEvents attributes. ``type`` and ``source`` are required, ``id`` is made unless given. ``data`` is what
+                JSON can carry, or a pydantic model. ``deliver_at`` is a datetime before which it is not due.
+
+        Raises:
+            ValueError: an attribute or the data is none; the message names each and says what to pass.
+            IdentityTaken: the source has sent the id with other data or another type.
+            sqlalchemy.exc.SQLAlchemyError: as any statement of the session.
+        """
+        new = _new_event(event, self._tenant)
+        [recorded] = events.record(session, [new], grace_seconds=GRACE_SECONDS)
+        if recorded.is_conflict:
+            raise IdentityTaken(
+                f"source {new.source!r} has sent the id {new.ce_id!r} with other data or another type; use a new id"
+            )
+        if recorded.is_new and self._announcer is not None:
+            after_commit(session, self._announce, recorded)
+        return Recorded(recorded.update.event_id, recorded.is_duplicate)
+
+    def close(self) -> None:
+        """Close the connections to Redis."""
+        if self._announcer is not None:
+            self._publisher.close()
+            self._bell.close()
+
+    def _announce(self, recorded: Sequence[events.Recorded]) -> None:
+        if self._announcer is not None:
+            moved = Moved((), recorded)
+            self._announcer.publish(moved.all_updates)
+            self._announcer.ring(moved.doorbells)
+
+
+def _new_event(event: Mapping[str, Any], tenant: str) -> NewEvent:
+    given = dict(event)
+    data, deliver_at = given.pop("data", None), given.pop("deliver_at", None)
+    if isinstance(deliver_at, datetime):
+        given[DELIVER_AT] = moment_text(deliver_at)
+    elif deliver_at is not None:
+        raise ValueError(f"deliver_at is a datetime with a time zone, not {deliver_at!r}")
+    if isinstance(given.get("time"), datetime):
+        given["time"] = moment_text(given["time"])
+    text = json_text(data)
+    present = {name: value for name, value in given.items() if value is not None}
+    present = {"specversion": "1.0", "id": uuid4().hex, **present}
+    if faults := [detail for _, _, detail in attribute_faults(present)]:
+        raise ValueError("; ".join(faults))
+    due, time = present.get(DELIVER_AT), present.get("time")
+    return NewEvent(
+        id=uuid7(),
+        tenant=tenant,
+        source=present["source"],
+        ce_id=present["id"],
+        type=present["type"],
+        subject=present.get("subject"),
+        time=read_moment(time) if time else None,
+        audience=present.get("audience"),
+        datacontenttype=present.get("datacontenttype", None if text is None else "application/json"),
+        dataschema=present.get("dataschema"),
+        extensions=extensions_of(present),
+        data_json=text,
+        traceparent=present.get("traceparent"),
+        deliver_at=read_moment(due) if due else None,
+    )
