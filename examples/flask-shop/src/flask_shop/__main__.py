@@ -27,4 +27,5 @@ def main() -> None:
     create_app(engine, holdfast).run(port=options.port)
 
 
-main()
+if __name__ == "__main__":
+    main()
