@@ -6,6 +6,7 @@
     ├── ConfigurationError      a setting or a handler registration is wrong; the process must not start
     ├── InvalidPosition         a text that is not ``<epoch>:<offset>``
     ├── InvalidName             a name that is empty, too long or has control characters
+    ├── InvalidSchedule         a cron expression or a time zone that nobody can follow
     ├── InvalidTopic            a text that is not ``event:<uuid>``, ``audience:<value>`` or ``tenant:<id>``
     ├── DatabaseUnavailable     PostgreSQL did not answer; nothing was decided, try again
     │   └── TransactionConflict it rolled back because of another transaction; try again at once
@@ -28,6 +29,7 @@ __all__ = [
     "ConfigurationError",
     "InvalidPosition",
     "InvalidName",
+    "InvalidSchedule",
     "InvalidTopic",
     "DatabaseUnavailable",
     "TransactionConflict",
@@ -58,6 +60,14 @@ class InvalidPosition(HoldfastError, ValueError):
 
 class InvalidName(HoldfastError, ValueError):
     """A name outside the rule of ``domain.names``."""
+
+
+class InvalidSchedule(HoldfastError, ValueError):
+    """A schedule that cannot be followed: ``field`` is wrong, and the message says how, and what it takes."""
+
+    def __init__(self, field: str, detail: str) -> None:
+        super().__init__(detail)
+        self.field = field
 
 
 class InvalidTopic(HoldfastError, ValueError):
