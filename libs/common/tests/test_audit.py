@@ -220,6 +220,7 @@ def filled(postgres: Postgres) -> Iterator[Session]:
     ("actor_id", "kind"),
     [
         ("abcdefghijkl", "key"), ("maintenance", "maintenance"), ("command:ann@host", "command"),
+        ("handlers", "handlers"), ("handlers:x", "key"),
         (audit.person_id("ann-1"), "oidc"), (audit.person_id("command:ann"), "oidc"), ("other:ann", "key"), ("oidc", "key"),
     ],
 )  # fmt: skip

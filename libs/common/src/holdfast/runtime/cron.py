@@ -8,8 +8,9 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from cronsim import CronSim, CronSimError
 
 from holdfast.domain.errors import InvalidSchedule
+from holdfast.domain.schedule import ScheduleSpec
 
-__all__ = ["CRON_RULE", "Cron", "read_cron"]
+__all__ = ["CRON_RULE", "Cron", "next_tick", "read_cron"]
 
 MAX_CHARACTERS = 200
 """Of an expression: a minute field that names every minute has 169."""
@@ -68,6 +69,15 @@ def read_cron(expression: str, timezone: str) -> Cron:
     if first is None:
         raise InvalidSchedule("cron", "no such day comes within 50 years; look at its day and month")
     return cron
+
+
+def next_tick(spec: ScheduleSpec, moment: datetime) -> datetime | None:
+    """The first tick of a schedule after a moment; ``None`` where none comes within 50 years.
+
+    Raises:
+        InvalidSchedule: as :func:`read_cron`.
+    """
+    return next(read_cron(spec.cron, spec.timezone).ticks_after(moment), None)
 
 
 def _zone(name: str) -> ZoneInfo:

@@ -17,6 +17,7 @@ from holdfast.storage.tables import AuditEntry
 
 __all__ = [
     "COMMAND",
+    "HANDLERS",
     "MAINTENANCE",
     "Actor",
     "ActorKind",
@@ -25,6 +26,7 @@ __all__ = [
     "AuditRecord",
     "actor_kind",
     "command_actor",
+    "handlers_actor",
     "list_audit",
     "maintenance_actor",
     "note",
@@ -37,6 +39,12 @@ COMMAND = "cli"
 
 MAINTENANCE = "maintenance"
 """Origin, and actor, of what maintenance did on its own."""
+
+HANDLERS = "handlers"
+"""Actor of what a processor did because its handlers say so."""
+
+PROCESSOR = "processor"
+"""Origin of that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +110,14 @@ class ActorKind(StrEnum):
 
     COMMAND = "command"
     MAINTENANCE = "maintenance"
+    HANDLERS = "handlers"
+    """What a processor brought along."""
 
 
 def actor_kind(actor_id: str) -> ActorKind:
     """What the id of an entry's actor is the id of. Ids of keys have no colon."""
-    if actor_id == MAINTENANCE:
-        return ActorKind.MAINTENANCE
+    if actor_id in (MAINTENANCE, HANDLERS):
+        return ActorKind(actor_id)
     prefix, colon, _ = actor_id.partition(":")
     return ActorKind(prefix) if colon and prefix in (ActorKind.PERSON, ActorKind.COMMAND) else ActorKind.KEY
 
@@ -125,6 +135,11 @@ def command_actor(tenant: str, user: str) -> Actor:
 def maintenance_actor(tenant: str) -> Actor:
     """Maintenance, which ends what somebody began."""
     return Actor(tenant, MAINTENANCE, origin=MAINTENANCE)
+
+
+def handlers_actor(tenant: str) -> Actor:
+    """Handlers, which declare something."""
+    return Actor(tenant, HANDLERS, origin=PROCESSOR)
 
 
 def note(

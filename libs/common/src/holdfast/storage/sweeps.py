@@ -12,6 +12,7 @@ from holdfast.storage.counting import COUNT_AFTER_SECONDS, IS_COUNTING_DUE
 from holdfast.storage.database import Database
 from holdfast.storage.outbox import IS_WINDOW_DUE
 from holdfast.storage.replays import IS_RUNNING
+from holdfast.storage.schedules import IS_SCHEDULE_DUE
 from holdfast.storage.statements import render, statement
 
 __all__ = ["Due", "Look", "due_sweeps", "is_any_claimable", "look_after", "newest_revocation"]
@@ -47,10 +48,11 @@ SELECT {expired} AS recover,
        ({window}) AS relay,
        (SELECT next_at FROM replay_job WHERE {running} AND next_at <= now()
         ORDER BY next_at LIMIT 1) IS NOT NULL AS replay,
-       ({counting}) AS count
+       ({counting}) AS count,
+       (SELECT next_at FROM schedule WHERE {scheduled} ORDER BY next_at LIMIT 1) IS NOT NULL AS schedules
 """,
     expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, window=IS_WINDOW_DUE, counting=IS_COUNTING_DUE,
-    running=IS_RUNNING,
+    running=IS_RUNNING, scheduled=IS_SCHEDULE_DUE,
 )  # fmt: skip
 
 _IS_CLAIMABLE_BY = """
@@ -87,6 +89,7 @@ class Due:
     relay: bool
     replay: bool
     count: bool = False
+    schedules: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 from holdfast.storage import upkeep
 from holdfast.storage.node_tables import Node, NodeWorker
 from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
+from holdfast.storage.schedule_tables import ScheduleRow
 from holdfast.storage.statements import state_list
 from holdfast.storage.statistics_tables import (
     EventStatistics,
@@ -51,6 +52,7 @@ __all__ = [
     "ProcessingState",
     "ReplayItem",
     "ReplayJob",
+    "ScheduleRow",
     "ServedType",
     "StateCount",
     "StatisticsCursor",
