@@ -12,11 +12,13 @@ from holdfast.domain.schedule import (
     MAX_CAUGHT_UP,
     MOST_AT_ONCE,
     Missed,
+    Overlap,
     ScheduleSpec,
     Turn,
     event_of,
     faults_of,
     turn_of,
+    without_overlap,
 )
 
 NOON = datetime(2026, 11, 29, 12, tzinfo=UTC)
@@ -111,6 +113,19 @@ def test_a_schedule_that_ends_has_no_next_tick() -> None:
     only = lambda moment: iter([NOON] if moment < NOON else [])  # noqa: E731
 
     assert turn_of(only, planned=NOON, now=NOON, missed=Missed.ALL) == Turn((NOON,), 0, None)
+
+
+@pytest.mark.parametrize(
+    ("overlap", "is_open", "count"),
+    [(Overlap.ALLOW, True, 3), (Overlap.ALLOW, False, 3), (Overlap.SKIP, True, 0), (Overlap.SKIP, False, 1)],
+)
+def test_where_events_may_not_overlap_one_tick_has_an_event_and_none_while_one_is_open(
+    overlap: Overlap, is_open: bool, count: int
+) -> None:
+    due = (NOON, NOON + MINUTE, NOON + 2 * MINUTE)
+
+    assert without_overlap(due, overlap, is_open=is_open) == due[:count]
+    assert without_overlap((), overlap, is_open=is_open) == ()
 
 
 def test_the_event_of_a_tick_has_the_tick_for_identity() -> None:

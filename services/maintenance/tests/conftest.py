@@ -18,6 +18,7 @@ import redis
 from sqlalchemy import Row, text
 
 from holdfast.domain.event import Lease, NewEvent
+from holdfast.domain.schedule import ScheduleSpec
 from holdfast.domain.state import State
 from holdfast.domain.transitions import AttemptError, Completion, bury, settle
 from holdfast.local.fixtures import Eventually
@@ -29,6 +30,7 @@ from holdfast.messaging.bell import Bell
 from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.doorbell import QUEUE, SUSPECT_QUEUE
 from holdfast.messaging.live import Publisher, open_publisher, topic_keys
+from holdfast.runtime.cron import next_tick
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.audit import Actor
 from holdfast.storage.claims import claim_events
@@ -37,6 +39,7 @@ from holdfast.storage.events import record
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.lifecycle import apply
 from holdfast.storage.replays import Replay, start_replay
+from holdfast.storage.schedules import Put, put_schedule
 
 TENANT = "acme"
 
@@ -96,6 +99,18 @@ class Events:
             )  # fmt: skip
         assert isinstance(begun, Replay), begun
         return begun
+
+    def schedule(self, name: str = "report", *, late_seconds: float = 1, **attributes: Any) -> UUID:
+        """A schedule whose next tick was so long ago, rounded down to a minute; hourly unless ``cron`` says otherwise."""
+        with self._database.transaction() as session:
+            moment = "date_trunc('minute', now() - make_interval(secs => :late))"
+            minute = session.execute(text(f"SELECT extract(minute FROM {moment})"), {"late": late_seconds}).scalar_one()  # noqa: S608
+            spec = ScheduleSpec(**{"name": name, "cron": f"{minute} * * * *", "type": "test.due"} | attributes)
+            made = put_schedule(session, Actor(TENANT, "abcdefghijkl"), spec, next_tick=next_tick)
+            assert isinstance(made, Put), made
+            due = text(f"UPDATE schedule SET next_at = {moment} WHERE id = :id")  # noqa: S608
+            session.execute(due, {"late": late_seconds, "id": made.schedule.id})
+        return made.schedule.id
 
     def expire(self, event_id: UUID) -> None:
         self.execute(

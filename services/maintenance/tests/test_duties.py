@@ -137,6 +137,10 @@ def test_a_look_says_which_duties_have_something_to_do(make_duties: MakeDuties, 
     events.begin_replay()
 
     assert list(duties.due()) == ["recover", "redispatch", "relay", "replay"]
+    events.schedule()
+    assert list(duties.due()) == ["recover", "redispatch", "relay", "replay", "schedules"]
+    assert duties.schedules() == 1
+    assert "schedules" not in duties.due()
 
 
 def test_every_duty_has_its_turn_while_nobody_can_say_what_is_due_and_tells_each_outage(

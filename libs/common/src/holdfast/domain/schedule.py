@@ -1,6 +1,6 @@
 """Schedules: what one is, and which of its ticks become events. Pure; what a cron expression means is ``runtime.cron``'s."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -26,6 +26,7 @@ __all__ = [
     "is_schedule_name",
     "source_of",
     "turn_of",
+    "without_overlap",
 ]
 
 MAX_SCHEDULES = 1000
@@ -138,6 +139,16 @@ def _chosen(ticks: list[datetime], now: datetime, missed: Missed) -> list[dateti
     if missed is Missed.LATEST:
         return ticks[-1:]
     return [tick for tick in ticks if now - tick <= SKIP_AFTER]
+
+
+def without_overlap(due: Sequence[datetime], overlap: Overlap, *, is_open: bool) -> Sequence[datetime]:
+    """The ticks of a turn that have an event although the one of the tick before may be open.
+
+    Each event is open when it has just been recorded, so of several ticks the first alone has one.
+    """
+    if overlap is Overlap.ALLOW:
+        return due
+    return () if is_open else due[:1]
 
 
 def source_of(name: str) -> str:

@@ -112,6 +112,8 @@ class Log:
     DISCARDED: Final = "events discarded by filter"
     REVOCATIONS_COPIED: Final = "revoked tokens copied to redis"
     REPLAY_FAILED: Final = "turn of a replay failed; it is tried again after a wait"
+    TICKS_MISSED: Final = "ticks of a schedule have no event: they were missed, and it says not to make up for them"
+    SCHEDULE_FAILED: Final = "turn of a schedule failed; it is tried again after a wait"
     # gateway
     CONNECTED: Final = "client connected"
     DISCONNECTED: Final = "client disconnected"
@@ -140,6 +142,8 @@ LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     Log.HANDLER_STUCK: _ATTEMPT,
     Log.PROGRESS_NOT_TOLD: _ATTEMPT,
     Log.REPLAY_FAILED: frozenset({"replay_id"}),
+    Log.TICKS_MISSED: frozenset({"schedule_id"}),
+    Log.SCHEDULE_FAILED: frozenset({"schedule_id"}),
     Log.SIGNED_IN: frozenset({"request_id", "tenant", "role"}),
     Log.SIGN_IN_REFUSED: frozenset({"request_id"}),
     Log.CONNECTED: frozenset({"tenant", "session"}),
@@ -297,6 +301,17 @@ class Metrics:
     replayed = Declared(
         (MAINTENANCE,),
         lambda: Counter("holdfast_replay_items", "Events of replays and discards by filter", ["outcome"]),
+    )
+    schedule_ticks = Declared(
+        (MAINTENANCE,), lambda: Counter("holdfast_schedule_ticks", "Ticks of schedules", ["outcome"])
+    )
+    schedule_lateness_seconds = Declared(
+        (MAINTENANCE,),
+        lambda: Histogram(
+            "holdfast_schedule_lateness_seconds",
+            "From a tick to its event",
+            buckets=(0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 21600, 86400),
+        ),
     )
     pending = Declared(
         (MAINTENANCE,),

@@ -144,6 +144,13 @@ def replay() -> None:
 
 
 @dramatiq.actor(queue_name=QUEUE, periodic=cron(EVERY_MINUTE))
+def schedules() -> None:
+    """Record the events of schedules."""
+    if process.duties is not None:
+        process.duties.schedules()
+
+
+@dramatiq.actor(queue_name=QUEUE, periodic=cron(EVERY_MINUTE))
 def revocations() -> None:
     """Copy revoked tokens, and forget those that have expired."""
     if process.duties is not None:

@@ -10,8 +10,8 @@ from holdfast.domain.errors import (
     StatementTooSlow,
     TransactionConflict,
 )
+from holdfast.maintenance import gauges, schedule
 from holdfast.maintenance.count import count
-from holdfast.maintenance.gauges import measure
 from holdfast.maintenance.parts import parts
 from holdfast.maintenance.presence import Presence, forget_gone_nodes
 from holdfast.maintenance.recover import recover
@@ -30,15 +30,15 @@ __all__ = ["Duties"]
 
 log = logging.get(__name__)
 
-REPLAY_GRACE_SECONDS = 5.0
-"""How long the doorbell of a new event that repeats another has before redispatch rings for it, as in ingest."""
+RING_GRACE_SECONDS = 5.0
+"""How long the doorbell of an event that is recorded here has before redispatch rings for it, as in ingest."""
 
 MAX_ROUNDS = 20
 """Full batches that one turn of a duty takes on: a bound, so that a turn ends and the thread can stop."""
 
 
 class Duties:
-    """Recover, redispatch, relay, replay and the gauges. Any number of processes may run them: locked rows are skipped.
+    """The duties and the gauges. Any number of processes may run them: locked rows are skipped.
 
     A duty does not raise for an outage: it logs the first turn that meets it, and the next turn tries again.
     """
@@ -55,7 +55,7 @@ class Duties:
         """The duties that :meth:`due` speaks of, by name."""
         return {
             "recover": self.recover, "redispatch": self.redispatch, "relay": self.relay, "replay": self.replay,
-            "count": self.count,
+            "count": self.count, "schedules": self.schedules,
         }  # fmt: skip
 
     def due(self) -> Collection[str]:
@@ -96,12 +96,18 @@ class Duties:
         # Two turns' worth: one that comes a little late loses nothing of the rate.
         burst = 2 * max(1.0, self._settings.sweep_seconds)
         return self._turn("replay", lambda limit: replay(
-            self._parts.database, self._parts.announcer, limit=limit, burst_seconds=burst, grace_seconds=REPLAY_GRACE_SECONDS,
+            self._parts.database, self._parts.announcer, limit=limit, burst_seconds=burst, grace_seconds=RING_GRACE_SECONDS,
         ))  # fmt: skip
 
     def count(self) -> int:
         """See ``maintenance.count``. Returns how many."""
         return self._turn("count", lambda _: count(self._parts.database), rounds=1)
+
+    def schedules(self) -> int:
+        """See ``maintenance.schedule``. Returns how many had their turn."""
+        return self._turn("schedules", lambda limit: schedule.record_ticks(
+            self._parts.database, self._parts.announcer, limit=limit, grace_seconds=RING_GRACE_SECONDS,
+        ))  # fmt: skip
 
     def copy_revocations(self) -> int:
         """See ``maintenance.revocations``. Returns how many."""
@@ -140,7 +146,7 @@ class Duties:
 
     def _measure(self) -> int:
         self._presence.beat()
-        return measure(self._parts.database)
+        return gauges.measure(self._parts.database)
 
     def _turn(self, duty: str, run: Callable[[int], int], *, rounds: int = MAX_ROUNDS) -> int:
         """Repeat ``run`` while it finds full batches; returns the sum."""
