@@ -92,7 +92,7 @@ def test_ticks_are_in_order_and_do_not_depend_on_where_one_begins(expression: st
         ("@daily", "UTC", "cron", "has 1 fields"),
         ("", "UTC", "cron", "has 0 fields"),
         ("0 0 31 2 *", "UTC", "cron", "bad day-of-month"),
-        ("0 0 */20 * mon#2", "UTC", "cron", "no such day"),
+        ("0 0 */20 * mon#2", "UTC", "cron", "names a day that does not come"),
         ("1," * 100 + "1 * * * *", "UTC", "cron", "more than 200 characters"),
         ("0 7 * * *", "Europe/Berlim", "timezone", "is unknown"),
         ("0 7 * * *", "", "timezone", "is unknown"),

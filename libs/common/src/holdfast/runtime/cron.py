@@ -65,9 +65,9 @@ def read_cron(expression: str, timezone: str) -> Cron:
     try:
         first = next(cron.ticks_after(datetime.now(UTC)), None)
     except CronSimError as exc:
-        raise InvalidSchedule("cron", f"{str(exc)[:1].lower()}{str(exc)[1:]}; a schedule takes {CRON_RULE}") from None
+        raise InvalidSchedule("cron", f"has a {str(exc).lower()}; a schedule takes {CRON_RULE}") from None
     if first is None:
-        raise InvalidSchedule("cron", "no such day comes within 50 years; look at its day and month")
+        raise InvalidSchedule("cron", "names a day that does not come within 50 years; look at its day and month")
     return cron
 
 

@@ -76,6 +76,8 @@ class Log:
     ORPHANED: Final = "the first process is gone, so this worker stops"
     # processor
     HANDLERS_LOADED: Final = "handlers loaded"
+    SCHEDULES_DECLARED: Final = "schedules that handlers declare are stored"
+    SCHEDULE_NOT_DECLARED: Final = "a schedule that handlers declare is not stored: its tenant has too many"
     IMPORT_TAKES_LONG: Final = "the handlers are still being imported"
     IMPORT_GIVEN_UP: Final = "importing the handlers took too long, so the process ends"
     WAITS_FOR_HANDLER: Final = "no handler here for this type; its events wait for a processor that has one"

@@ -9,10 +9,13 @@ from typing import Any
 from holdfast.domain.errors import ConfigurationError
 from holdfast.processor.handlers.discovery import discover
 from holdfast.processor.handlers.registry import Handler
+from holdfast.processor.handlers.schedules import Declared
 
 __all__ = ["check"]
 
 COLUMNS = ("name", "types", "options", "place")
+
+SCHEDULE_COLUMNS = ("name", "tenant", "cron", "timezone", "type", "place")
 
 GAP = "  "
 
@@ -21,11 +24,14 @@ def check(arguments: Sequence[str]) -> int:
     """Run the command; its exit status is 1 if the handlers cannot be had. The reason names file and line."""
     options = _parser().parse_args(arguments)
     try:
-        described = [_described(handler) for handler in discover(options.path)]
+        handlers = discover(options.path)
     except ConfigurationError as exc:
         _say(options.output, {"status": "wrong", "error": str(exc)}, [str(exc)], is_fault=True)
         return 1
-    _say(options.output, {"status": "ok", "handlers": described}, _table(described), is_fault=False)
+    described = [_described(handler) for handler in handlers]
+    schedules = [_scheduled(declared) for declared in handlers.schedules]
+    found = {"status": "ok", "handlers": described, "schedules": schedules}
+    _say(options.output, found, [*_handler_lines(described), *_schedule_lines(schedules)], is_fault=False)
     return 0
 
 
@@ -51,10 +57,34 @@ def _described(handler: Handler) -> dict[str, Any]:
     }
 
 
-def _table(described: Sequence[dict[str, Any]]) -> list[str]:
-    rows = [COLUMNS, *((each["name"], ", ".join(each["types"]), _options(each), each["place"]) for each in described)]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(COLUMNS))]
-    header, *others = [GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+def _scheduled(declared: Declared) -> dict[str, Any]:
+    spec = declared.spec
+    return {
+        "name": spec.name,
+        "tenant": declared.tenant,
+        "cron": spec.cron,
+        "timezone": spec.timezone,
+        "type": spec.type,
+        "missed": spec.missed,
+        "overlap": spec.overlap,
+        "place": declared.place,
+    }
+
+
+def _handler_lines(described: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [(each["name"], ", ".join(each["types"]), _options(each), each["place"]) for each in described]
+    return _table(COLUMNS, rows)
+
+
+def _schedule_lines(described: Sequence[dict[str, Any]]) -> list[str]:
+    rows = [tuple(each[column] for column in SCHEDULE_COLUMNS) for each in described]
+    return ["", *_table(SCHEDULE_COLUMNS, rows)] if rows else []
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [columns, *rows]
+    widths = [max(len(row[at]) for row in cells) for at in range(len(columns))]
+    header, *others = [GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
     return [header.upper(), *others]
 
 

@@ -13,6 +13,7 @@ from holdfast.domain.event_types import fits
 from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
 from holdfast.processor.handlers.around import Around, check_around
 from holdfast.processor.handlers.declaration import place_of, signature_of
+from holdfast.processor.handlers.schedules import NO_DATA, Declared, Schedules, schedule_of
 
 __all__ = ["Handler", "Handlers", "declarations_of"]
 
@@ -71,6 +72,7 @@ class Handlers:
         self._by_pattern: dict[str, Handler] = {}
         self._by_name: dict[str, Handler] = {}
         self._arounds: list[Around] = []
+        self._schedules = Schedules()
 
     def on(
         self,
@@ -121,6 +123,50 @@ class Handlers:
 
         return register
 
+    def every(
+        self,
+        cron: str,
+        *,
+        name: str,
+        tenant: str,
+        type: str,  # noqa: A002 (the attribute's name)
+        tz: str = "UTC",
+        data: Any = NO_DATA,
+        source: str | None = None,
+        subject: str | None = None,
+        audience: str | None = None,
+        missed: Literal["latest", "all", "skip"] = "latest",
+        overlap: Literal["allow", "skip"] = "allow",
+    ) -> None:
+        """Declare a schedule: an event for each tick, which the handler of its type processes as any other.
+
+        A processor stores its declarations when it starts. One that is not declared any more stays until it is deleted
+        (``holdfast schedules rm``).
+
+        Args:
+            cron: five fields, such as ``"0 7 * * mon-fri"``.
+            name: unique in its tenant; part of the events' source.
+            tenant: whose events they are.
+            type: of the events.
+            tz: the time zone that ``cron`` is in.
+            data: of the events, to be written as JSON; without it they have none.
+            source: of the events; ``/holdfast/schedules/<name>`` if not given.
+            subject: of the events.
+            audience: of the events: who sees them live.
+            missed: which ticks have an event that came while Holdfast was down: the ``"latest"``, ``"all"`` (the latest
+                1000), or with ``"skip"`` none that is older than a minute.
+            overlap: ``"skip"``: a tick has no event while the one of the tick before is still open.
+
+        Raises:
+            ConfigurationError: an argument is wrong, or the tenant has a schedule of this name in this collection.
+        """
+        self._schedules.add(
+            schedule_of(
+                cron, name=name, tenant=tenant, type=type, tz=tz, data=data, missed=missed, overlap=overlap,
+                source=source, subject=subject, audience=audience,
+            )
+        )  # fmt: skip
+
     def around(self, function: Function) -> Function:
         """Put a function around every attempt of this collection's handlers, those declared or included later as well.
 
@@ -136,13 +182,15 @@ class Handlers:
         return function
 
     def include(self, other: "Handlers") -> None:
-        """Take over the handlers that another collection has by now, with what is around them there.
+        """Take over the handlers and schedules that another collection has by now, with what is around them there.
 
         Raises:
             ConfigurationError: both have the same name or pattern.
         """
         for handler in other:
             self._add(replace(handler, layers=(self._arounds, *handler.layers)))
+        for declared in other.schedules:
+            self._schedules.add(declared)
 
     def find(self, event_type: str) -> Handler | None:
         """The handler that serves a type, or ``None``."""
@@ -159,6 +207,11 @@ class Handlers:
     def exact_types(self) -> list[str]:
         """The types that handlers name without ``*``."""
         return [pattern for pattern in self._by_pattern if "*" not in pattern]
+
+    @property
+    def schedules(self) -> Iterable[Declared]:
+        """The schedules that are declared, in their order."""
+        return self._schedules
 
     def __iter__(self) -> Iterator[Handler]:
         return iter(self._by_name.values())

@@ -9,6 +9,7 @@ from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import Publisher, open_publisher
 from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.handlers.registry import Handlers
+from holdfast.processor.worker import declaring, roles
 from holdfast.processor.worker.board import Board
 from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.canary import Canary
@@ -16,7 +17,6 @@ from holdfast.processor.worker.crew import Crew
 from holdfast.processor.worker.poller import Poller
 from holdfast.processor.worker.presence import Presence, identity
 from holdfast.processor.worker.recovery import Recovery
-from holdfast.processor.worker.roles import Role
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.storage.database import Database
 
@@ -85,7 +85,7 @@ class Parts:
             connection.close()
 
 
-def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: Canary, board: Board) -> Parts:
+def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, canary: Canary, board: Board) -> Parts:
     """Put a worker process together; nothing runs yet."""
     claims, effects = (_database(settings, role, is_durable=each) for each in (False, True))
     broker_url = settings.broker_url.get_secret_value()
@@ -118,7 +118,9 @@ def parts(settings: ProcessorSettings, role: Role, handlers: Handlers, canary: C
         claims=claims, effects=effects, bell=bell, publisher=publisher, executor=executor, crew=crew, poller=poller,
         broker_watch=broker_watch,
         recovery=Recovery(
-            effects, announcer, node_id=board.node_id, note_served=executor.note_served, hear=presence.turn
+            effects, announcer, node_id=board.node_id, note_served=executor.note_served, hear=presence.turn,
+            # One worker does it for the service; of those for suspects there is one.
+            declare=declaring.Declaring(effects, handlers.schedules if role.is_suspect else ()).turn,
         ),
         listener=bell.consume(role.queue, room=crew.slots, answer=crew.answer),
         presence=presence,
@@ -129,7 +131,7 @@ def _most_ahead(handlers: Handlers) -> int:
     return max(MOST_AHEAD, BATCHES_AHEAD * max((each.batch for each in handlers), default=1))
 
 
-def _database(settings: ProcessorSettings, role: Role, *, is_durable: bool) -> Database:
+def _database(settings: ProcessorSettings, role: roles.Role, *, is_durable: bool) -> Database:
     # A connection per thread: a thread that waits for another one would hold a lease while it does nothing.
     return Database(
         settings.database_url.get_secret_value(),

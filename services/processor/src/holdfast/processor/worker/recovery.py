@@ -30,6 +30,7 @@ class Recovery:
     Args:
         note_served: says which types are served here, when events wait for a handler.
         hear: told whether the node is drained, before anything else; ``None``: nobody knows the node.
+        declare: stores what the handlers declare, and does nothing once that is done.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Recovery:
         node_id: str,
         note_served: Callable[[], None],
         hear: Callable[[bool | None], None],
+        declare: Callable[[], None],
     ) -> None:
         self._database = database
         self._announcer = announcer
         self._node_id = node_id
         self._note_served = note_served
         self._hear = hear
+        self._declare = declare
         self._repeater = Repeater("recovery", self.turn, interval_seconds=INTERVAL_SECONDS)
 
     @property
@@ -72,6 +75,8 @@ class Recovery:
             return 0
         with contextlib.suppress(*_NEXT_TIME):
             self._hear(found.is_drained)
+        with contextlib.suppress(*_NEXT_TIME):
+            self._declare()
         return self._recover() if found.is_any_lost else 0
 
     def _recover(self) -> int:
