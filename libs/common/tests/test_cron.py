@@ -38,6 +38,21 @@ def test_a_time_of_day_comes_once_a_day_whatever_the_clocks_do(
     assert ticks(cron, zone, after, len(expected)) == expected
 
 
+@pytest.mark.parametrize(
+    ("cron", "expected"),
+    [
+        ("0 7 * * mon-fri", ["11-30 07:00", "12-01 07:00"]),
+        ("*/15 * * * *", ["11-28 00:15", "11-28 00:30"]),
+        ("30 2 1 * *", ["12-01 02:30", "01-01 02:30"]),
+        ("0 9 * * mon#1", ["12-07 09:00", "01-04 09:00"]),
+        ("0 18 L * *", ["11-30 18:00", "12-31 18:00"]),
+        ("0 0 * jan 7", ["01-03 00:00", "01-10 00:00"]),
+    ],
+)
+def test_the_fields_mean_what_the_guide_says(cron: str, expected: list[str]) -> None:
+    assert ticks(cron, "UTC", "2026-11-28 00:00", 2) == expected
+
+
 def test_several_times_in_the_hour_that_is_left_out_are_one_tick() -> None:
     assert ticks("0,20,40 2,3 * * *", "Europe/Berlin", "2026-03-29 00:00", 4) == [
         "03-29 01:00", "03-29 01:20", "03-29 01:40", "03-30 00:00",

@@ -152,7 +152,7 @@ def test_two_schedules_with_one_source_have_different_events() -> None:
     [
         ("name", ""), ("name", "a b"), ("name", "x" * 101), ("name", "ä"), ("name", "-a"), ("name", "a/b"), ("name", "a\n"),
         ("type", ""), ("type", "a\x00"), ("type", "ä" * 513), ("type", "\ud800"), ("source", ""), ("source", "x" * 1025),
-        ("subject", ""), ("subject", "a\nb"), ("audience", "x" * 256), ("audience", ""),
+        ("subject", ""), ("subject", "a\nb"), ("audience", "x" * 256), ("audience", ""), ("audience", "u*"),
     ],
 )  # fmt: skip
 def test_what_no_event_may_have_is_a_fault_of_the_schedule(field: str, value: str) -> None:

@@ -137,7 +137,7 @@ def test_another_tenants_schedule_is_another_one(database: Database) -> None:
 
     assert database.call(schedules.find_schedule, SPEC.name, tenant="other") is None
     assert pause(database, True, stranger) is None
-    assert not database.call(schedules.delete_schedule, stranger, SPEC.name)
+    assert database.call(schedules.delete_schedule, stranger, SPEC.name) is None
     assert database.call(schedules.list_schedules, tenant="other", limit=9).items == []
     assert made(database, actor=stranger).id != stored(database).id
 
@@ -180,12 +180,12 @@ def test_handlers_take_over_what_somebody_has_made(database: Database) -> None:
 
 
 def test_a_deleted_schedule_is_gone_and_its_events_are_not(database: Database) -> None:
-    made(database)
+    schedule = made(database)
     event = NewEvent(id=uuid7(), tenant="acme", source="/reports", ce_id="1", type="x")
     database.call(events.record, [event], grace_seconds=5)
 
-    assert database.call(schedules.delete_schedule, ANN, SPEC.name)
-    assert not database.call(schedules.delete_schedule, ANN, SPEC.name)
+    assert database.call(schedules.delete_schedule, ANN, SPEC.name) == schedule
+    assert database.call(schedules.delete_schedule, ANN, SPEC.name) is None
 
     assert database.call(schedules.find_schedule, SPEC.name, tenant="acme") is None
     assert database.call(events.find, event_id=event.id, tenant="acme") is not None

@@ -7,8 +7,10 @@ from enum import StrEnum
 from itertools import takewhile
 from uuid import UUID
 
+from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
+from holdfast.domain.topics import check_topic
 
 __all__ = [
     "MAX_CAUGHT_UP",
@@ -190,7 +192,17 @@ def faults_of(spec: ScheduleSpec) -> list[tuple[str, str]]:
         # Surrogates have no UTF-8, so is_text comes first.
         if value is not None and not (is_text(value) and 0 < len(value.encode()) <= most):
             faults.append((field, f"1 to {most} bytes in UTF-8 without control characters"))
+    if spec.audience is not None and not faults and not _is_topic(f"audience:{spec.audience}"):
+        faults.append(("audience", "what the topic audience:<value> does: no '*'"))
     return faults
+
+
+def _is_topic(text: str) -> bool:
+    try:
+        check_topic(text)
+    except InvalidTopic:
+        return False
+    return True
 
 
 def _rfc3339(tick: datetime) -> str:

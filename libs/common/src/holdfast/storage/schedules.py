@@ -1,7 +1,7 @@
 """Schedules: making, showing, pausing and deleting them, and noting their ticks. When they tick, others know and say."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, cast
@@ -10,9 +10,11 @@ from uuid import UUID
 from sqlalchemy import Row, delete, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from holdfast.domain.schedule import MAX_SCHEDULES, Missed, Overlap, ScheduleSpec
+from holdfast.domain.schedule import MAX_SCHEDULES, Missed, Overlap, ScheduleSpec, event_of
+from holdfast.domain.trace import Origin
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.audit import Actor, note
+from holdfast.storage.events import Recorded, record
 from holdfast.storage.schedule_tables import ScheduleRow
 from holdfast.storage.statements import statement
 
@@ -33,6 +35,7 @@ __all__ = [
     "note_ticks",
     "postpone_schedule",
     "put_schedule",
+    "run_schedule",
     "set_paused",
     "take_due",
 ]
@@ -190,14 +193,13 @@ def list_schedules(session: Session, *, tenant: str, limit: int, after_name: str
     return SchedulePage(found[:limit], found[limit - 1].spec.name if len(found) > limit else None)
 
 
-def delete_schedule(session: Session, actor: Actor, name: str) -> bool:
-    """Forget a schedule; whether there was one. Its events stay. The deletion is audited."""
+def delete_schedule(session: Session, actor: Actor, name: str) -> Schedule | None:
+    """Forget a schedule and return what it was; ``None``: there is none such. Its events stay. The deletion is audited."""
     known = find_schedule(session, name, tenant=actor.tenant, is_locked=True)
-    if known is None:
-        return False
-    session.execute(delete(ScheduleRow).where(ScheduleRow.id == known.id))
-    _note(session, actor, "delete_schedule", known)
-    return True
+    if known is not None:
+        session.execute(delete(ScheduleRow).where(ScheduleRow.id == known.id))
+        _note(session, actor, "delete_schedule", known)
+    return known
 
 
 def set_paused(
@@ -216,6 +218,26 @@ def set_paused(
     changed = _update(session, known, values)
     _note(session, actor, "pause_schedule" if is_paused else "resume_schedule", changed)
     return changed
+
+
+def run_schedule(
+    session: Session, actor: Actor, name: str, *, idempotency_key: str, grace_seconds: float
+) -> Recorded | None:
+    """Record the event of a schedule now, paused or not; ``None``: there is none such. It is audited.
+
+    Once for each ``idempotency_key``, which becomes part of the event's identity. It is no tick: the schedule goes on as if
+    nothing had been. ``grace_seconds`` as for ``events.record``.
+    """
+    known = find_schedule(session, name, tenant=actor.tenant)
+    if known is None:
+        return None
+    event = event_of(
+        known.spec, clock(session), tenant=actor.tenant, event_id=uuid7(), ce_id=f"run:{idempotency_key}"
+    )  # fmt: skip
+    [recorded] = record(session, [replace(event, origin=Origin(actor.request_id))], grace_seconds=grace_seconds)
+    if recorded.is_new:
+        note(session, actor, "run_schedule", event_id=event.id, detail={"schedule": name})
+    return recorded
 
 
 def due_schedules(session: Session, *, limit: int) -> list[UUID]:

@@ -20,6 +20,7 @@ from holdfast.ingest.http.routes import (
     lists,
     operate,
     replays,
+    schedules,
     stats,
     tokens,
     workers,
@@ -88,7 +89,7 @@ def create_app(settings: IngestSettings | None = None, *, rooms: Sequence[Room] 
     app.extensions[EXTENSION] = parts
     app.before_request(_begin)
     problems.install(app)
-    for module in (events, lists, operate, replays, discards, stats, tokens, audit, keys, workers, health):
+    for module in (events, lists, operate, replays, discards, schedules, stats, tokens, audit, keys, workers, health):
         app.register_blueprint(module.blueprint)
     for install in rooms:
         install(app, settings)

@@ -25,6 +25,7 @@ from holdfast.storage.filters import EventFilter
 
 __all__ = [
     "FilterFields",
+    "MAX_RECEIVED_CHARACTERS",
     "Moment",
     "Page",
     "Text",
@@ -33,6 +34,7 @@ __all__ = [
     "event_filter",
     "read_arguments",
     "read_body",
+    "read_body_and_data",
     "refuse_body",
     "replacement",
 ]
@@ -110,8 +112,32 @@ def read_body(model: type[Model], example: str, *, is_optional: bool = False) ->
         Problem: 400 with every fault, 413.
     """
     body = body_bytes()
+    return _modelled(b"{}" if is_optional and not body else body, model, example)
+
+
+def read_body_and_data(model: type[Model], example: str) -> tuple[Model, bytes | None]:
+    """:func:`read_body`, and the text of its member ``data``, ``None`` without it, if that is what an event may have.
+
+    Raises:
+        Problem: 400, 413.
+    """
+    body = body_bytes()
+    wanted = _modelled(body, model, example)
     try:
-        return model.model_validate_json(b"{}" if is_optional and not body else body)
+        parsed = parse(body, where="")
+        if "data" not in parsed.value:
+            return wanted, None
+        text = data_text(body) or b""
+        check_data(parsed, parsed.value["data"], text, where="/data")
+    except InvalidEvent as exc:
+        errors = [fault.as_dict() for fault in exc.faults]
+        raise Problem(400, errors[0]["code"], str(exc), errors=errors) from exc
+    return wanted, text
+
+
+def _modelled(body: bytes, model: type[Model], example: str) -> Model:
+    try:
+        return model.model_validate_json(body)
     except ValidationError as exc:
         _refuse(exc, model, f"send {example}", "pointer")
 

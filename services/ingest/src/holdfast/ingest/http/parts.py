@@ -10,6 +10,7 @@ from holdfast.ingest.intake.backpressure import Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import Revoker
+from holdfast.ingest.operate.scheduler import Scheduler
 from holdfast.messaging.bell import Bell
 from holdfast.messaging.live import Publisher
 from holdfast.messaging.revocations import RevocationCopy
@@ -40,6 +41,7 @@ class Parts:
     recorder: Recorder
     operator: Operator
     revoker: Revoker
+    scheduler: Scheduler
     copying: Repeater
     backpressure: Backpressure
     looking: Repeater

@@ -29,6 +29,7 @@ __all__ = [
     "waiting_facts",
     "waiting_view",
     "with_data_spliced",
+    "with_member",
 ]
 
 
@@ -187,9 +188,10 @@ def with_data_spliced(body: dict[str, Any], event: StoredEvent) -> bytes:
     """The JSON of :func:`event_view` with the event's data in it as it was sent: numbers, order of names, escapes and all."""
     if not event.is_json or event.content is None:
         return json.dumps(body).encode()
-    envelope = _with_member(body["event"], "data", event.content)
-    return _with_member({name: value for name, value in body.items() if name != "event"}, "event", envelope)
+    envelope = with_member(body["event"], "data", event.content)
+    return with_member({name: value for name, value in body.items() if name != "event"}, "event", envelope)
 
 
-def _with_member(members: dict[str, Any], name: str, text: bytes) -> bytes:
+def with_member(members: dict[str, Any], name: str, text: bytes) -> bytes:
+    """The JSON of an object, which is not empty, with one more member whose JSON text is known."""
     return json.dumps(members).encode()[:-1] + f', "{name}": '.encode() + text + b"}"

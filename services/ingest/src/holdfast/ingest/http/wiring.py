@@ -6,6 +6,7 @@ from holdfast.ingest.intake.backpressure import LOOK_SECONDS, Backpressure
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
+from holdfast.ingest.operate.scheduler import Scheduler
 from holdfast.messaging.announce import Announcer
 from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import open_publisher
@@ -13,10 +14,9 @@ from holdfast.messaging.revocations import open_revocation_copy
 from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings
+from holdfast.storage import keys, pools
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
-from holdfast.storage.keys import note_use
-from holdfast.storage.pools import note_connections
 from holdfast.storage.readiness import check_work
 
 __all__ = ["build"]
@@ -37,7 +37,7 @@ def build(settings: IngestSettings) -> Parts:
     copy = open_revocation_copy(settings.redis_url.get_secret_value(), timeout_seconds=timeout)
     revoker = Revoker(database, copy)
     announcer = Announcer(publisher, bell)
-    used_keys: Batcher[str] = Batcher("note-key-use", lambda ids: database.call(note_use, ids), interval_seconds=1)
+    used_keys: Batcher[str] = Batcher("note-key-use", lambda ids: database.call(keys.note_use, ids), interval_seconds=1)
     backpressure = Backpressure(
         lambda: database.call(oldest_due_age_seconds, with_suspects=False), limit_seconds=settings.backlog_limit_seconds
     )
@@ -48,6 +48,7 @@ def build(settings: IngestSettings) -> Parts:
         recorder=Recorder(database, announcer, grace_seconds=grace),
         operator=Operator(database, announcer, grace_seconds=grace),
         revoker=revoker,
+        scheduler=Scheduler(database, announcer, grace_seconds=grace),
         copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
         backpressure=backpressure,
         looking=Repeater("look-at-backlog", lambda: _look(database, backpressure), interval_seconds=LOOK_SECONDS),
@@ -65,5 +66,5 @@ def build(settings: IngestSettings) -> Parts:
 
 
 def _look(database: Database, backpressure: Backpressure) -> None:
-    note_connections(database)
+    pools.note_connections(database)
     backpressure.look_again()
