@@ -40,6 +40,9 @@ class Script:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 self.answer(json.loads(body) if body else None)
 
+            def do_PUT(self) -> None:
+                self.do_POST()
+
             def answer(self, sent: Any) -> None:
                 script.requests.append((self.path, dict(self.headers), sent))
                 status, body, headers = script.answers.pop(0) if len(script.answers) > 1 else script.answers[0]

@@ -68,6 +68,7 @@ SHELLS = [pytest.param(in_bash, "bash", marks=needs("bash")), pytest.param(in_fi
         ("holdfast events ls -s d", ["dead", "discarded"]),
         ("holdfast events ls --limit 5 --st", ["--state"]),
         ("holdfast replays ls --state ", ["cancelled", "done", "running"]),
+        ("holdfast schedules set x --overlap ", ["allow", "skip"]),
         ("holdfast dead ls -o ", ["json", "table"]),
         ("holdfast completion ", ["bash", "fish", "zsh"]),
         ("holdfast events ls --type ", []),

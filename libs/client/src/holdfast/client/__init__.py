@@ -21,6 +21,7 @@ from holdfast.client.keys import ApiKey, NewApiKey
 from holdfast.client.live import watch
 from holdfast.client.nodes import Node, NodeRun, NodeWorker, Waiting
 from holdfast.client.replays import DeadLetterGroup, DeadLetterSample, DiscardProgress, ReplayProgress
+from holdfast.client.schedules import Schedule
 from holdfast.client.statistics import (
     Handlers,
     HandlerStatistics,
@@ -54,6 +55,7 @@ __all__ = [
     "NodeRun",
     "NodeWorker",
     "ReplayProgress",
+    "Schedule",
     "Sent",
     "Statistics",
     "StatisticsPoint",

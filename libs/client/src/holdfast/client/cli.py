@@ -19,6 +19,7 @@ from holdfast.client import (
     cli_keys,
     cli_operate,
     cli_replays,
+    cli_schedules,
     cli_stats,
     cli_tokens,
     cli_workers,
@@ -147,6 +148,7 @@ app.command(epilog=WHERE)(cli_audit.audit)
 app.add_typer(cli_events.events, name="events")
 app.add_typer(cli_events.dead, name="dead")
 app.add_typer(cli_replays.replays, name="replays")
+app.add_typer(cli_schedules.schedules, name="schedules")
 app.add_typer(cli_workers.workers, name="workers")
 app.add_typer(cli_tokens.tokens, name="token")
 app.add_typer(cli_keys.keys, name="keys")

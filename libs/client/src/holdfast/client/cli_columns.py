@@ -13,6 +13,7 @@ from holdfast.client.keys import ApiKey
 from holdfast.client.nodes import Node, NodeRun, NodeWorker
 from holdfast.client.render import STYLES, error_words, one_line, seconds
 from holdfast.client.replays import DeadLetterGroup, ReplayProgress
+from holdfast.client.schedules import Schedule
 
 __all__ = [
     "AUDIT_COLUMNS",
@@ -20,6 +21,7 @@ __all__ = [
     "GROUP_COLUMNS",
     "KEY_COLUMNS",
     "REPLAY_COLUMNS",
+    "SCHEDULE_COLUMNS",
     "node_columns",
     "run_columns",
 ]
@@ -72,6 +74,26 @@ REPLAY_COLUMNS: tuple[Column[ReplayProgress], ...] = (
     Column("RATE", lambda replay: f"{replay.rate_per_s:g}/s", is_right=True, is_whole=True),
     Column("BY", lambda replay: replay.created_by),
     Column("FILTER", lambda replay: " ".join(f"{name}={value}" for name, value in replay.filter.items())),
+)
+
+
+def _schedule_state(schedule: Schedule) -> Text:
+    if schedule.failures:
+        return Text("failing", "bold red")
+    return Text("paused", "yellow") if schedule.is_paused else Text("active", "green")
+
+
+SCHEDULE_COLUMNS: tuple[Column[Schedule], ...] = (
+    Column("NAME", lambda schedule: schedule.name, is_whole=True),
+    Column("STATE", _schedule_state, is_whole=True),
+    Column("CRON", lambda schedule: schedule.cron, is_whole=True),
+    Column("ZONE", lambda schedule: schedule.timezone),
+    Column("NEXT", lambda schedule: schedule.next_at and seconds(schedule.next_at), is_whole=True),
+    Column("LAST", lambda schedule: schedule.last_at and seconds(schedule.last_at), is_whole=True, style="dim"),
+    Column("LAST EVENT", lambda schedule: schedule.last_event_id),
+    Column("SKIPPED", lambda schedule: schedule.skipped, is_right=True, is_whole=True),
+    Column("BY", lambda schedule: schedule.created_by),
+    Column("TYPE", lambda schedule: schedule.type),
 )
 
 
