@@ -225,6 +225,9 @@ UPKEEP = dashboard(
             Panel("Replays by filter", "cps", "Events of replays that were put back, and those that were skipped because "
                   "they had moved on.",
                   [Target(f"sum by (outcome) ({_rate('holdfast_replay_items_total')})", "{{outcome}}")]),
+            Panel("Ticks of schedules", "cps", "By what became of them: those that were missed, or came while the event of "
+                  "the tick before was open, have no event.",
+                  [Target(f"sum by (outcome) ({_rate('holdfast_schedule_ticks_total')})", "{{outcome}}")]),
             Panel("Not taken by Redis", "cps", "Doorbells and updates after a commit, by service.",
                   [Target("sum by (job) (rate(holdfast_enqueue_failures_total[5m]))", "{{job}}")],
                   thresholds=[(0.1, "red")]),

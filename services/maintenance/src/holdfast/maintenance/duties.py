@@ -44,6 +44,7 @@ class Duties:
     """
 
     def __init__(self, settings: MaintenanceSettings) -> None:
+        schedule.export_outcomes()
         self._settings = settings
         self._parts = parts(settings)
         self._presence = Presence(self._parts.database, host=settings.node_name)

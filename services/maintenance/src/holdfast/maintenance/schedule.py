@@ -17,9 +17,11 @@ from holdfast.storage import Session, schedules
 from holdfast.storage.database import Database
 from holdfast.storage.events import Recorded, record
 
-__all__ = ["Ticked", "record_ticks", "tick"]
+__all__ = ["Ticked", "export_outcomes", "record_ticks", "tick"]
 
 log = logging.get(__name__)
+
+OUTCOMES = ("recorded", "known", "missed", "overlap", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,12 @@ class Ticked:
     missed: int
     overlapping: int
     now: datetime
+
+
+def export_outcomes() -> None:
+    """Export what can become of ticks as zero: of a series that begins with its first one Prometheus sees no increase."""
+    for outcome in OUTCOMES:
+        Metrics.schedule_ticks.labels(outcome)
 
 
 def record_ticks(database: Database, announcer: Announcer, *, limit: int, grace_seconds: float) -> int:
