@@ -148,6 +148,7 @@ _PAGES: dict[str, Callable[[Landmarks], Iterator[str]]] = {
     "discards": lambda _: iter(["/discards"]),
     "new_discard": _discard_forms,
     "discard": lambda marks: iter([f"/discards/{marks.discard}"]),
+    "schedules": lambda _: iter(["/schedules", _path("/schedules", cursor="m")]),
     "workers": lambda _: iter(["/workers"]),
     "tenant": lambda _: iter(["/tenant"]),
     "edit_event": lambda marks: iter([f"/events/{marks.processed}/edit"]),

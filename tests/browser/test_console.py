@@ -167,7 +167,7 @@ def test_every_screen_is_free_of_errors_and_within_its_width_and_axe_finds_nothi
         "edit-event": f"events/{processed}/edit", "dead-letters": "dead-letters",
         "new-replay": "replays/new?error_type=no_handler", "replays": "replays", "replay": f"replays/{replay}",
         "new-discard": "discards/new?error_type=no_handler", "discards": "discards", "discard": f"discards/{discard}",
-        "handlers": "handlers", "workers": "workers", "audit": "audit", "keys": "keys",
+        "handlers": "handlers", "workers": "workers", "audit": "audit", "keys": "keys", "schedules": "schedules",
         "new-key": "keys/new", "key": f"keys/{key_id}", "tenant": "tenant",
     }  # fmt: skip
 

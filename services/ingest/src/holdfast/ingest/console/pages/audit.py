@@ -54,6 +54,7 @@ def _about(entry: AuditRecord) -> list[tuple[str, str, str]]:
     named: list[tuple[str, Any, str]] = [
         ("event", entry.event_id, "/console/events/{}"),
         (job, entry.replay_id, f"/console/{job}s/{{}}"),
+        ("schedule", entry.detail.get("schedule"), "/console/schedules#s-{}"),
         ("node", entry.detail.get("node"), "/console/workers#n-{}"),
         ("key", entry.detail.get("key_id"), KEY_ADDRESS),
         ("in place of", entry.detail.get("replaces"), KEY_ADDRESS),
