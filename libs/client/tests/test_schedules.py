@@ -17,7 +17,7 @@ EVENT_ID = "01a20ce1-a999-7253-85bb-3c3e269307a2"
 def schedule(name: str = "daily-report", **changes: Any) -> dict[str, Any]:
     return {
         "name": name, "cron": "0 7 * * mon-fri", "words": "At 07:00 on Monday through Friday", "timezone": "Europe/Istanbul",
-        "type": "com.[red]acme", "source": f"/holdfast/schedules/{name}", "subject": None, "audience": None,
+        "type": "com.[red]acme", "source": f"/holdfast/schedules/{name}", "subject": "\x1b[2Js", "audience": None,
         "missed": "latest", "overlap": "allow", "paused": False, "declared": False, "created_by": "abcdefghijkl",
         "created_at": "2026-11-28T09:30:00Z", "next_at": "2026-11-30T04:00:00Z", "last_at": "2026-11-27T04:00:00Z",
         "last_event_id": EVENT_ID, "skipped": 2, "failures": 0, "last_error": None, "links": {}, **changes,

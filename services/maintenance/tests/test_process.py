@@ -62,6 +62,19 @@ def test_an_event_that_kills_every_worker_ends_as_a_dead_letter(
     assert events.row(event_id).state == "dead"
 
 
+def test_a_schedule_ticks_within_a_few_seconds(
+    start: Start, events: Any, in_redis: Any, eventually: Eventually
+) -> None:
+    worker = start()
+    schedule_id = events.schedule()
+
+    eventually(lambda: len(in_redis.doorbells()) == 1, message="a doorbell for the event of its tick")
+
+    [row] = events.execute("SELECT last_event_id FROM schedule WHERE id = :id", schedule_id)
+    assert in_redis.doorbells() == [(row.last_event_id, 1)]
+    assert 'holdfast_schedule_ticks_total{outcome="recorded"} 1.0' in worker.get("/metrics")[1]
+
+
 def test_a_lost_doorbell_is_rung_again(start: Start, events: Any, in_redis: Any, eventually: Eventually) -> None:
     start()
     [event_id] = events.record()
