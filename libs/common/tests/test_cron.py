@@ -1,7 +1,7 @@
 """Cron expressions in time zones: what they mean when clocks are put forward and back, and what is refused."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import islice, pairwise
+from itertools import islice, pairwise, takewhile
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from holdfast.domain.errors import InvalidSchedule
+from holdfast.domain.schedule import Missed, turn_of
 from holdfast.runtime.cron import read_cron
 
 
@@ -95,6 +96,30 @@ def test_ticks_are_in_order_and_do_not_depend_on_where_one_begins(expression: st
     for place, tick in enumerate(found[1:-1], 1):
         assert next(cron.ticks_after(tick)) == found[place + 1]
         assert next(cron.ticks_after(tick - timedelta(microseconds=1))) == tick
+
+
+@given(
+    st.sampled_from(["30 2 * * *", "*/20 * * * *", "*/15 1-3 * * *", "15,45 1,2,3 * * *"]),
+    st.sampled_from(["Europe/Berlin", "America/New_York", "Australia/Lord_Howe"]),
+    st.sampled_from(
+        ["2026-03-28 20:00", "2026-03-07 20:00", "2026-10-24 20:00", "2026-10-31 20:00", "2026-04-04 10:00"]
+    ),
+    st.lists(st.integers(1, 9000), min_size=1, max_size=12),
+)
+def test_whenever_one_looks_each_tick_is_decided_once(
+    expression: str, zone: str, begin: str, seconds_between: list[int]
+) -> None:
+    cron, now = read_cron(expression, zone), at(begin)
+    planned, decided = next(cron.ticks_after(now)), list[datetime]()
+    for seconds in seconds_between:
+        now += timedelta(seconds=seconds)
+        turn = turn_of(cron.ticks_after, planned=planned, now=now, missed=Missed.ALL)
+        assert turn.next_at is not None
+        decided += turn.due
+        planned = turn.next_at
+
+    assert decided == list(takewhile(lambda tick: tick <= now, cron.ticks_after(at(begin))))
+    assert planned == next(cron.ticks_after(now))
 
 
 @pytest.mark.parametrize(

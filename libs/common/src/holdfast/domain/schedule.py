@@ -101,7 +101,7 @@ class Turn:
 
     Attributes:
         due: ticks that have their event now, oldest first.
-        passed: ticks that have none, because they were missed; counted up to :data:`MAX_CAUGHT_UP`.
+        passed: ticks that have none, because they were missed; those before the latest :data:`MAX_CAUGHT_UP` not counted.
         next_at: when to look again: the first tick that is not decided yet. ``None``: there is none any more.
     """
 
