@@ -7,6 +7,7 @@ from enum import StrEnum
 from itertools import takewhile
 from uuid import UUID
 
+from holdfast.domain.attributes import MAX_ATTRIBUTE_BYTES
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
@@ -42,9 +43,6 @@ MOST_AT_ONCE = 100
 
 SKIP_AFTER = timedelta(seconds=60)
 """Age beyond which ``missed="skip"`` passes a tick over: maintenance looks once a second, and a restart takes some."""
-
-MAX_ATTRIBUTE_BYTES = 1024
-"""Of a type, source or subject in UTF-8, as of every event."""
 
 MAX_NAME_CHARACTERS = 100
 

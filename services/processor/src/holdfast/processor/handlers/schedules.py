@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from holdfast.domain.data import MAX_DATA_BYTES
 from holdfast.domain.errors import ConfigurationError, InvalidSchedule
 from holdfast.domain.event import canonical_json
 from holdfast.domain.names import is_tenant
@@ -13,9 +14,6 @@ from holdfast.domain.schedule import MAX_SCHEDULES, Missed, Overlap, ScheduleSpe
 from holdfast.runtime.cron import read_cron
 
 __all__ = ["NO_DATA", "Declared", "Schedules", "schedule_of"]
-
-MAX_DATA_BYTES = 262_144
-"""Of a declared schedule's data as JSON: as large as an event is by default."""
 
 NO_DATA: Any = object()
 """``None`` is data: JSON's ``null``."""
