@@ -13,7 +13,7 @@ from holdfast.domain.attributes import DELIVER_AT
 from holdfast.domain.moment import read_moment
 from holdfast.domain.trace import NO_ORIGIN, Origin
 
-__all__ = ["Doorbell", "Lease", "NewEvent", "StoredEvent", "canonical_json", "digest"]
+__all__ = ["Doorbell", "Lease", "NewEvent", "NewGroup", "StoredEvent", "canonical_json", "digest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,12 +45,27 @@ class NewEvent:
     """The event whose handler emitted this one."""
     deliver_at: datetime | None = None
     """When it is due; at once where that is past, or ``None``."""
+    group_id: UUID | None = None
+    """The group that it is a member of."""
     origin: Origin = NO_ORIGIN
 
     @property
     def content(self) -> bytes | None:
         """The data's bytes; ``None`` without data."""
         return self.data_bytes if self.data_json is None else self.data_json.encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewGroup:
+    """A group of events as a handler made it: its members name it, and the event that follows the last of them."""
+
+    id: UUID
+    tenant: str
+    parent_id: UUID
+    type: str
+    subject: str | None = None
+    audience: str | None = None
+    data_json: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from holdfast.domain.event import NewEvent
+from holdfast.domain.event import NewEvent, NewGroup
 from holdfast.domain.state import CLAIMABLE, State
 
 __all__ = [
@@ -75,13 +75,15 @@ class Grant:
 class Completion:
     """What the processed-event log keeps. ``result`` is JSON-serialisable, or ``None``.
 
-    ``emitted``: events that the handler made, which are recorded in the transaction in which it is kept.
+    ``emitted``: events that the handler made, and ``groups`` of some of them, which are recorded in the transaction in which
+    it is kept.
     """
 
     handler: str
     result: Any
     duration_ms: int
     emitted: tuple[NewEvent, ...] = ()
+    groups: tuple[NewGroup, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,8 +42,8 @@ _REQUESTED = """requested AS (
 
 _RECORD = Planned("record", render("""
 -- Parameters: events, JSON array of objects with the columns of "r"; count, how many; grace_seconds, the wait before
--- maintenance rings the bell again; due_at, JSON object of RFC 3339 timestamps by id, or NULL. Returns the ids of the
--- new ones only where some are not new.
+-- maintenance rings the bell again; due_at, JSON object of RFC 3339 timestamps by id, or NULL;
+-- groups, JSON object of group ids by id, or NULL. Returns the ids of the new ones only where some are not new.
 WITH {requested}, inserted AS (
     INSERT INTO event (id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
                        extensions, data_bytes, is_json, traceparent, replay_of, parent_id, request_id, trace_id,
@@ -56,13 +56,15 @@ WITH {requested}, inserted AS (
     RETURNING id, received_at, tenant, source, subject, type,
               greatest(received_at, CAST(CAST(:due_at AS jsonb) ->> CAST(id AS text) AS timestamptz)) AS due_at
 ), queued AS (
-    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_key, lane_at)
+    INSERT INTO processing_state (event_id, state, version, available_at, next_dispatch_at, lane, lane_key, lane_at,
+                                  group_id)
     SELECT id, {QUEUED}, 1, due_at,
            CASE WHEN due_at > received_at THEN due_at ELSE received_at + make_interval(secs => :grace_seconds) END,
            -- A subject is one within its source (CloudEvents 1.0). lane finds its events, lane_key puts ordered ones in line.
            CASE WHEN subject IS NOT NULL THEN hashtextextended(concat_ws(E'\\x1f', tenant, source, subject), 0) END,
            CASE WHEN subject IS NOT NULL AND {is_ordered} THEN {lane_key} END,
-           CASE WHEN subject IS NOT NULL THEN due_at END
+           CASE WHEN subject IS NOT NULL THEN due_at END,
+           CAST(CAST(:groups AS jsonb) ->> CAST(id AS text) AS uuid)
     FROM inserted
 ), history AS (
     INSERT INTO event_update (event_id, version, state, attempt, at, detail, published_at)
@@ -73,7 +75,7 @@ WITH {requested}, inserted AS (
 SELECT max(received_at) AS received_at, CASE WHEN count(*) < :count THEN array_agg(CAST(id AS text)) END AS new_ids
 FROM inserted
 """, requested=_REQUESTED, is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY),
-    parameters={"events": "text", "count": "bigint", "grace_seconds": "float8", "due_at": "jsonb"},
+    parameters={"events": "text", "count": "bigint", "grace_seconds": "float8", "due_at": "jsonb", "groups": "jsonb"},
     columns={"received_at": "timestamptz", "new_ids": "text[]"},
 )  # fmt: skip
 
@@ -169,9 +171,10 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
     due_at = {str(event.id): _text_of(event.deliver_at) for event in events if event.deliver_at is not None}
+    groups = {str(event.id): str(event.group_id) for event in events if event.group_id is not None}
     parameters = {
         "events": recordset(ordered), "count": len(events), "grace_seconds": grace_seconds,
-        "due_at": json.dumps(due_at) if due_at else None,
+        "due_at": json.dumps(due_at) if due_at else None, "groups": json.dumps(groups) if groups else None,
     }  # fmt: skip
     row = _RECORD.execute(session, parameters).one()
     if row.new_ids is None and row.received_at is not None:

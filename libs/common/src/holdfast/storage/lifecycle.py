@@ -20,8 +20,10 @@ from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Lease
+from holdfast.domain.state import FINISHED, State
 from holdfast.domain.transitions import AttemptError, Completion, Grant, Transition
 from holdfast.domain.update import Update
+from holdfast.storage.groups import Ended, count_ended
 from holdfast.storage.planned import Planned
 from holdfast.storage.statements import render
 from holdfast.storage.updates import update_of
@@ -72,6 +74,7 @@ WITH requested AS (
       AND (NOT r.needs_expiry OR s.lease_expires_at <= statement_timestamp())
       AND {turn}
     RETURNING s.event_id, s.state, s.version, s.attempt, s.crashes, s.lease_token, s.held_lane_key, s.finished_at,
+              s.group_id,
               statement_timestamp() AS at, r.expected_token, r.detail, r.error, r.handler, r.result, r.duration_ms
 ), history AS (
     INSERT INTO event_update (event_id, version, state, attempt, at, detail, published_at)
@@ -94,7 +97,7 @@ _APPLY = Planned(
     "apply",
     render(
         MOVE + """
-SELECT m.event_id, m.state, m.version, m.attempt, m.at, m.detail, e.tenant, e.type, e.audience
+SELECT m.event_id, m.state, m.version, m.attempt, m.at, m.detail, e.tenant, e.type, e.audience, m.group_id
 FROM moved m JOIN event e ON e.id = m.event_id
 """,
         held_lane_key="NULL", turn="true",
@@ -102,7 +105,7 @@ FROM moved m JOIN event e ON e.id = m.event_id
     parameters=MOVE_PARAMETERS,
     columns={
         "event_id": "uuid", "state": "text", "version": "int", "attempt": "int", "at": "timestamptz", "detail": "jsonb",
-        "tenant": "text", "type": "text", "audience": "text",
+        "tenant": "text", "type": "text", "audience": "text", "group_id": "uuid",
     },
 )  # fmt: skip
 
@@ -148,12 +151,19 @@ class Held:
 def apply(session: Session, transitions: Sequence[Transition], *, worker: str | None = None) -> list[Update]:
     """Apply transitions and return the updates of those that moved, in no particular order.
 
-    ``worker`` names the process in recorded errors.
+    ``worker`` names the process in recorded errors. Members of groups that have ended are counted, see ``storage.groups``.
 
     Raises:
         AlreadyProcessed: a ``settle`` found the event in the processed-event log. The transaction is spent: roll back.
     """
     rows = execute(session, _APPLY, transitions, worker)
+    ended = [
+        Ended(row.event_id, row.group_id, State(row.state))
+        for row in rows
+        if row.group_id is not None and row.state in FINISHED
+    ]
+    if ended:
+        count_ended(session, ended)
     return [update_of(row) for row in rows]
 
 

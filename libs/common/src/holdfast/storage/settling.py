@@ -11,6 +11,7 @@ from holdfast.domain.transitions import Transition
 from holdfast.domain.update import Update
 from holdfast.storage import events, lifecycle
 from holdfast.storage.events import Recorded
+from holdfast.storage.groups import record_group, take_completed
 
 __all__ = ["GRACE_SECONDS", "Moved", "move", "record_emitted"]
 
@@ -49,18 +50,24 @@ def move(session: Session, transitions: Sequence[Transition], *, worker: str | N
 def record_emitted(session: Session, transitions: Iterable[Transition], moved: Iterable[Update]) -> list[Recorded]:
     """Record, in the transaction of these transitions, what the handlers of those that moved have emitted.
 
+    Returns what is new, and the events of groups of which the last member has ended.
+
     Raises:
         IdentityTaken: a ``key`` belongs to an event with other data. The transaction is to be rolled back.
     """
-    made = {each.event_id: each.completion.emitted for each in transitions if each.completion is not None}
-    if not any(made.values()):
-        return []
-    new = [child for update in moved for child in made.get(update.event_id, ())]
+    completions = {each.event_id: each.completion for each in transitions if each.completion is not None}
+    moved_ids = [update.event_id for update in moved]
+    done = [completions[event_id] for event_id in moved_ids if event_id in completions]
+    new = [child for completion in done for child in completion.emitted]
+    groups = [group for completion in done for group in completion.groups]
     recorded = events.record(session, new, grace_seconds=GRACE_SECONDS) if new else []
     for child, each in zip(new, recorded, strict=True):
         if each.is_conflict:
             raise IdentityTaken(_taken(child))
-    return [each for each in recorded if each.is_new]
+    emitted = [each for each in recorded if each.is_new]
+    for group in groups:
+        emitted += record_group(session, group, [child.id for child in new if child.group_id == group.id])
+    return emitted + take_completed(session)
 
 
 def _taken(child: NewEvent) -> str:

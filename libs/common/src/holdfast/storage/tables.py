@@ -23,6 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 from holdfast.storage import upkeep
+from holdfast.storage.group_tables import EventGroup, EventGroupMember
 from holdfast.storage.node_tables import Node, NodeWorker
 from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
 from holdfast.storage.schedule_tables import ScheduleRow
@@ -42,6 +43,8 @@ __all__ = [
     "AuditEntry",
     "Base",
     "Event",
+    "EventGroup",
+    "EventGroupMember",
     "EventStatistics",
     "EventUpdate",
     "HandlerStatistics",
@@ -156,6 +159,8 @@ class ProcessingState(Base):
     """When it became due, of an event that waits for its turn or a handler; ``available_at`` is then the next look at it."""
     unserved_type: Mapped[str | None]
     """The type, of an event that waits for a handler."""
+    group_id: Mapped[UUID | None]
+    """The group that it is a member of."""
 
     __table_args__ = (
         CheckConstraint(

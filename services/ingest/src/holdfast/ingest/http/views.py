@@ -14,6 +14,7 @@ from holdfast.domain.event import StoredEvent
 from holdfast.domain.waiting import Waiting
 from holdfast.ingest.http.problems import Problem
 from holdfast.storage.events import EventView, TimelineEntry
+from holdfast.storage.groups import Group
 from holdfast.storage.listing import Attempt
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "attempt_view",
     "content_type_of",
     "event_view",
+    "group_view",
     "identifier",
     "links",
     "missing",
@@ -104,6 +106,21 @@ def event_view(view: EventView, *, with_data: bool = False, is_operator: bool) -
 def _last_error(error: dict[str, Any], is_operator: bool) -> dict[str, Any]:
     message = error.get("message" if is_operator else "reason")
     return {"type": error.get("type"), "message": message, "handler": error.get("handler")}
+
+
+def group_view(group: Group) -> dict[str, Any]:
+    """One group of events that a handler made."""
+    return {
+        "group_id": str(group.id),
+        "type": group.type,
+        "size": group.size,
+        "open": group.open,
+        "processed": group.processed,
+        "dead": group.dead,
+        "discarded": group.discarded,
+        "created_at": rfc3339(group.created_at),
+        "completed_at": rfc3339(group.completed_at),
+    }
 
 
 def timeline_view(entry: TimelineEntry) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Runner:
             context = self._context(handler, lease, log, running, effects)
             result = self._call(running, effects, lambda: called(running, context, effects))
             effects.check()
-        return Completion(handler.name, result, int((time.monotonic() - started) * 1000), context.close())
+        return Completion(handler.name, result, int((time.monotonic() - started) * 1000), *context.close())
 
     def run_for_all(self, handler: Handler, turns: Sequence[Turn], effects: Effects) -> list[Any]:
         """One attempt of a handler of lists: for each event its ``Completion`` or its ``HandlerFailed``.
@@ -71,7 +71,7 @@ class Runner:
             outcomes = self._call(running, effects, lambda: called_for_all(running, contexts, effects))
         duration_ms = int((time.monotonic() - started) * 1000)
         return [
-            each if isinstance(each, HandlerFailed) else Completion(handler.name, each, duration_ms, context.close())
+            each if isinstance(each, HandlerFailed) else Completion(handler.name, each, duration_ms, *context.close())
             for each, context in zip(outcomes, contexts, strict=True)
         ]
 

@@ -1,11 +1,11 @@
 """What a handler is given beside its payload."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
 from holdfast.processor.handlers.emitting import Emitter
 from holdfast.runtime.logging import Logger
 from holdfast.storage import Session
@@ -121,7 +121,40 @@ class Context:
             type, data, subject=subject, audience=audience, deliver_at=deliver_at, key=key, extensions=extensions
         )
 
-    def close(self) -> tuple[NewEvent, ...]:
+    def emit_group(
+        self,
+        members: Iterable[Mapping[str, Any]],
+        then: tuple[str, Any],
+        *,
+        subject: str | None = None,
+        audience: str | None = None,
+    ) -> None:
+        """Make events, and one more once each of them has ended: fan-out with fan-in.
+
+        ::
+
+            ctx.emit_group(
+                [{"type": "com.acme.page.scan", "data": {"page": page}} for page in pages],
+                then=("com.acme.document.scanned", {"document": document_id}),
+            )
+
+        Args:
+            members: what :meth:`emit` takes, as mappings with ``type``; but no ``key``. They count among its 1000 events.
+            then: type and data of the event that follows. Its data is
+                ``{"group": id, "processed": n, "dead": n, "discarded": n, "data": the data given here}``.
+            subject: of that event.
+            audience: of that event.
+
+        A member counts once, with the state in which it first ends; one that is dead has ended. The event is recorded with
+        the end of the last one, exactly once. A group without members is followed by its event at once.
+
+        Raises:
+            ValueError, TypeError, RuntimeError: as :meth:`emit`.
+        """
+        self._refuse_in_child()
+        self._emitter.emit_group(members, then, subject=subject, audience=audience)
+
+    def close(self) -> tuple[tuple[NewEvent, ...], tuple[NewGroup, ...]]:
         """What was emitted. Holdfast calls it once the handler has returned; nothing can be emitted after that."""
         return self._emitter.close()
 

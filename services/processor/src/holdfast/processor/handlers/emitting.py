@@ -1,13 +1,14 @@
 """Events that a handler makes: checked where it makes them, recorded in the transaction in which its event is processed."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from holdfast.domain.attributes import DELIVER_AT, KNOWN, attribute_faults, extensions_of
 from holdfast.domain.data import json_text
-from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
 from holdfast.domain.moment import moment_text
 from holdfast.runtime.ids import uuid7
 
@@ -31,13 +32,14 @@ class Emitter:
         self._parent = parent
         self._source = f"/handlers/{handler}"
         self._emitted: list[NewEvent] = []
+        self._groups: list[NewGroup] = []
         self._bytes = 0
         self._is_over = False
         self._lock = threading.Lock()
 
     def emit(
         self, type_: str, data: Any, *, subject: str | None, audience: str | None, deliver_at: datetime | None,
-        key: str | None, extensions: Mapping[str, Any],
+        key: str | None, extensions: Mapping[str, Any], group_id: UUID | None = None,
     ) -> None:  # fmt: skip
         """See :meth:`Context.emit`."""
         text = json_text(data)
@@ -55,13 +57,35 @@ class Emitter:
                 raise ValueError(f"an attempt emits at most {MAX_EMITTED_BYTES} bytes of data; emit references to it")
             ce_id = f"{self._parent.id}:{len(self._emitted)}" if key is None else key
             attributes = self._attributes(type_, ce_id, subject, audience, deliver_at, extensions)
-            self._emitted.append(self._event(attributes, text, deliver_at))
+            self._emitted.append(self._event(attributes, text, deliver_at, group_id))
 
-    def close(self) -> tuple[NewEvent, ...]:
-        """What was emitted; nothing more can be."""
+    def emit_group(
+        self, members: Iterable[Mapping[str, Any]], then: tuple[str, Any], *, subject: str | None, audience: str | None
+    ) -> None:
+        """See :meth:`Context.emit_group`."""
+        type_, data = then
+        group_id, text = uuid7(), json_text(data)
+        made = self._attributes(type_, str(group_id), subject, audience, None, {})
+        for member in members:
+            if "key" in member:
+                raise TypeError(
+                    "a member of a group has no key: it may be there already, in no group or in another one"
+                )
+            self.emit(group_id=group_id, **_arguments(member))
+        parent = self._parent
+        with self._lock:
+            self._groups.append(
+                NewGroup(
+                    id=group_id, tenant=parent.tenant, parent_id=parent.id, type=made["type"], subject=subject,
+                    audience=audience, data_json=text,
+                )
+            )  # fmt: skip
+
+    def close(self) -> tuple[tuple[NewEvent, ...], tuple[NewGroup, ...]]:
+        """What was emitted, and the groups of it; nothing more can be."""
         with self._lock:
             self._is_over = True
-            return tuple(self._emitted)
+            return tuple(self._emitted), tuple(self._groups)
 
     def _attributes(
         self, type_: str, ce_id: str, subject: str | None, audience: str | None, deliver_at: datetime | None,
@@ -78,7 +102,9 @@ class Emitter:
             raise ValueError(f"ctx.emit({type_!r}, …): {'; '.join(faults)}")
         return present
 
-    def _event(self, attributes: dict[str, Any], text: str | None, deliver_at: datetime | None) -> NewEvent:
+    def _event(
+        self, attributes: dict[str, Any], text: str | None, deliver_at: datetime | None, group_id: UUID | None
+    ) -> NewEvent:
         parent = self._parent
         return NewEvent(
             id=uuid7(),
@@ -93,5 +119,17 @@ class Emitter:
             data_json=text,
             parent_id=parent.id,
             deliver_at=deliver_at,
+            group_id=group_id,
             origin=parent.origin._replace(request_id=None),  # found by its trace, and no request of its own
         )
+
+
+def _arguments(member: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``emit`` takes, from a member of a group."""
+    given = dict(member)
+    if "type" not in given:
+        raise TypeError("a member of a group is a mapping with 'type', and with what else ctx.emit() takes")
+    known: dict[str, Any] = {"type_": given.pop("type"), "data": given.pop("data", None), "key": None}
+    for name in ("subject", "audience", "deliver_at"):
+        known[name] = given.pop(name, None)
+    return known | {"extensions": given}

@@ -24,24 +24,29 @@ from uuid import UUID
 from holdfast.domain.transitions import AttemptError
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.handlers.outcomes import failure
-from holdfast.processor.testing.sample import Emitted
+from holdfast.processor.testing.sample import Emitted, EmittedGroup
 from holdfast.processor.testing.trial import Cancelled, Case, Subject
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import Session
 from holdfast.storage.contents import table_contents
 
-__all__ = ["Attempted", "Emitted", "Run", "assert_idempotent", "attempt", "run"]
+__all__ = ["Attempted", "Emitted", "EmittedGroup", "Run", "assert_idempotent", "attempt", "run"]
 
 __tracebackhide__ = True
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a handler did. ``progress`` has ``(fraction, message)`` of each report, ``emitted`` the events that it made."""
+    """What a handler did.
+
+    ``progress`` has ``(fraction, message)`` of each report, ``emitted`` the events that it made, and ``groups`` those of some
+    of them.
+    """
 
     result: Any
     progress: list[tuple[float, str | None]]
     emitted: list[Emitted] = field(default_factory=list)
+    groups: list[EmittedGroup] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +57,7 @@ class Attempted:
         state: ``"processed"``; ``"failed"``: it is tried again; ``"dead"``; ``"queued"``: its handler put it off.
         result: what is stored of a processed one.
         progress: ``(fraction, message)`` of each report.
-        emitted: the events that a processed one made, in their order.
+        emitted: the events that a processed one made, in their order; ``groups`` of some of them.
         error: what is recorded of one that is not: ``type``, ``message``, ``reason`` (which live clients see), ``traceback``.
         retry_in_seconds: the wait before the next attempt: of a failed one with half of the jitter that it may have, of one
             that was put off what its handler said.
@@ -62,6 +67,7 @@ class Attempted:
     result: Any = None
     progress: list[tuple[float, str | None]] = field(default_factory=list)
     emitted: list[Emitted] = field(default_factory=list)
+    groups: list[EmittedGroup] = field(default_factory=list)
     error: AttemptError | None = None
     retry_in_seconds: float | None = None
 
@@ -104,7 +110,7 @@ def run(
         raise exc.error from exc.error.__cause__
     if session is not None:
         session.expire_all()  # objects that the test has loaded: statements may have changed their rows
-    return Run(result, case.progress, case.emitted())
+    return Run(result, case.progress, *case.emitted())
 
 
 def attempt(
@@ -134,7 +140,7 @@ def attempt(
         return Attempted(
             end.to_state.value, progress=case.progress, error=end.error, retry_in_seconds=end.delay_seconds
         )
-    return Attempted("processed", result, case.progress, case.emitted())
+    return Attempted("processed", result, case.progress, *case.emitted())
 
 
 def assert_idempotent(handler: Subject, payload: Any, *, session: Session, **options: Any) -> Run:

@@ -1,7 +1,7 @@
 """Events that are made up for tests, and those that a handler made."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Self
@@ -10,11 +10,11 @@ from uuid import UUID
 from pydantic import BaseModel
 
 from holdfast.domain.attributes import DELIVER_AT
-from holdfast.domain.event import Lease, NewEvent, StoredEvent
+from holdfast.domain.event import Lease, NewEvent, NewGroup, StoredEvent
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime.ids import utc_now, uuid7
 
-__all__ = ["Emitted", "sample_lease"]
+__all__ = ["Emitted", "EmittedGroup", "sample_lease"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,21 @@ class Emitted:
             event.deliver_at, None if is_named else event.ce_id,
             {name: value for name, value in event.extensions.items() if name != DELIVER_AT},
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class EmittedGroup:
+    """A group that a handler made: type and data of the event that follows it, and its members."""
+
+    type: str
+    data: Any
+    members: list[Emitted]
+
+    @classmethod
+    def of(cls, group: NewGroup, events: Iterable[NewEvent]) -> Self:
+        """As the handler made it, with those of the events that are its members."""
+        data = None if group.data_json is None else json.loads(group.data_json)
+        return cls(group.type, data, [Emitted.of(event) for event in events if event.group_id == group.id])
 
 
 def sample_lease(

@@ -14,7 +14,7 @@ from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import TransactionEnded
 from holdfast.processor.handlers.registry import Handler, Handlers, declarations_of
-from holdfast.processor.testing.sample import Emitted, sample_lease
+from holdfast.processor.testing.sample import Emitted, EmittedGroup, sample_lease
 from holdfast.runtime import logging
 from holdfast.storage import Session
 from holdfast.storage.held import is_committed, own_transaction
@@ -90,9 +90,10 @@ class Case:
             raise failed(exc, self._running, lent) from None
         return result
 
-    def emitted(self) -> list[Emitted]:
+    def emitted(self) -> tuple[list[Emitted], list[EmittedGroup]]:
         """What it emitted, once it was called; they are not recorded."""
-        return [Emitted.of(event) for event in self._made.close()]
+        events, groups = self._made.close()
+        return [Emitted.of(event) for event in events], [EmittedGroup.of(group, events) for group in groups]
 
     def _context(self, effects: Effects) -> Context:
         cancelled = self._cancelled

@@ -17,6 +17,7 @@ from holdfast.ingest.http.views import (
     attempt_view,
     content_type_of,
     event_view,
+    group_view,
     identifier,
     missing,
     rfc3339,
@@ -24,7 +25,7 @@ from holdfast.ingest.http.views import (
     waiting_view,
     with_data_spliced,
 )
-from holdfast.storage import Session, events, listing, waiting
+from holdfast.storage import Session, events, groups, listing, waiting
 from holdfast.storage.database import Database
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
 from holdfast.storage.events import EventView, TimelineEntry
@@ -106,6 +107,15 @@ def attempts(event_id: str) -> Response:
     """The attempts of one event that have ended."""
     holder = require("events:read")
     return _json({"items": _attempts(_find(event_id, holder, {"attempts"}), holder)})
+
+
+@blueprint.get("/v1/events/<event_id>/groups")
+def list_groups(event_id: str) -> Response:
+    """The groups of events that an event's handler made, and how far they are."""
+    holder = require("events:read")
+    parent_id = _find(event_id, holder, set()).view.event.id
+    found = reconnecting(lambda: _database().call(groups.groups_of, parent_id))
+    return _json({"items": [group_view(each) for each in found]})
 
 
 @blueprint.get("/v1/dead-letters")
