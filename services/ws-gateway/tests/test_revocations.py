@@ -80,10 +80,11 @@ def test_nobody_is_let_in_until_redis_has_the_revocations_once(
 def test_after_redis_was_emptied_no_revoked_token_gets_in_and_open_connections_stay(
     untended: Any, own: Any, own_valkey: Valkey, open_live: Any, join: Any, eventually: Callable[..., Any]
 ) -> None:
+    revoked = own.token()  # one that is signed in a later second is not
     fill(own, "user-1")
     bystander = join(untended, own.token(sub="user-2"), own.topic)
     bystander.take("subscribed")
-    assert close_code(open_live, untended, own.token()) == 4506
+    assert close_code(open_live, untended, revoked) == 4506
 
     own_valkey.execute("FLUSHALL")
 
@@ -92,7 +93,7 @@ def test_after_redis_was_emptied_no_revoked_token_gets_in_and_open_connections_s
     eventually(lambda: b"audience:a" in (own.redis.hget(session, "topics") or b""), message="the session is written")
     assert close_code(open_live, untended, own.token()) == 4008
     fill(own, "user-1")
-    assert close_code(open_live, untended, own.token()) == 4506
+    assert close_code(open_live, untended, revoked) == 4506
     assert join(untended, own.token(sub="user-3"))
     bystander.send(type="subscribe", id=2, topics=[{"topic": "audience:b"}])
     assert bystander.take_until(lambda frame: frame.get("topic") == "audience:b")
@@ -135,8 +136,9 @@ def test_a_ticket_of_a_revoked_token_opens_nothing(gateway: Any, open_stream: An
 
 
 def test_a_revocation_by_the_release_before_still_counts(gateway: Any, open_live: Any, tenant: Any) -> None:
+    revoked = tenant.token()  # one that is signed in a later second is not
     tenant.redis.set(f"live:revoked:subject:{tenant.name}:user-1", tenant.redis.time()[0], ex=60)
     tenant.redis.set(f"live:revoked:token:{tenant.name}:the-one", 1, ex=60)
 
-    assert close_code(open_live, gateway, tenant.token()) == 4506
+    assert close_code(open_live, gateway, revoked) == 4506
     assert close_code(open_live, gateway, tenant.token(sub="user-2", jti="the-one")) == 4506
