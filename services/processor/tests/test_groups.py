@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
+from holdfast.domain.data import MAX_DATA_BYTES
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import AttemptError, Completion, Transition, bury, discard, replay, settle
 from holdfast.messaging.doorbell import QUEUE
@@ -228,6 +229,24 @@ def test_what_is_no_group_is_refused_where_it_is_made(members: list[Any], then: 
 
     with pytest.raises((TypeError, ValueError), match=told):
         run(handling(wrong, "test.whole", transactional=False).find("test.whole"), None)
+
+
+def test_a_wrong_event_leaves_nothing_behind_where_the_handler_goes_on() -> None:
+    large = "x" * (MAX_DATA_BYTES - 2)
+
+    def goes_on(data: Any, ctx: Context) -> None:  # noqa: ARG001
+        for _ in range(20):  # what is refused is not counted
+            with pytest.raises(ValueError, match="required"):
+                ctx.emit("", large)
+        with pytest.raises(TypeError, match="a mapping with 'type'"):
+            ctx.emit_group([{"type": "test.part"}, {"data": 1}], then=("a.b", None))
+        with pytest.raises(TypeError, match="as a pair"):
+            ctx.emit_group([], then="a.b")  # type: ignore[arg-type]
+        ctx.emit("test.other", large)
+
+    found = run(handling(goes_on, "test.whole", transactional=False).find("test.whole"), None)
+
+    assert ([each.type for each in found.emitted], found.groups) == (["test.other"], [])
 
 
 def test_authors_see_the_groups_that_their_handler_makes() -> None:

@@ -15,7 +15,7 @@
     ├── BrokerUnavailable       the broker did not take or hand out doorbells; events are found by other means
     ├── LiveWindowUnavailable   Redis did not take or hand out updates; PostgreSQL has them all
     ├── SchemaOutdated          the database lacks a migration that this release needs
-    ├── IdentityTaken           a handler emitted an event under the key of another one; its attempt is rolled back
+    ├── IdentityTaken           a handler or an application made an event under the identity of another one
     ├── EffectsLost             the transaction of a handler's effects is over before it was settled
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
     ├── LaneTaken               another worker took an event of the same subject at this moment; roll back, claim again
@@ -106,7 +106,10 @@ class SchemaOutdated(HoldfastError):
 
 
 class IdentityTaken(HoldfastError):
-    """An event that a handler emitted has the identity of an event with other data. The message names both parts of it."""
+    """An event that a handler emits, or an application records, has the identity of one with other data.
+
+    The message names both parts of the identity.
+    """
 
 
 class EffectsLost(HoldfastError):

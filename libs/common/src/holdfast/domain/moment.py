@@ -1,4 +1,4 @@
-"""Reading timestamps (RFC 3339) from events and filters. Pure.
+"""Timestamps (RFC 3339) of events and filters, read and written. Pure.
 
 Python and PostgreSQL each take times that the other refuses: PostgreSQL has no offset of 16 hours or more, Python no year
 before 1 or after 9999. In UTC and within Python's years a time is fine for both.
@@ -39,16 +39,16 @@ def read_moment(text: str) -> datetime | None:
         return None
 
 
-def moment_text(moment: datetime | None) -> str | None:
-    """The time when an event is due, as the attribute has it; ``None`` for ``None``.
+def moment_text(moment: datetime) -> str:
+    """A moment as an RFC 3339 timestamp in UTC, as attributes have it.
 
     Raises:
         ValueError: it has no time zone.
     """
-    if moment is None:
-        return None
     if moment.tzinfo is None:
-        raise ValueError("deliver_at is a datetime with a time zone, such as datetime.now(UTC) + timedelta(hours=1)")
+        raise ValueError(
+            f"a moment is a datetime with a time zone, such as datetime.now(UTC) + timedelta(hours=1); not {moment!r}"
+        )
     return moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 

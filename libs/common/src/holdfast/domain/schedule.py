@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
 from uuid import UUID
@@ -10,6 +10,7 @@ from uuid import UUID
 from holdfast.domain.attributes import MAX_ATTRIBUTE_BYTES
 from holdfast.domain.errors import InvalidTopic
 from holdfast.domain.event import NewEvent
+from holdfast.domain.moment import moment_text
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 
@@ -162,7 +163,7 @@ def event_of(spec: ScheduleSpec, tick: datetime, *, tenant: str, event_id: UUID,
     Args:
         ce_id: of an event that was asked for by hand, which is no tick's.
     """
-    identity = ce_id or _rfc3339(tick)
+    identity = ce_id or moment_text(tick)
     return NewEvent(
         id=event_id, tenant=tenant, type=spec.type, time=tick, subject=spec.subject, audience=spec.audience,
         source=spec.source or source_of(spec.name),
@@ -201,7 +202,3 @@ def _is_topic(text: str) -> bool:
     except InvalidTopic:
         return False
     return True
-
-
-def _rfc3339(tick: datetime) -> str:
-    return tick.astimezone(UTC).isoformat().replace("+00:00", "Z")

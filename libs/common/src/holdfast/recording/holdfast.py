@@ -18,13 +18,9 @@ from holdfast.messaging.live import open_publisher
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import Session, events
 from holdfast.storage.after_commit import after_commit
-from holdfast.storage.settling import GRACE_SECONDS, Moved
+from holdfast.storage.settling import Moved
 
 __all__ = ["Holdfast", "Recorded"]
-
-WINDOW_SECONDS = 600
-WINDOW_UPDATES = 1000
-"""The live window, as ingest has it unless it is set otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +40,8 @@ class Holdfast:
             is away, processors and maintenance find the events within seconds.
         broker_url: where doorbells are rung, if that is another one.
         timeout_seconds: the longest that telling may take; it happens in the thread that commits.
+        live_window_seconds, live_window_updates: as ``HOLDFAST_LIVE_WINDOW_SECONDS`` and ``HOLDFAST_LIVE_WINDOW_UPDATES`` of
+            the services, if they are set: who publishes also cuts the window.
 
     Raises:
         InvalidName: a tenant that none can have.
@@ -51,8 +49,9 @@ class Holdfast:
     """
 
     def __init__(
-        self, *, tenant: str, redis_url: str | None = None, broker_url: str | None = None, timeout_seconds: float = 1.0
-    ) -> None:
+        self, *, tenant: str, redis_url: str | None = None, broker_url: str | None = None, timeout_seconds: float = 1.0,
+        live_window_seconds: int = 600, live_window_updates: int = 1000,
+    ) -> None:  # fmt: skip
         if not is_tenant(tenant):
             raise InvalidName(
                 f"a tenant has 1 to 63 ASCII letters, digits, dots, dashes and underscores; not {tenant!r}"
@@ -61,8 +60,9 @@ class Holdfast:
         self._announcer: Announcer | None = None
         if redis_url is not None:
             self._publisher = open_publisher(
-                redis_url, timeout_seconds=timeout_seconds, window_seconds=WINDOW_SECONDS, window_updates=WINDOW_UPDATES
-            )
+                redis_url, timeout_seconds=timeout_seconds, window_seconds=live_window_seconds,
+                window_updates=live_window_updates,
+            )  # fmt: skip
             self._bell = open_bell(broker_url or redis_url, timeout_seconds=timeout_seconds, is_consumer=False)
             self._announcer = Announcer(self._publisher, self._bell)
 
@@ -80,7 +80,7 @@ class Holdfast:
             sqlalchemy.exc.SQLAlchemyError: as any statement of the session.
         """
         new = _new_event(event, self._tenant)
-        [recorded] = events.record(session, [new], grace_seconds=GRACE_SECONDS)
+        [recorded] = events.record(session, [new], grace_seconds=events.GRACE_SECONDS)
         if recorded.is_conflict:
             raise IdentityTaken(
                 f"source {new.source!r} has sent the id {new.ce_id!r} with other data or another type; use a new id"

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from holdfast.domain.data import Data, is_same_data
 from holdfast.domain.event import NewEvent, StoredEvent, canonical_json, digest
+from holdfast.domain.moment import moment_text
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.storage.event_columns import EVENT_COLUMNS, recordset, stored_event
@@ -29,8 +30,12 @@ __all__ = [
     "has_emitted",
     "record",
     "timeline",
+    "GRACE_SECONDS",
     "PLANNED",
 ]
+
+GRACE_SECONDS = 5.0
+"""How long a doorbell has before redispatch rings again, where no setting says so: as ingest has it by default."""
 
 _REQUESTED = """requested AS (
     SELECT *, coalesce(convert_to(data_json, 'UTF8'), decode(data_base64, 'base64')) AS content
@@ -170,7 +175,7 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
     """
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
-    due_at = {str(event.id): _text_of(event.deliver_at) for event in events if event.deliver_at is not None}
+    due_at = {str(event.id): moment_text(event.deliver_at) for event in events if event.deliver_at is not None}
     groups = {str(event.id): str(event.group_id) for event in events if event.group_id is not None}
     parameters = {
         "events": recordset(ordered), "count": len(events), "grace_seconds": grace_seconds,
@@ -261,10 +266,6 @@ def _recorded(event: NewEvent, received_at: datetime) -> Recorded:
         version=1,
         attempt=0,
         at=received_at,
-        detail={} if due_at is None else {"deliver_at": _text_of(due_at)},
+        detail={} if due_at is None else {"deliver_at": moment_text(due_at)},
     )
     return Recorded(update, due_at=due_at)
-
-
-def _text_of(moment: datetime) -> str:
-    return moment.isoformat().replace("+00:00", "Z")

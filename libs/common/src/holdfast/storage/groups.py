@@ -21,14 +21,12 @@ from holdfast.domain.trace import Origin
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import events
 from holdfast.storage.events import Recorded
+from holdfast.storage.statements import statement
 
 __all__ = ["SOURCE", "Ended", "Group", "count_ended", "groups_of", "record_group", "take_completed"]
 
 SOURCE = "/holdfast/groups"
 """Of the events of groups. Their id is the group's."""
-
-GRACE_SECONDS = 5.0
-"""How long the doorbell of such an event has before redispatch rings for it, as in ingest."""
 
 _COMPLETED = "holdfast.completed_groups"
 """Where a session keeps the events of groups that its transaction has completed, until somebody tells of them."""
@@ -42,8 +40,8 @@ _ADD_MEMBERS = text("""
 INSERT INTO event_group_member (event_id, group_id) SELECT unnest(CAST(:event_ids AS uuid[])), :group_id
 """)
 
-_COUNT = text("""
--- Parameters: ended, JSON array of {event_id, group_id, state}. Groups are locked in one order, so that two transactions
+_COUNT = statement("""
+-- Parameters: ended, JSON array of {{event_id, group_id, state}}. Groups are locked in one order, so that two transactions
 -- that end members of the same ones wait for each other instead of deadlocking.
 WITH ended AS (
     SELECT * FROM jsonb_to_recordset(CAST(:ended AS jsonb)) AS e(event_id uuid, group_id uuid, state text)
@@ -54,8 +52,8 @@ WITH ended AS (
 ), locked AS MATERIALIZED (
     SELECT g.id FROM event_group g WHERE g.id IN (SELECT group_id FROM ended) ORDER BY g.id FOR NO KEY UPDATE
 ), sums AS (
-    SELECT group_id, count(*) AS ended, count(*) FILTER (WHERE outcome = 'processed') AS processed,
-           count(*) FILTER (WHERE outcome = 'dead') AS dead, count(*) FILTER (WHERE outcome = 'discarded') AS discarded
+    SELECT group_id, count(*) AS ended, count(*) FILTER (WHERE outcome = {PROCESSED}) AS processed,
+           count(*) FILTER (WHERE outcome = {DEAD}) AS dead, count(*) FILTER (WHERE outcome = {DISCARDED}) AS discarded
     FROM counted WHERE group_id IN (SELECT id FROM locked) GROUP BY group_id
 )
 UPDATE event_group g SET open = g.open - s.ended, processed = g.processed + s.processed, dead = g.dead + s.dead,
@@ -153,7 +151,7 @@ def _complete(session: Session, group_ids: Iterable[UUID]) -> list[Recorded]:
     rows = session.execute(_COMPLETE, {"group_ids": sorted(group_ids)}).all()
     if not rows:
         return []
-    recorded = events.record(session, [_event_of(row) for row in rows], grace_seconds=GRACE_SECONDS)
+    recorded = events.record(session, [_event_of(row) for row in rows], grace_seconds=events.GRACE_SECONDS)
     return [each for each in recorded if each.is_new]
 
 

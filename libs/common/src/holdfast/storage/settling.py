@@ -13,10 +13,7 @@ from holdfast.storage import events, lifecycle
 from holdfast.storage.events import Recorded
 from holdfast.storage.groups import record_group, take_completed
 
-__all__ = ["GRACE_SECONDS", "Moved", "move", "record_emitted"]
-
-GRACE_SECONDS = 5.0
-"""How long the doorbell of an emitted event has before redispatch rings for it, as in ingest."""
+__all__ = ["Moved", "move", "record_emitted"]
 
 
 class Moved(NamedTuple):
@@ -60,7 +57,7 @@ def record_emitted(session: Session, transitions: Iterable[Transition], moved: I
     done = [completions[event_id] for event_id in moved_ids if event_id in completions]
     new = [child for completion in done for child in completion.emitted]
     groups = [group for completion in done for group in completion.groups]
-    recorded = events.record(session, new, grace_seconds=GRACE_SECONDS) if new else []
+    recorded = events.record(session, new, grace_seconds=events.GRACE_SECONDS) if new else []
     for child, each in zip(new, recorded, strict=True):
         if each.is_conflict:
             raise IdentityTaken(_taken(child))

@@ -1,10 +1,9 @@
 """Events that a handler makes: checked where it makes them, recorded in the transaction in which its event is processed."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
-from uuid import UUID
+from typing import Any, NamedTuple
 
 from holdfast.domain.attributes import DELIVER_AT, KNOWN, attribute_faults, extensions_of
 from holdfast.domain.data import json_text
@@ -19,6 +18,15 @@ MAX_EMITTED = 1000
 
 MAX_EMITTED_BYTES = 4 * 1024 * 1024
 """Data of all events of one attempt: they are recorded by one statement."""
+
+
+class _Wanted(NamedTuple):
+    """An event that was checked. Its number, and with it its id, is known once it is taken."""
+
+    attributes: Mapping[str, Any]
+    text: str | None
+    key: str | None
+    deliver_at: datetime | None
 
 
 class Emitter:
@@ -39,47 +47,24 @@ class Emitter:
 
     def emit(
         self, type_: str, data: Any, *, subject: str | None, audience: str | None, deliver_at: datetime | None,
-        key: str | None, extensions: Mapping[str, Any], group_id: UUID | None = None,
+        key: str | None, extensions: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """See :meth:`Context.emit`."""
-        text = json_text(data)
-        with self._lock:
-            if self._is_over:
-                raise RuntimeError(
-                    "the attempt is over, so nothing can be emitted any more: emit before the handler returns"
-                )
-            if len(self._emitted) == MAX_EMITTED:
-                raise ValueError(
-                    f"an attempt emits at most {MAX_EMITTED} events; emit one whose handler emits the rest"
-                )
-            self._bytes += len(text.encode()) if text is not None else 0
-            if self._bytes > MAX_EMITTED_BYTES:
-                raise ValueError(f"an attempt emits at most {MAX_EMITTED_BYTES} bytes of data; emit references to it")
-            ce_id = f"{self._parent.id}:{len(self._emitted)}" if key is None else key
-            attributes = self._attributes(type_, ce_id, subject, audience, deliver_at, extensions)
-            self._emitted.append(self._event(attributes, text, deliver_at, group_id))
+        self._add([self._wanted(type_, data, key, subject, audience, deliver_at, extensions)])
 
     def emit_group(
         self, members: Iterable[Mapping[str, Any]], then: tuple[str, Any], *, subject: str | None, audience: str | None
     ) -> None:
-        """See :meth:`Context.emit_group`."""
-        type_, data = then
-        group_id, text = uuid7(), json_text(data)
-        made = self._attributes(type_, str(group_id), subject, audience, None, {})
-        for member in members:
-            if "key" in member:
-                raise TypeError(
-                    "a member of a group has no key: it may be there already, in no group or in another one"
-                )
-            self.emit(group_id=group_id, **_arguments(member))
+        """See :meth:`Context.emit_group`. A member that is none leaves nothing of the group."""
+        if not isinstance(then, tuple | list) or len(then) != 2:
+            raise TypeError(f"then is the type and the data of the event that follows, as a pair; not {then!r}")
+        follows = self._wanted(*then, None, subject, audience, None, {})
         parent = self._parent
-        with self._lock:
-            self._groups.append(
-                NewGroup(
-                    id=group_id, tenant=parent.tenant, parent_id=parent.id, type=made["type"], subject=subject,
-                    audience=audience, data_json=text,
-                )
-            )  # fmt: skip
+        group = NewGroup(
+            id=uuid7(), tenant=parent.tenant, parent_id=parent.id, type=follows.attributes["type"], subject=subject,
+            audience=audience, data_json=follows.text,
+        )  # fmt: skip
+        self._add([self._member(each) for each in members], group)
 
     def close(self) -> tuple[tuple[NewEvent, ...], tuple[NewGroup, ...]]:
         """What was emitted, and the groups of it; nothing more can be."""
@@ -87,49 +72,73 @@ class Emitter:
             self._is_over = True
             return tuple(self._emitted), tuple(self._groups)
 
-    def _attributes(
-        self, type_: str, ce_id: str, subject: str | None, audience: str | None, deliver_at: datetime | None,
-        extensions: Mapping[str, Any],
-    ) -> dict[str, Any]:  # fmt: skip
-        attributes = {
-            "specversion": "1.0", "id": ce_id, "source": self._source, "type": type_, "subject": subject,
-            "audience": audience, DELIVER_AT: moment_text(deliver_at), **extensions,
-        }  # fmt: skip
+    def _add(self, wanted: Sequence[_Wanted], group: NewGroup | None = None) -> None:
+        """Take all of them, or none."""
+        size = sum(len(each.text.encode()) for each in wanted if each.text is not None)
+        with self._lock:
+            if self._is_over:
+                raise RuntimeError(
+                    "the attempt is over, so nothing can be emitted any more: emit before the handler returns"
+                )
+            if len(self._emitted) + len(wanted) > MAX_EMITTED:
+                raise ValueError(
+                    f"an attempt emits at most {MAX_EMITTED} events; emit one whose handler emits the rest"
+                )
+            if self._bytes + size > MAX_EMITTED_BYTES:
+                raise ValueError(f"an attempt emits at most {MAX_EMITTED_BYTES} bytes of data; emit references to it")
+            self._bytes += size
+            for each in wanted:
+                self._emitted.append(self._event(each, len(self._emitted), group))
+            if group is not None:
+                self._groups.append(group)
+
+    def _member(self, member: Mapping[str, Any]) -> _Wanted:
+        if not isinstance(member, Mapping) or "type" not in member:
+            raise TypeError("a member of a group is a mapping with 'type', and with what else ctx.emit() takes")
+        if "key" in member:
+            raise TypeError("a member of a group has no key: it may be there already, in no group or in another one")
+        given = dict(member)
+        type_, data, subject, audience, deliver_at = (
+            given.pop(name, None) for name in ("type", "data", "subject", "audience", "deliver_at")
+        )
+        return self._wanted(type_, data, None, subject, audience, deliver_at, given)
+
+    def _wanted(
+        self, type_: Any, data: Any, key: str | None, subject: str | None, audience: str | None,
+        deliver_at: datetime | None, extensions: Mapping[str, Any],
+    ) -> _Wanted:  # fmt: skip
+        """An event that may be emitted.
+
+        Raises:
+            ValueError, TypeError: it may not; the message says why.
+        """
         if taken := sorted(extensions.keys() & (KNOWN | {DELIVER_AT})):
             raise TypeError(f"ctx.emit() has no argument {taken[0]!r}: Holdfast sets that attribute itself")
+        attributes = {
+            "specversion": "1.0", "id": "made later" if key is None else key, "source": self._source, "type": type_,
+            "subject": subject, "audience": audience,
+            DELIVER_AT: None if deliver_at is None else moment_text(deliver_at), **extensions,
+        }  # fmt: skip
         present = {name: value for name, value in attributes.items() if value is not None}
         if faults := [detail for _, _, detail in attribute_faults(present)]:
             raise ValueError(f"ctx.emit({type_!r}, …): {'; '.join(faults)}")
-        return present
+        return _Wanted(present, json_text(data), key, deliver_at)
 
-    def _event(
-        self, attributes: dict[str, Any], text: str | None, deliver_at: datetime | None, group_id: UUID | None
-    ) -> NewEvent:
-        parent = self._parent
+    def _event(self, wanted: _Wanted, number: int, group: NewGroup | None) -> NewEvent:
+        parent, attributes = self._parent, wanted.attributes
         return NewEvent(
             id=uuid7(),
             tenant=parent.tenant,
-            source=attributes["source"],
-            ce_id=attributes["id"],
+            source=self._source,
+            ce_id=f"{parent.id}:{number}" if wanted.key is None else wanted.key,
             type=attributes["type"],
             subject=attributes.get("subject"),
             audience=attributes.get("audience"),
-            datacontenttype=None if text is None else "application/json",
+            datacontenttype=None if wanted.text is None else "application/json",
             extensions=extensions_of(attributes),
-            data_json=text,
+            data_json=wanted.text,
             parent_id=parent.id,
-            deliver_at=deliver_at,
-            group_id=group_id,
+            deliver_at=wanted.deliver_at,
+            group_id=group.id if group is not None else None,
             origin=parent.origin._replace(request_id=None),  # found by its trace, and no request of its own
         )
-
-
-def _arguments(member: Mapping[str, Any]) -> dict[str, Any]:
-    """What ``emit`` takes, from a member of a group."""
-    given = dict(member)
-    if "type" not in given:
-        raise TypeError("a member of a group is a mapping with 'type', and with what else ctx.emit() takes")
-    known: dict[str, Any] = {"type_": given.pop("type"), "data": given.pop("data", None), "key": None}
-    for name in ("subject", "audience", "deliver_at"):
-        known[name] = given.pop(name, None)
-    return known | {"extensions": given}
