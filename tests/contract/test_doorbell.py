@@ -57,7 +57,7 @@ def test_the_golden_doorbell_is_what_ringing_makes(golden: Golden) -> None:
     example = golden("doorbell.v1")
 
     doorbell = Doorbell(UUID(example["event_id"]), example["version"])
-    [(redis_id, body)] = encoded([doorbell])
+    [(redis_id, body, *_)] = encoded(QUEUE, [doorbell])
 
     message: Message[None] = Message.decode(body.encode())
     assert dict(zip(DoorbellV1.model_fields, message.args, strict=True)) == example
@@ -71,7 +71,7 @@ def test_the_golden_doorbell_is_what_ringing_makes(golden: Golden) -> None:
 def test_every_doorbell_has_an_id_of_its_own_and_suspects_their_queue() -> None:
     doorbells = [Doorbell(uuid4(), version, is_suspect=True) for version in range(1, 600)]
 
-    messages = [Message.decode(body.encode()) for _, body in encoded(doorbells)]
+    messages = [Message.decode(each.body.encode()) for each in encoded(SUSPECT_QUEUE, doorbells)]
 
     assert len({message.message_id for message in messages}) == len(doorbells)
     assert [message.args for message in messages] == [(str(each.event_id), each.version) for each in doorbells]

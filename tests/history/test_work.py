@@ -23,9 +23,11 @@ from holdfast.runtime.ids import uuid7
 from holdfast.storage import (
     Session,
     backlog,
+    candidates,
     claims,
     dead_letters,
     dispatch,
+    event_views,
     events,
     keys,
     lanes,
@@ -169,8 +171,8 @@ def record(session: Session, _: World) -> None:
 def show(session: Session, world: World) -> None:
     """What the page of one event asks."""
     for event_id in (world.processed, world.dead):
-        events.find(session, event_id=event_id, tenant="acme")
-        events.timeline(session, event_id=event_id)
+        event_views.find(session, event_id=event_id, tenant="acme")
+        event_views.timeline(session, event_id=event_id)
         listing.attempts(session, event_id=event_id)
 
 
@@ -197,7 +199,7 @@ WORK: dict[str, tuple[Work, int]] = {
     "search for suspects": (
         lambda session, _: search(session, is_suspect=True, unserved_types=["com.example.never"]), EACH,
     ),
-    "look": (lambda session, world: claims.look(session, world.ready), LIST * EACH),
+    "look": (lambda session, world: candidates.look(session, world.ready), LIST * EACH),
     "wait for turn": (lambda session, world: lanes.wait_for_turn(session, [i for i, _ in world.ready]), LIST * EACH),
     "wait for handler": (
         lambda session, world: served.wait_for_handler(session, [i for i, _ in world.ready], look_again_seconds=9),

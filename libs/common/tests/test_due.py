@@ -1,6 +1,6 @@
 """Finding due events without a doorbell, keeping a lease, and taking the events of one subject in turn."""
 
-import re
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +15,7 @@ from holdfast.domain.event import Doorbell, Lease, NewEvent
 from holdfast.domain.transitions import AttemptError, Completion, Transition, bury, fail, settle
 from holdfast.local.fixtures import Eventually
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import claims, dispatch, events, lanes, leases, lifecycle, served
+from holdfast.storage import candidates, claims, dispatch, events, lanes, leases, lifecycle, served
 from holdfast.storage.database import Database
 
 ORDERED = ["order.placed"]
@@ -132,7 +132,7 @@ def test_a_redispatched_doorbell_says_whether_its_event_is_a_suspect(table: Tabl
     table.run("UPDATE processing_state SET crashes = 1, next_dispatch_at = now()")
 
     with table.database.transaction() as session:
-        assert dispatch.redispatch_due(session, limit=10) == [Doorbell(suspect, 1, is_suspect=True)]
+        assert dispatch.redispatch_due(session, limit=10) == [Doorbell(suspect, 1, is_suspect=True, tenant="t")]
 
 
 def test_a_lease_that_is_held_is_extended_and_a_lost_one_is_not(table: Table) -> None:
@@ -191,7 +191,7 @@ def test_the_second_event_of_a_subject_waits_for_the_first(table: Table) -> None
     assert table.claim(second) is None
     table.settle(lease)
 
-    assert table.next_in_lane(lease) == Doorbell(second, 1)
+    assert table.next_in_lane(lease) == Doorbell(second, 1, tenant="t")
     assert table.claim(second) is not None
 
 
@@ -314,6 +314,7 @@ def test_the_search_uses_the_index(table: Table) -> None:
     table.run("SET LOCAL enable_seqscan = off; SELECT 1")
     with table.database.transaction() as session:
         session.execute(text("SET LOCAL enable_seqscan = off"))
-        statement = re.sub(r":(\w+)", "1", str(claims._DUE).replace(":is_suspect", "false"))
-        plan = "\n".join(session.scalars(text("EXPLAIN " + statement)))
-    assert "ix_processing_state_available" in plan
+        kinds = [candidates.Kind("", "t", 5)._asdict()]
+        given = {"kinds": json.dumps(kinds), "overdue_seconds": 0, "limit": 1}
+        plan = "\n".join(session.scalars(text("EXPLAIN " + str(candidates._DUE)), given))
+    assert "ix_processing_state_turn" in plan

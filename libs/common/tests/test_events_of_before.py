@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from holdfast.domain.event import NewEvent, canonical_json, digest
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import claims, copies, events, migrate
+from holdfast.storage import claims, copies, event_views, events, migrate
 from holdfast.storage.database import Database
 
 RECORD = text("""
@@ -70,7 +70,7 @@ def test_an_old_event_is_read_claimed_and_copied(database: Database, value: Any)
     event_id = record_as_before(database, value)
 
     with database.transaction() as session:
-        found = events.find(session, event_id=event_id, tenant="t")
+        found = event_views.find(session, event_id=event_id, tenant="t")
         copies.record_copies(session, [event_id], idempotency_key="k", grace_seconds=0)
         [(lease, _)] = claims.claim_events(session, [(event_id, 1)], owner="w", lease_seconds=9)
         copied = session.execute(text("SELECT data_bytes, is_json FROM event WHERE replay_of IS NOT NULL")).one()
@@ -85,7 +85,7 @@ def test_an_old_event_without_data_has_none(database: Database) -> None:
     event_id = record_as_before(database, ...)
 
     with database.transaction() as session:
-        found = events.find(session, event_id=event_id, tenant="t")
+        found = event_views.find(session, event_id=event_id, tenant="t")
 
     assert found is not None
     assert (found.event.content, found.event.data, found.event.is_json) == (None, None, False)
@@ -178,7 +178,7 @@ def test_migrating_there_and_back_keeps_the_data(empty_database_url: str) -> Non
     other_id = record_as_before(database, {"n": 2}, ce_id="4")  # by a process of before, meanwhile
 
     with database.transaction() as session:
-        found = [events.find(session, event_id=each, tenant="t") for each in (old_id, new_id, bytes_id, other_id)]
+        found = [event_views.find(session, event_id=each, tenant="t") for each in (old_id, new_id, bytes_id, other_id)]
     migrated(database, "0007", command.downgrade)
     with database.transaction() as session:
         back = [session.execute(READ, {"id": each}).one() for each in (old_id, new_id, bytes_id, other_id)]

@@ -1,5 +1,6 @@
 """Events that wait for their turn cost nobody anything, and lanes are told apart by value."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID, uuid4
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from holdfast.domain.event import Lease, NewEvent
 from holdfast.domain.transitions import AttemptError, Completion, fail, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import Session, backlog, claims, dispatch, events, lanes, lifecycle, served
+from holdfast.storage import Session, backlog, candidates, claims, dispatch, events, lanes, lifecycle, served
 from holdfast.storage.database import Database
 
 WAITING = 10_000
@@ -63,8 +64,9 @@ def test_ten_thousand_events_behind_one_that_waits_for_an_hour_are_not_read_agai
         session.execute(text("ANALYZE processing_state"))
 
     with database.transaction() as session:
-        due = {"overdue_seconds": 0, "is_suspect": False, "limit": 10}
-        assert rows_read(session, claims._DUE, **due) < 100
+        kinds = json.dumps([each._asdict() for each in candidates.kinds_of(session, [""])])
+        due = {"kinds": kinds, "overdue_seconds": 0, "limit": 10}
+        assert rows_read(session, candidates._DUE, **due) < 100
         assert rows_read(session, dispatch._REDISPATCH, limit=500) < 100
         assert rows_read(session, backlog._OLDEST_DUE, with_suspects=True) < 100
         assert rows_read(session, lanes._PROMOTE_FORGOTTEN, start=UUID(int=0), limit=500) < 100

@@ -15,7 +15,7 @@ from holdfast.domain.event import Doorbell, Lease, NewEvent, canonical_json
 from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import backlog, claims, dispatch, events, leases, lifecycle
+from holdfast.storage import backlog, claims, dispatch, event_views, events, leases, lifecycle
 from holdfast.storage.database import Database
 
 
@@ -76,7 +76,7 @@ def test_data_comes_back_as_it_was_sent(database: Database, sent: dict[str, Any]
     record(database, event)
 
     with database.transaction() as session:
-        view = events.find(session, event_id=event.id, tenant="t")
+        view = event_views.find(session, event_id=event.id, tenant="t")
     assert view is not None
     assert view.event.data == data
     assert (view.event.extensions, view.event.subject, view.event.audience) == (
@@ -108,7 +108,7 @@ def test_another_tenant_does_not_find_the_event(database: Database) -> None:
     record(database, event)
 
     with database.transaction() as session:
-        assert events.find(session, event_id=event.id, tenant="other") is None
+        assert event_views.find(session, event_id=event.id, tenant="other") is None
 
 
 def test_the_same_identity_and_data_is_a_duplicate_with_the_originals_state(database: Database) -> None:

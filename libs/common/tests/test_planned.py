@@ -80,7 +80,8 @@ def test_migrating_makes_a_function_of_each_hot_statement_and_everything_hot_is_
 
     called = {name for name in FUNCTIONS for statement in statements if f"FROM {name}(" in statement}
     assert called == FUNCTIONS
-    assert len(statements) == len(FUNCTIONS), "and nothing else was sent"
+    sent = [each for each in statements if "handler_route" not in each]
+    assert len(sent) == len(FUNCTIONS), "and nothing else was sent, but for what is read every few seconds"
 
 
 def test_without_functions_the_same_statements_do_the_same(database: Database, empty_database_url: str) -> None:

@@ -38,7 +38,7 @@ from holdfast.storage import Session, claims, dispatch, events, leases, lifecycl
 from holdfast.storage.database import Database
 
 WALKS = settings(
-    max_examples=120, stateful_step_count=30, deadline=None, derandomize=True, database=None, print_blob=False,
+    max_examples=150, stateful_step_count=30, deadline=None, derandomize=True, database=None, print_blob=False,
     suppress_health_check=list(HealthCheck),
 )  # fmt: skip
 
@@ -214,7 +214,7 @@ class Walk(RuleBasedStateMachine):
             rung = dispatch.redispatch_due(session, limit=100)
         due = [each for each in self.events.values() if each.row.state in CLAIMABLE and each.rings_at <= now]
         assert sorted(rung) == sorted(
-            Doorbell(each.row.event_id, each.row.version, each.row.crashes > 0) for each in due
+            Doorbell(each.row.event_id, each.row.version, each.row.crashes > 0, "t") for each in due
         )
         for each in due:
             each.rings_at = now + timedelta(seconds=min(30 * 2**each.dispatches, 1800))

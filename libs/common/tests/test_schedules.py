@@ -14,7 +14,7 @@ from holdfast.domain.event import NewEvent
 from holdfast.domain.schedule import Missed, Overlap, ScheduleSpec
 from holdfast.runtime.cron import next_tick
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import events, operate, schedules
+from holdfast.storage import event_views, events, operate, schedules
 from holdfast.storage.audit import Actor, AuditFilter, handlers_actor, list_audit
 from holdfast.storage.database import Database
 from holdfast.storage.schedules import Change, NotPut, Put, Schedule
@@ -188,7 +188,7 @@ def test_a_deleted_schedule_is_gone_and_its_events_are_not(database: Database) -
     assert database.call(schedules.delete_schedule, ANN, SPEC.name) is None
 
     assert database.call(schedules.find_schedule, SPEC.name, tenant="acme") is None
-    assert database.call(events.find, event_id=event.id, tenant="acme") is not None
+    assert database.call(event_views.find, event_id=event.id, tenant="acme") is not None
     assert [action for action, _ in actions(database)] == ["create_schedule", "delete_schedule"]
 
 

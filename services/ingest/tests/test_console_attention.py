@@ -15,7 +15,7 @@ import pytest
 from holdfast.ingest.console.attention import OVERDUE_SECONDS, points
 from holdfast.ingest.console.export import MAX_BYTES, as_csv, as_jsonl
 from holdfast.ingest.console.reading import PAGE
-from holdfast.storage import events
+from holdfast.storage import event_views
 from holdfast.storage.nodes import NodeView, WorkerView
 from holdfast.storage.statistics import Unserved
 
@@ -147,7 +147,7 @@ def test_nobody_has_a_file_without_a_session(visitor: Any) -> None:
 
 def test_no_cell_is_a_formula_and_no_file_is_endless(ingest: Any, put: Callable[..., str]) -> None:
     event_id = UUID(put("dead"))
-    view = ingest.database.call(events.find, event_id=event_id, tenant="acme")
+    view = ingest.database.call(event_views.find, event_id=event_id, tenant="acme")
     hostile, long = (
         dataclasses.replace(view, event=dataclasses.replace(view.event, subject=subject))
         for subject in ("=HYPERLINK(1)", "x" * 1_000_000)

@@ -1,6 +1,7 @@
 """Not to know a type is no verdict on its events: they wait for a processor that serves it."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from holdfast.local.fixtures import Eventually
 from holdfast.processor.attempt.claiming import Verdict, without_handler
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import dispatch
-from holdfast.storage.claims import Candidate
+from holdfast.storage.candidates import Candidate
 
 Start = Callable[..., Any]
 
@@ -77,8 +78,8 @@ def test_after_its_time_an_event_without_handler_is_dead(
 
 def candidate(waited_seconds: float, *, is_unserved: bool = True, is_reported: bool = False) -> Candidate:
     return Candidate(
-        uuid7(), 1, "x", has_subject=False, has_lane=False, waited_seconds=waited_seconds, is_unserved=is_unserved,
-        is_reported=is_reported,
+        uuid7(), 1, "x", "acme", None, has_lane=False, priority=5, pool="", waits_in=None, due_at=datetime.now(UTC),
+        waited_seconds=waited_seconds, is_unserved=is_unserved, is_reported=is_reported,
     )  # fmt: skip
 
 

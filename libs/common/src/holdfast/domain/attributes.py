@@ -11,7 +11,10 @@ from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.domain.trace import is_traceparent
 
-__all__ = ["DELIVER_AT", "KNOWN", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "attribute_faults", "extensions_of"]
+__all__ = [
+    "DELIVER_AT", "KNOWN", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "PRIORITY", "attribute_faults", "extensions_of",
+    "priority_of",
+]  # fmt: skip
 
 MAX_ATTRIBUTE_BYTES = 1024
 """One attribute's value in UTF-8. Tenant, source and id share an index entry, which holds at most 2704 bytes."""
@@ -28,6 +31,9 @@ KNOWN = frozenset(
 
 DELIVER_AT = "deliverat"
 """The extension that says when an event is due."""
+
+PRIORITY = "priority"
+"""The extension that says which events go first: 0 to 9, 9 first. In HTTP headers it is a text."""
 
 _REQUIRED = ("specversion", "id", "source", "type")
 _EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
@@ -50,9 +56,27 @@ def attribute_faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str
         if present.get(name) in (None, ""):
             yield name, "missing", f"the attribute {name} is required and not empty"
     for name, value in present.items():
-        check = _known_fault if name in KNOWN or name in _MEANINGS else _extension_fault
-        if fault := check(name, value):
+        if name == PRIORITY:
+            fault = _priority_fault(value)
+        elif name in KNOWN or name in _MEANINGS:
+            fault = _known_fault(name, value)
+        else:
+            fault = _extension_fault(name, value)
+        if fault:
             yield name, *fault
+
+
+def priority_of(present: Mapping[str, Any]) -> int | None:
+    """The priority that attributes without a fault ask for."""
+    value = present.get(PRIORITY)
+    return None if value is None else int(value)
+
+
+def _priority_fault(value: Any) -> tuple[str, str] | None:
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    if (is_number and 0 <= value <= 9) or (isinstance(value, str) and re.fullmatch("[0-9]", value, re.ASCII)):
+        return None
+    return "invalid_value", f"{PRIORITY} is a whole number from 0 to 9, of which 9 goes first"
 
 
 def _extension_fault(name: str, value: Any) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from uuid import UUID
 from holdfast.domain.attributes import DELIVER_AT
 from holdfast.domain.moment import read_moment
 from holdfast.domain.trace import NO_ORIGIN, Origin
+from holdfast.domain.update import Update
 
 __all__ = ["Doorbell", "Lease", "NewEvent", "NewGroup", "StoredEvent", "canonical_json", "digest"]
 
@@ -126,17 +127,33 @@ class Lease:
     claimed_at: datetime
     lane: UUID | None = None
     """Set while the event has its subject to itself (``ordering="subject"``)."""
+    limit: str | None = None
+    """The line of the limit that the event counts for while it runs."""
+    flow_version: int = 0
+    """As of which pauses and resumptions it was claimed (``storage.pauses``)."""
+    starts_by: float | None = None
+    """By when its handler has to begin, in seconds of the monotonic clock: a rate counts it as started until then."""
 
 
 class Doorbell(NamedTuple):
     """A hint that an event may be due; stale when its version has moved on.
 
     ``is_suspect``: the event was with a worker that was lost, and is to be tried where it can take no neighbours along.
+    ``tenant``, its ``weight`` and ``priority`` say when it is heard, ``pool`` where.
     """
 
     event_id: UUID
     version: int
     is_suspect: bool = False
+    tenant: str = ""
+    priority: int = 5
+    pool: str = ""
+    weight: int = 1
+
+    @staticmethod
+    def of(update: Update, *, is_suspect: bool = False) -> "Doorbell":
+        """For an event that has just moved. A hint has no need of the rest."""
+        return Doorbell(update.event_id, update.version, is_suspect, update.tenant)
 
 
 def canonical_json(value: Any) -> str:

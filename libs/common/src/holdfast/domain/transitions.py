@@ -69,6 +69,8 @@ class Grant:
     token: UUID
     owner: str
     seconds: float
+    limit: str | None = None
+    """The limit that the event counts for while it runs."""
 
 
 @dataclass(frozen=True, slots=True)

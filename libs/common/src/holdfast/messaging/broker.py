@@ -29,6 +29,7 @@ from redis.exceptions import RedisError
 
 from holdfast.messaging.bell import Room
 from holdfast.messaging.connect import redis_client
+from holdfast.messaging.doorbell import Encoded
 
 __all__ = ["HEARTBEAT_TIMEOUT_MS", "DoorbellBroker", "SleepingConsumer", "redis_broker"]
 
@@ -107,11 +108,13 @@ class DoorbellBroker(RedisBroker):
         copies = [message.copy(options={"redis_message_id": str(uuid4())}) for message in messages]
         for queue_name in dict.fromkeys(message.queue_name for message in copies):
             queued = [message for message in copies if message.queue_name == queue_name]
-            self.enqueue_encoded(queue_name, [(each.options["redis_message_id"], each.encode()) for each in queued])
+            self.enqueue_encoded(
+                queue_name, [Encoded(each.options["redis_message_id"], each.encode().decode()) for each in queued]
+            )
         return copies
 
-    def enqueue_encoded(self, queue_name: str, messages: Sequence[tuple[str, str | bytes]]) -> None:
-        """Enqueue messages given as ``(redis_message_id, body)``, in one round trip for each ``RING_LIMIT`` of them.
+    def enqueue_encoded(self, queue_name: str, messages: Sequence[Encoded]) -> None:
+        """Enqueue messages in one round trip for each ``RING_LIMIT`` of them.
 
         Raises:
             redis.exceptions.RedisError: Redis did not take all of them.
@@ -130,16 +133,20 @@ class DoorbellBroker(RedisBroker):
             redis.exceptions.RedisError: Redis does not answer, takes no writes, or does not let this user ring.
         """
         queue = f"rehearsal.{self.broker_id}"
-        queue_key, bodies_key, bell_key = self._keys(queue)
+        queue_key, bodies_key, bell_key, turns_key = keys = self._keys(queue)
         with self.client.pipeline(transaction=False) as pipeline:
-            self._ring(keys=[queue_key, bodies_key, bell_key], args=[1, "rehearsal", ""], client=pipeline)
-            pipeline.lpop(queue_key)
+            self._ring(keys=keys, args=[1, *Encoded("rehearsal", "")], client=pipeline)
+            pipeline.zrem(queue_key, "rehearsal")
             pipeline.hdel(bodies_key, "rehearsal")
             pipeline.lpop(bell_key)
+            pipeline.delete(turns_key)
             pipeline.execute()
 
-    def _keys(self, queue_name: str) -> tuple[str, str, str]:
-        return self.key(queue_name), self.key(f"{queue_name}.msgs"), self.key(f"{queue_name}.bell")
+    def _keys(self, queue_name: str) -> tuple[str, str, str, str]:
+        return (
+            self.key(f"{queue_name}.turns"), self.key(f"{queue_name}.msgs"), self.key(f"{queue_name}.bell"),
+            self.key(f"{queue_name}.shares"),
+        )  # fmt: skip
 
     def key(self, name: str) -> str:
         """A name in this broker's part of Redis."""
@@ -271,6 +278,8 @@ class SleepingConsumer(Consumer):
             broker.key(f"{self._queue_name}.msgs"),
             broker.key(f"__acks__.{broker.broker_id}.{self._queue_name}"),
             broker.key("__heartbeats__"),
+            broker.key(f"{self._queue_name}.turns"),
+            broker.key(f"{self._queue_name}.shares"),
         ]
         arguments = [int(time.time() * 1000), broker.broker_id, wanted, *acknowledged]
         bodies: list[bytes] = self._exchange(keys=keys, args=arguments)
@@ -288,4 +297,6 @@ class SleepingConsumer(Consumer):
             raise
         # Nothing to do for a while: Dramatiq's own fetch also looks after the messages of dead workers, now and then.
         if places := self._room.take(0):
-            self._fetch_into(places, lambda most: self._broker.do_fetch(self._queue_name, most))
+            self._fetch_into(
+                places, lambda most: self._broker.do_fetch(self._queue_name, most) or self._fetch(most)
+            )  # fmt: skip

@@ -17,7 +17,7 @@ from holdfast.domain.event import Doorbell
 from holdfast.messaging.bell import Answer, Room, Rung
 from holdfast.messaging.broker import DoorbellBroker, SleepingConsumer
 from holdfast.messaging.connect import translated
-from holdfast.messaging.doorbell import ACTOR, QUEUE, SUSPECT_QUEUE, encoded
+from holdfast.messaging.doorbell import ACTOR, encoded, queue_of
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
@@ -50,10 +50,11 @@ class RedisBell:
             BrokerUnavailable: Redis did not take all of them.
         """
         with translated(BrokerUnavailable):
-            for queue, is_suspect in ((QUEUE, False), (SUSPECT_QUEUE, True)):
-                self._broker.enqueue_encoded(
-                    queue, encoded([each for each in doorbells if each.is_suspect is is_suspect])
-                )
+            by_queue: dict[str, list[Doorbell]] = {}
+            for each in doorbells:
+                by_queue.setdefault(queue_of(each), []).append(each)
+            for queue, rung in by_queue.items():
+                self._broker.enqueue_encoded(queue, encoded(queue, rung))
 
     def consume(self, queue: str, *, room: Room, answer: Answer) -> "_WorkerListener":
         """A Dramatiq worker for one queue; a bell has one for each queue at most."""
@@ -73,13 +74,17 @@ class RedisBell:
         self._broker.client.close()
 
 
+def _process_event(event_id: str, version: int) -> Doorbell:
+    """Read one doorbell. Arguments are the contract ``doorbell.v1``."""
+    return Doorbell(UUID(event_id), version)
+
+
 class _WorkerListener:
     def __init__(self, broker: DoorbellBroker, queue: str, *, room: Room, answer: Answer) -> None:
-        @dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=queue)
-        def process_event(event_id: str, version: int) -> Doorbell:
-            """Read one doorbell. Arguments are the contract ``doorbell.v1``."""
-            return Doorbell(UUID(event_id), version)
-
+        if ACTOR in broker.actors:  # one for all queues of this bell
+            broker.declare_queue(queue)
+        else:
+            dramatiq.actor(broker=broker, actor_name=ACTOR, queue_name=queue)(_process_event)
         broker.limit(queue, room)
         self._worker = _ListWorker(broker, queue, room=room, answer=answer)
 

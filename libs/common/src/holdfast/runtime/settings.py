@@ -234,11 +234,19 @@ class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings, LeaseSett
     """``package.module:attribute``; otherwise every installed entry point of the group ``holdfast.handlers``."""
     processor_processes: int = Field(default_factory=lambda: min(MOST_PROCESSES, usable_cores()), ge=1, le=64)
     processor_threads: int = Field(default=8, ge=1, le=64)
+    pool: str = ""
+    """Names of the pools of handlers that it serves, with commas; ``default``: of handlers that name none. Empty: all."""
     no_handler_seconds: float = Field(default=3600.0, ge=0, le=30 * 86_400)
     """How long an event waits for a processor that serves its type, from when it became due, before it is a dead letter
     (``no_handler``); 0: the first processor that does not serve it decides."""
     shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
     """Grace for running handlers at SIGTERM; keep it below the orchestrator's."""
+
+    @property
+    def pools(self) -> set[str]:
+        """Those of ``pool``; the empty one is that of handlers that name none."""
+        names = {each.strip() for each in self.pool.split(",")} - {""}
+        return {"" if each == "default" else each for each in names}
 
 
 class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings, TracingSettings):

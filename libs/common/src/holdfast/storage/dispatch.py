@@ -7,6 +7,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from holdfast.domain.event import Doorbell
+from holdfast.storage.routing import routing_of
 from holdfast.storage.statements import statement
 
 __all__ = ["redispatch_due", "undo_redispatch"]
@@ -25,7 +26,7 @@ UPDATE processing_state s SET
     next_dispatch_at = now() + make_interval(secs => least(30 * power(2, least(s.dispatches, 16)), 1800))
 -- An array: planned once for every limit, a join would expect a tenth of the backlog and read the whole table.
 WHERE s.event_id = ANY (ARRAY(SELECT event_id FROM due))
-RETURNING s.event_id, s.version, s.crashes > 0 AS is_suspect
+RETURNING s.event_id, s.version, s.crashes > 0 AS is_suspect, s.tenant_name, s.priority, s.pool
 """)
 
 _UNDO_REDISPATCH = statement("""
@@ -42,7 +43,14 @@ def redispatch_due(session: Session, *, limit: int) -> list[Doorbell]:
     The version stays, so copies of the doorbell that are still queued remain valid and a backlog does not livelock.
     """
     rows = session.execute(_REDISPATCH, {"limit": limit})
-    return [Doorbell(row.event_id, row.version, row.is_suspect) for row in rows]
+    routing = routing_of(session)
+    return [
+        Doorbell(
+            row.event_id, row.version, row.is_suspect, row.tenant_name, row.priority, row.pool,
+            routing.weight(row.tenant_name),
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
 def undo_redispatch(session: Session, doorbells: Iterable[Doorbell | tuple[UUID, int]]) -> None:

@@ -10,13 +10,13 @@ from sqlalchemy import Row
 from holdfast.domain.event import NewEvent, StoredEvent
 from holdfast.domain.trace import Origin, read_traceparent
 
-__all__ = ["EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "recordset", "stored_event"]
+__all__ = ["CONTENT", "EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "recordset", "stored_event"]
 
-_CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
+CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
 """Events from before revision 0008 have their JSON in ``data``."""
 
 EVENT_COLUMNS = f"""e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
-       e.dataschema, e.extensions, {_CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
+       e.dataschema, e.extensions, {CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
        e.received_at, e.replay_of, e.parent_id, e.request_id, e.trace_id, e.span_id"""
 
 EVENT_COLUMN_TYPES = {

@@ -49,7 +49,7 @@ _WAIT = statement(
     """
 -- Parameters: event_ids; wait_seconds. SKIP LOCKED: a row that somebody has just claimed may stay locked for long.
 UPDATE processing_state p SET
-    waiting_since = coalesce(p.waiting_since, p.available_at), unserved_type = NULL, dispatches = 0,
+    waiting_since = coalesce(p.waiting_since, p.available_at), unserved_type = NULL, waits_in = NULL, dispatches = 0,
     available_at = now() + make_interval(secs => :wait_seconds),
     next_dispatch_at = now() + make_interval(secs => :wait_seconds)
 FROM (
@@ -67,7 +67,7 @@ RETURNING p.event_id, p.lane_key
 _PROMOTE = statement("""
 -- Parameters: lane_key.
 WITH head AS (
-    SELECT event_id, version, crashes, state, available_at FROM processing_state
+    SELECT event_id, version, crashes, state, available_at, tenant_name, priority, pool FROM processing_state
     WHERE lane_key = :lane_key AND state IN {OPEN}
     ORDER BY lane_at, event_id LIMIT 1
 ), promoted AS (
@@ -80,7 +80,7 @@ WITH head AS (
     WHERE s.event_id = w.event_id
     RETURNING s.event_id
 )
-SELECT event_id, version, crashes > 0 AS is_suspect FROM head
+SELECT event_id, version, crashes > 0 AS is_suspect, tenant_name, priority, pool FROM head
 WHERE state IN {CLAIMABLE} AND (available_at <= now() OR event_id IN (SELECT event_id FROM promoted))
 """)
 
@@ -166,7 +166,9 @@ def wait_for_turn(session: Session, event_ids: Sequence[UUID]) -> dict[UUID, UUI
 def promote(session: Session, lane_key: UUID) -> Doorbell | None:
     """Make the first open event of a lane claimable; the doorbell to ring for it, unless it is running or not due."""
     row = session.execute(_PROMOTE, {"lane_key": lane_key}).one_or_none()
-    return None if row is None else Doorbell(row.event_id, row.version, row.is_suspect)
+    if row is None:
+        return None
+    return Doorbell(row.event_id, row.version, row.is_suspect, row.tenant_name, row.priority, row.pool)
 
 
 def promote_forgotten(session: Session, *, limit: int) -> int:

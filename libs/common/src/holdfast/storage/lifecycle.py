@@ -43,8 +43,8 @@ WITH requested AS (
     SELECT * FROM jsonb_to_recordset(CAST(:transitions AS jsonb)) AS r(
         event_id uuid, from_states text[], to_state text, expected_version int, expected_token uuid, needs_due bool,
         needs_expiry bool, version_delta int, delay_seconds float8, attempt_delta int, crash_delta int, is_reset bool,
-        keeps_waiting bool, lease_token uuid, lease_owner text, lease_seconds float8, detail jsonb, error jsonb,
-        handler text, result jsonb, duration_ms int, expected_transaction text)
+        keeps_waiting bool, held_limit text, lease_token uuid, lease_owner text, lease_seconds float8, detail jsonb,
+        error jsonb, handler text, result jsonb, duration_ms int, expected_transaction text)
 ), moved AS (
     UPDATE processing_state s SET
         state = r.to_state,
@@ -61,6 +61,8 @@ WITH requested AS (
         held_lane_key = {held_lane_key},
         waiting_since = CASE WHEN r.keeps_waiting THEN s.waiting_since END,
         unserved_type = CASE WHEN r.keeps_waiting THEN s.unserved_type END,
+        waits_in = CASE WHEN r.keeps_waiting THEN s.waits_in END,
+        held_limit = r.held_limit,
         last_error = CASE WHEN r.is_reset OR r.to_state = {PROCESSED} THEN NULL
                           ELSE coalesce(r.error - 'traceback', s.last_error) END,
         finished_at = CASE WHEN r.to_state IN {FINISHED} THEN statement_timestamp() END
@@ -252,7 +254,8 @@ def _columns(transition: Transition) -> dict[str, Any]:
 def _grant(grant: Grant | None) -> dict[str, Any]:
     if grant is None:
         return {}
-    return {"lease_token": str(grant.token), "lease_owner": grant.owner, "lease_seconds": grant.seconds}
+    columns = {"lease_token": str(grant.token), "lease_owner": grant.owner, "lease_seconds": grant.seconds}
+    return columns if grant.limit is None else {**columns, "held_limit": grant.limit}
 
 
 def _completion(completion: Completion | None) -> dict[str, Any]:

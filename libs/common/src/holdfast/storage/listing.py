@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, false, func, null, select, text
 from sqlalchemy.orm import Session
 
-from holdfast.storage.events import EventView, event_view
+from holdfast.storage.event_views import EventView, event_view
 from holdfast.storage.filters import EventFilter, conditions
 from holdfast.storage.tables import Event, ProcessingState
 

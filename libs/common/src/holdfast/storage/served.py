@@ -74,7 +74,7 @@ _UNSERVED_TYPES = statement("""
 -- Hops from type to type, so that it costs the number of types and not of events. Parameters: limit.
 WITH RECURSIVE types(type) AS (
     (SELECT unserved_type FROM processing_state
-     WHERE unserved_type IS NOT NULL AND state IN {CLAIMABLE} ORDER BY unserved_type LIMIT 1)
+     WHERE unserved_type > '' AND unserved_type IS NOT NULL AND state IN {CLAIMABLE} ORDER BY unserved_type LIMIT 1)
     UNION ALL
     SELECT (SELECT p.unserved_type FROM processing_state p
             WHERE p.unserved_type IS NOT NULL AND p.state IN {CLAIMABLE} AND p.unserved_type > t.type
@@ -87,7 +87,7 @@ SELECT type FROM types WHERE type IS NOT NULL LIMIT :limit
 _WAIT = statement("""
 -- Parameters: event_ids; wait_seconds; look_again_seconds, when the bell is rung again.
 UPDATE processing_state s SET
-    waiting_since = coalesce(s.waiting_since, s.available_at), unserved_type = e.type, dispatches = 0,
+    waiting_since = coalesce(s.waiting_since, s.available_at), unserved_type = e.type, waits_in = NULL, dispatches = 0,
     available_at = now() + make_interval(secs => :wait_seconds),
     next_dispatch_at = now() + make_interval(secs => :look_again_seconds)
 FROM event e

@@ -30,7 +30,7 @@ class Moved(NamedTuple):
     @property
     def doorbells(self) -> list[Doorbell]:
         """To be rung after the commit: for emitted events that are due."""
-        return [Doorbell(each.update.event_id, each.update.version) for each in self.emitted if each.due_at is None]
+        return [each.doorbell for each in self.emitted if each.due_at is None]
 
 
 def move(session: Session, transitions: Sequence[Transition], *, worker: str | None = None) -> Moved:

@@ -7,6 +7,7 @@ match were near anywhere in the table, and read all of a large history where non
 
 from dataclasses import dataclass
 
+from holdfast.storage.aside import HAS_LINES
 from holdfast.storage.connection import Dialect
 from holdfast.storage.counting import COUNT_AFTER_SECONDS, IS_COUNTING_DUE
 from holdfast.storage.database import Database
@@ -35,7 +36,8 @@ _IS_WAITING_FOR_A_TURN = render("""
 """).strip()
 
 _IS_WAITING_FOR_A_HANDLER = render("""
-(SELECT unserved_type FROM processing_state WHERE unserved_type IS NOT NULL AND state IN {CLAIMABLE}
+(SELECT unserved_type FROM processing_state
+ WHERE unserved_type > '' AND unserved_type IS NOT NULL AND state IN {CLAIMABLE}
  ORDER BY unserved_type LIMIT 1) IS NOT NULL
 """).strip()
 
@@ -59,12 +61,12 @@ _IS_CLAIMABLE_BY = """
 -- Parameters: overdue_seconds.
 SELECT (SELECT available_at FROM processing_state
         WHERE state IN {CLAIMABLE} AND available_at <= now() - make_interval(secs => :overdue_seconds) AND {crashes}
-        ORDER BY available_at LIMIT 1) IS NOT NULL OR {handler}
+        ORDER BY available_at LIMIT 1) IS NOT NULL OR {handler} OR {lines}
 """
 
 _IS_CLAIMABLE = {
-    False: _look(_IS_CLAIMABLE_BY, crashes="crashes = 0", handler=_IS_WAITING_FOR_A_HANDLER),
-    True: _look(_IS_CLAIMABLE_BY, crashes="crashes > 0", handler=_IS_WAITING_FOR_A_HANDLER),
+    is_suspect: _look(_IS_CLAIMABLE_BY, crashes=crashes, handler=_IS_WAITING_FOR_A_HANDLER, lines=HAS_LINES)
+    for is_suspect, crashes in ((False, "crashes = 0"), (True, "crashes > 0"))
 }
 """By ``is_suspect``."""
 

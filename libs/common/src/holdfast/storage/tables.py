@@ -14,6 +14,7 @@ from sqlalchemy import (
     Identity,
     Index,
     PrimaryKeyConstraint,
+    SmallInteger,
     UniqueConstraint,
     func,
     text,
@@ -23,6 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 from holdfast.storage import upkeep
+from holdfast.storage.flow_tables import FlowVersion, HandlerRoute, Pause, RateStart, Tenant
 from holdfast.storage.group_tables import EventGroup, EventGroupMember
 from holdfast.storage.node_tables import Node, NodeWorker
 from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
@@ -47,12 +49,16 @@ __all__ = [
     "EventGroupMember",
     "EventStatistics",
     "EventUpdate",
+    "FlowVersion",
+    "HandlerRoute",
     "HandlerStatistics",
     "Node",
     "NodeWorker",
     "OutboxCursor",
+    "Pause",
     "ProcessedEvent",
     "ProcessingState",
+    "RateStart",
     "ReplayItem",
     "ReplayJob",
     "ScheduleRow",
@@ -60,6 +66,7 @@ __all__ = [
     "StateCount",
     "StatisticsCursor",
     "StatisticsName",
+    "Tenant",
     "TokenRevocation",
 ]
 
@@ -156,11 +163,22 @@ class ProcessingState(Base):
     held_lane_key: Mapped[UUID | None]
     """The lane, while the event is ``processing`` in it."""
     waiting_since: Mapped[datetime | None]
-    """When it became due, of an event that waits for its turn or a handler; ``available_at`` is then the next look at it."""
+    """When it became due, of an event that waits aside; ``available_at`` is then the next look at it."""
     unserved_type: Mapped[str | None]
-    """The type, of an event that waits for a handler."""
+    """The type, of an event that waits for a handler; empty, of one that waits in a line (``waits_in``)."""
     group_id: Mapped[UUID | None]
     """The group that it is a member of."""
+    tenant_name: Mapped[str] = mapped_column(server_default=text("''"))
+    """The event's tenant; empty of events that were recorded before revision 0019. Not ``tenant``: statements of the release
+    before join ``event`` and name its column alone."""
+    priority: Mapped[int] = mapped_column(SmallInteger, server_default=text("5"))
+    """0 to 9; the higher one runs first."""
+    pool: Mapped[str] = mapped_column(server_default=text("''"))
+    """The pool of its handler; empty: the one that every handler is in that names none."""
+    waits_in: Mapped[str | None]
+    """The line (``storage.aside``) that it waits in, while ``unserved_type`` is empty and not ``NULL``."""
+    held_limit: Mapped[str | None]
+    """The limit that it counts for, while it is ``processing``."""
 
     __table_args__ = (
         CheckConstraint(
@@ -199,6 +217,19 @@ class ProcessingState(Base):
         Index(
             "ix_processing_state_unserved", "unserved_type", "waiting_since",
             postgresql_where=text(f"unserved_type IS NOT NULL AND {_CLAIMABLE}"),
+        ),
+        # Where claims look: pools, tenants and priorities in turn, and of each the oldest.
+        Index(
+            "ix_processing_state_turn", "pool", "tenant_name", "priority", "available_at",
+            postgresql_where=text(f"waiting_since IS NULL AND {_CLAIMABLE}"),
+        ),
+        Index(
+            "ix_processing_state_waits_in", "waits_in", "waiting_since", "event_id",
+            postgresql_where=text(f"waits_in IS NOT NULL AND unserved_type IS NOT NULL AND {_CLAIMABLE}"),
+        ),
+        Index(
+            "ix_processing_state_held_limit", "held_limit",
+            postgresql_where=text(f"held_limit IS NOT NULL AND {_PROCESSING}"),
         ),
         CheckConstraint(f"held_lane IS NULL OR {_PROCESSING}", name="lane_held_while_processing"),
         CheckConstraint("(lane IS NULL) = (lane_at IS NULL)", name="lane_has_an_order"),

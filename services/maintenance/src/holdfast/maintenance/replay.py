@@ -86,5 +86,5 @@ def _announce(batch: Batch, announcer: Announcer) -> None:
         log.info(Log.DISCARDED, count=len(batch.updates), skipped=batch.skipped)
     else:
         log.info(Log.REPLAYED, count=len(batch.updates), skipped=batch.skipped)
-        announcer.ring([Doorbell(update.event_id, update.version) for update in batch.updates])
+        announcer.ring([Doorbell.of(update) for update in batch.updates])
     announcer.publish(batch.updates)

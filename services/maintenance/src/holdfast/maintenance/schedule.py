@@ -6,7 +6,6 @@ from datetime import datetime
 from uuid import UUID
 
 from holdfast.domain.errors import DatabaseUnavailable
-from holdfast.domain.event import Doorbell
 from holdfast.domain.schedule import event_of, turn_of, without_overlap
 from holdfast.messaging.announce import Announcer
 from holdfast.runtime import logging
@@ -99,7 +98,7 @@ def tick(session: Session, schedule_id: UUID, *, grace_seconds: float) -> Ticked
 
 
 def _tell(schedule_id: UUID, ticked: Ticked, announcer: Announcer) -> None:
-    new = [(each, recorded.update) for each, recorded in ticked.ticks if recorded.is_new]
+    new = [(each, recorded) for each, recorded in ticked.ticks if recorded.is_new]
     Metrics.schedule_ticks.labels("recorded").inc(len(new))
     Metrics.schedule_ticks.labels("known").inc(len(ticked.ticks) - len(new))
     Metrics.schedule_ticks.labels("missed").inc(ticked.missed)
@@ -108,9 +107,8 @@ def _tell(schedule_id: UUID, ticked: Ticked, announcer: Announcer) -> None:
         Metrics.schedule_lateness_seconds.observe((ticked.now - each).total_seconds())
     if ticked.missed:
         log.warning(Log.TICKS_MISSED, schedule_id=str(schedule_id), count=ticked.missed)
-    updates = [update for _, update in new]
-    announcer.ring([Doorbell(update.event_id, update.version) for update in updates])
-    announcer.publish(updates)
+    announcer.ring([recorded.doorbell for _, recorded in new])
+    announcer.publish([recorded.update for _, recorded in new])
 
 
 def _isolated(work: Callable[[UUID], int], schedule_id: UUID, database: Database) -> int:

@@ -12,6 +12,7 @@
 
 from importlib.metadata import version
 
+from holdfast.domain.limits import Concurrency, Rate
 from holdfast.domain.retry import Backoff
 from holdfast.processor.handlers.around import Attempt
 from holdfast.processor.handlers.bulk import BatchContext
@@ -20,7 +21,8 @@ from holdfast.processor.handlers.outcomes import Reject, Retry, Snooze
 from holdfast.processor.handlers.registry import Handler, Handlers
 
 __all__ = [
-    "Attempt", "Backoff", "BatchContext", "Context", "Handler", "Handlers", "Reject", "Retry", "Snooze", "VERSION",
+    "Attempt", "Backoff", "BatchContext", "Concurrency", "Context", "Handler", "Handlers", "Rate", "Reject", "Retry",
+    "Snooze", "VERSION",
 ]  # fmt: skip
 
 VERSION = version("holdfast-processor")

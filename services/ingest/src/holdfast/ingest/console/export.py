@@ -8,7 +8,7 @@ from typing import Any
 from flask import json
 
 from holdfast.ingest.http.views import event_view
-from holdfast.storage.events import EventView
+from holdfast.storage.event_views import EventView
 
 __all__ = ["FORMATS", "MAX_BYTES", "MAX_EVENTS", "as_csv", "as_jsonl"]
 

@@ -7,10 +7,20 @@ from uuid import UUID
 from holdfast.domain.waiting import Waiting
 from holdfast.ingest.connection import reconnecting
 from holdfast.ingest.http.parts import parts
-from holdfast.storage import audit, events, key_changes, listing, nodes, overview, replays, statistics, waiting
+from holdfast.storage import (
+    audit,
+    event_views,
+    key_changes,
+    listing,
+    nodes,
+    overview,
+    replays,
+    statistics,
+    waiting,
+)
 from holdfast.storage.audit import AuditFilter, AuditPage
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
-from holdfast.storage.events import EventView, TimelineEntry
+from holdfast.storage.event_views import EventView, TimelineEntry
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.key_changes import KeyPage
 from holdfast.storage.keys import KeyEntry
@@ -103,7 +113,7 @@ def all_events(wanted: EventFilter, tenant: str, most: int) -> Iterator[EventVie
 
 def event_view(event_id: UUID, tenant: str) -> EventView | None:
     """One event of the tenant."""
-    return reconnecting(lambda: parts().database.call(events.find, event_id=event_id, tenant=tenant))
+    return reconnecting(lambda: parts().database.call(event_views.find, event_id=event_id, tenant=tenant))
 
 
 def event_story(event_id: UUID, tenant: str) -> EventStory | None:
@@ -111,12 +121,12 @@ def event_story(event_id: UUID, tenant: str) -> EventStory | None:
 
     def read() -> EventStory | None:
         with parts().database.transaction() as session:
-            view = events.find(session, event_id=event_id, tenant=tenant)
+            view = event_views.find(session, event_id=event_id, tenant=tenant)
             if view is None:
                 return None
             return EventStory(
-                view, events.timeline(session, event_id=event_id), listing.attempts(session, event_id=event_id),
-                waiting.why(session, event_id), events.has_emitted(session, event_id=event_id),
+                view, event_views.timeline(session, event_id=event_id), listing.attempts(session, event_id=event_id),
+                waiting.why(session, event_id), event_views.has_emitted(session, event_id=event_id),
             )  # fmt: skip
 
     return reconnecting(read)

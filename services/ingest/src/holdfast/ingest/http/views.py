@@ -13,7 +13,7 @@ from holdfast.domain.data import Data
 from holdfast.domain.event import StoredEvent
 from holdfast.domain.waiting import Waiting
 from holdfast.ingest.http.problems import Problem
-from holdfast.storage.events import EventView, TimelineEntry
+from holdfast.storage.event_views import EventView, TimelineEntry
 from holdfast.storage.groups import Group
 from holdfast.storage.listing import Attempt
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from holdfast.domain.event import Doorbell, NewEvent
+from holdfast.domain.event import NewEvent
 from holdfast.ingest.connection import reconnecting
 from holdfast.messaging.announce import Announcer
 from holdfast.runtime import tracing
@@ -97,10 +97,10 @@ class Recorder:
     def _announce(self, recorded: Sequence[Recorded]) -> list[Outcome]:
         committed_ns = time.time_ns() if tracing.is_on() else 0
         updates = [each.update for each in recorded if each.is_new]
-        due = [each.update for each in recorded if each.is_new and each.due_at is None]
+        due = [each.doorbell for each in recorded if each.is_new and each.due_at is None]
         self._announcer.publish(updates)
         published_ns = time.time_ns() if committed_ns else 0
-        is_enqueued = self._announcer.ring([Doorbell(update.event_id, update.version) for update in due])
+        is_enqueued = self._announcer.ring(due)
         times = Times(committed_ns, published_ns, time.time_ns()) if committed_ns else None
         return [
             Outcome(each, is_enqueued=each.is_new and each.due_at is None and is_enqueued, times=times)

@@ -62,4 +62,4 @@ class Operator:
         update = acted.update
         self._announcer.publish([update])
         is_due = update.state is State.QUEUED
-        return Done(acted, is_due and self._announcer.ring([Doorbell(update.event_id, update.version)]))
+        return Done(acted, is_due and self._announcer.ring([Doorbell.of(update)]))

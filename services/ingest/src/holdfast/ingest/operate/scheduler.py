@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from holdfast.domain.event import Doorbell
 from holdfast.domain.schedule import ScheduleSpec
 from holdfast.ingest.connection import reconnecting
 from holdfast.messaging.announce import Announcer
@@ -82,4 +81,4 @@ class Scheduler:
             return None if recorded is None else Ran(recorded)
         update = recorded.update
         self._announcer.publish([update])
-        return Ran(recorded, self._announcer.ring([Doorbell(update.event_id, update.version)]))
+        return Ran(recorded, self._announcer.ring([recorded.doorbell]))

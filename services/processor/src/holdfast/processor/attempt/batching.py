@@ -113,6 +113,7 @@ class Batches:
                 report_lost(turn.log)
                 turn.end()
         self._endings.call_next(*(each.turn for each in ran.outcomes if each.transition.to_state in FINISHED))
+        self._endings.free_limits(*(each.turn for each in ran.outcomes))
         for outcome in ran.outcomes:
             outcome.turn.end()
 

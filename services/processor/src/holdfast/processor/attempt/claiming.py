@@ -1,6 +1,9 @@
 """Taking events, in their turn and only those that this processor serves."""
 
-from collections.abc import Callable, Iterable, Sequence
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import Enum
 from uuid import UUID
 
@@ -8,11 +11,13 @@ from holdfast.domain.errors import DatabaseUnavailable, LaneTaken, StatementTooS
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import await_handler
 from holdfast.domain.update import Update
+from holdfast.processor.attempt.admission import Admission
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
-from holdfast.storage import Session, claims, lanes, leases, lifecycle, served, sweeps
-from holdfast.storage.claims import Candidate
+from holdfast.storage import Session, aside, candidates, claims, lanes, leases, lifecycle, routing, served, sweeps
+from holdfast.storage.candidates import Candidate, Kind
+from holdfast.storage.claims import NO_LIMITS, Limits
 from holdfast.storage.database import Database
 
 __all__ = ["Claimer", "Verdict", "without_handler"]
@@ -27,6 +32,9 @@ LOOK_AGAIN_SECONDS = 30.0
 
 MAX_LOGGED_TYPES = 1000
 """Types without handler that are logged, each once: types are made by strangers."""
+
+
+NOBODY: Mapping[str, int] = {}
 
 
 class Verdict(Enum):
@@ -58,7 +66,8 @@ class Claimer:
     Args:
         database: whose commits need not be durable.
         publish: takes updates after their commit.
-        wake: rings for the event of a lane whose turn it is.
+        wake: rings for an event whose turn it is.
+        pools: which it serves, see ``Admission``.
     """
 
     def __init__(
@@ -71,8 +80,13 @@ class Claimer:
         no_handler_seconds: float,
         publish: Callable[[list[Update]], object],
         wake: Callable[[Doorbell], None],
+        pools: Collection[str] = ("",),
     ) -> None:
         self._handlers = handlers
+        self._admission = Admission(handlers, pools)
+        self._judging = threading.Lock()
+        """One look or search at a time: they share whose turn it is."""
+        self._after_tenant = ""
         self._database = database
         self._owner = owner
         self._lease_seconds = lease_seconds
@@ -89,17 +103,23 @@ class Claimer:
         Raises:
             DatabaseUnavailable, StatementTooSlow: nothing was claimed; or it was, and the leases will expire.
         """
+        if self._admission.has_to_look:
+            return self._claim_after_a_look(doorbells)
         try:
             return self._claim_together(doorbells)
         except _Misfit as exc:
-            # Rare: the first events of a type that became ordered, or those without handler.
+            # Rare: the first events of a type that became ordered, those without handler, or the first ones of a pause.
             others = [each for each in doorbells if each.event_id not in exc.event_ids]
             misfits = {each.event_id: each for each in doorbells if each.event_id in exc.event_ids}
-            looked = [self._claim_after_a_look(each) for each in misfits.values()]
-            return [*(self.claim(others) if others else []), *(lease for lease in looked if lease is not None)]
+            looked = self._claim_after_a_look(list(misfits.values()))
+            return [*(self.claim(others) if others else []), *looked]
         except LaneTaken:
             half = len(doorbells) // 2
             return [*self.claim(doorbells[:half]), *self.claim(doorbells[half:])] if half else []
+
+    def next_wake(self) -> float | None:
+        """When to search for events that wait for a start of a rate, in seconds of the monotonic clock."""
+        return self._admission.next_wake()
 
     def extend(self, held: list[Lease]) -> dict[UUID, bool]:
         """Keep leases; see ``storage.leases.extend``.
@@ -116,18 +136,21 @@ class Claimer:
         Raises:
             DatabaseUnavailable, StatementTooSlow: as :meth:`claim`.
         """
-        reported: list[Update] = []
+        judged, began = _Judged(), time.monotonic()
         try:
-            with self._database.transaction() as session:
+            with self._judging, self._database.transaction() as session:
+                self._admission.refresh(session)
                 claimed = claims.claim_due(
                     session, owner=self._owner, lease_seconds=self._lease_seconds, limit=limit, is_suspect=is_suspect,
                     overdue_seconds=overdue_seconds, unserved_types=self._served_of_the_waiting(session),
-                    sort=lambda session, candidates: self._sort(session, candidates, reported),
+                    lines=self._admission.open_lines(session, limit), pools=self._admission.pools,
+                    kinds=None if is_suspect else self._kinds(session),
+                    sort=lambda session, met: self._sort(session, met, judged),
+                    admit=lambda session, met, count: self._admit(session, met, count, judged),
                 )  # fmt: skip
         except LaneTaken:
             return []  # the next search finds the others
-        self._publish([*reported, *(update for _, update in claimed)])
-        return [lease for lease, _ in claimed]
+        return self._told(claimed, judged, began)
 
     def is_any_due(self, *, is_suspect: bool, overdue_seconds: float) -> bool:
         """Whether :meth:`claim_due` may find an event.
@@ -146,29 +169,35 @@ class Claimer:
         """
         with self._database.transaction() as session:
             served.reconcile(session, self._handlers.exact_types(), self._handlers.is_ordered)
+            routing.declare_routes(session, self._handlers.routes())
 
     def note_served(self) -> None:
         """Say which of the types that events wait for are served here, however busy this process is."""
         with self._database.transaction() as session:
             served.note_served(session, self._served_of_the_waiting(session))
 
-    def call_next(self, of_lanes: Iterable[UUID]) -> None:
-        """Ring for the next event of each lane, if it is due. Where PostgreSQL is away a poll finds it, later."""
-        if not (ordered := sorted(of_lanes)):
+    def call_next(self, of_lanes: Iterable[UUID], of_lines: Mapping[str, int] = NOBODY) -> None:
+        """Ring for the next event of each lane, if it is due, and for so many of each line.
+
+        Where PostgreSQL is away a poll finds them, later.
+        """
+        ordered = sorted(of_lanes)
+        if not ordered and not of_lines:
             return
         try:
             with self._database.transaction() as session:
-                doorbells = [lanes.promote(session, lane) for lane in ordered]
+                called = [lanes.promote(session, lane) for lane in ordered]
+                called += aside.promote(session, of_lines)
         except (DatabaseUnavailable, StatementTooSlow):
             return
-        for doorbell in doorbells:
+        for doorbell in called:
             if doorbell is not None:
                 self._wake(doorbell)
 
     def _claim_together(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
         with self._database.transaction() as session:
             claimed = self._claim(session, doorbells)
-            self._check(claimed)
+            self._check(session, claimed)
             found = {lease.event.id for lease, _ in claimed}
             missed = [each.event_id for each in doorbells if each.event_id not in found]
             waiting = lanes.wait_for_turn(session, missed) if missed else {}
@@ -177,48 +206,81 @@ class Claimer:
         self.call_next(set(waiting.values()))
         return [lease for lease, _ in claimed]
 
-    def _claim_after_a_look(self, doorbell: Doorbell) -> Lease | None:
-        reported: list[Update] = []
+    def _claim_after_a_look(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
+        judged, began = _Judged(), time.monotonic()
         try:
-            with self._database.transaction() as session:
-                chosen = self._sort(session, claims.look(session, [doorbell]), reported)
-                claimed = self._claim(session, [each.doorbell for each in chosen])
-                waiting = {} if claimed else lanes.wait_for_turn(session, [each.event_id for each in chosen])
+            with self._judging, self._database.transaction() as session:
+                self._admission.refresh(session)
+                chosen = self._sort(session, candidates.look(session, doorbells), judged)
+                in_lanes = [each.event_id for each in chosen if each.subject is not None]
+                waiting = lanes.wait_for_turn(session, in_lanes)
+                free = [each for each in chosen if each.event_id not in waiting]
+                admitted, held = self._admit(session, free, len(free), judged)
+                claimed = self._claim(session, [each.doorbell for each in admitted], held)
         except LaneTaken:
-            return None
-        self._publish(reported)
-        self.call_next(waiting.values())
-        return self._first(claimed)
+            half = len(doorbells) // 2
+            return [*self.claim(doorbells[:half]), *self.claim(doorbells[half:])] if half else []
+        judged.lanes |= set(waiting.values())
+        return self._told(claimed, judged, began)
 
-    def _claim(self, session: Session, doorbells: Sequence[Doorbell]) -> list[tuple[Lease, Update]]:
-        return claims.claim_events(session, doorbells, owner=self._owner, lease_seconds=self._lease_seconds)
+    def _told(self, claimed: list[tuple[Lease, Update]], judged: "_Judged", began: float) -> list[Lease]:
+        """After the commit: what was claimed, as it is to be run."""
+        self._publish([*judged.reported, *(update for _, update in claimed)])
+        for doorbell in judged.elsewhere:
+            self._wake(doorbell)
+        # Those that went before may have ended while these were let wait for them.
+        self.call_next(judged.lanes, judged.called)
+        return self._admission.started_by((lease for lease, _ in claimed), began)
 
-    def _first(self, claimed: list[tuple[Lease, Update]]) -> Lease | None:
-        self._publish([update for _, update in claimed])
-        return claimed[0][0] if claimed else None
+    def _claim(
+        self, session: Session, doorbells: Sequence[Doorbell], held: Limits = NO_LIMITS
+    ) -> list[tuple[Lease, Update]]:
+        return claims.claim_events(
+            session, doorbells, owner=self._owner, lease_seconds=self._lease_seconds, limits=held
+        )
 
-    def _check(self, claimed: list[tuple[Lease, Update]]) -> None:
+    def _kinds(self, session: Session) -> list[Kind]:
+        """Where to look now; where there is too much for one search the next one begins behind."""
+        kinds = candidates.kinds_of(session, self._admission.pools, after=self._after_tenant)
+        self._after_tenant = kinds[-1].tenant if len(kinds) >= candidates.MOST_KINDS else ""
+        return kinds
+
+    def _admit(
+        self, session: Session, met: Sequence[Candidate], count: int, judged: "_Judged"
+    ) -> tuple[Sequence[Candidate], Limits]:
+        chosen, held, called = self._admission.admit(session, met, count)
+        judged.called |= called
+        return chosen, held
+
+    def _check(self, session: Session, claimed: list[tuple[Lease, Update]]) -> None:
         """Raise, so that the claim is rolled back, where it was not this processor's to make in this way."""
+        if claimed:
+            self._admission.refresh(session, claimed[0][0].flow_version)
         if misfits := {lease.event.id for lease, _ in claimed if self._is_misfit(lease)}:
             raise _Misfit(misfits)
 
     def _is_misfit(self, lease: Lease) -> bool:
-        is_ordered = self._handlers.is_ordered(lease.event.type)
-        if is_ordered is None:
+        handler = self._handlers.find(lease.event.type)
+        if handler is None:
             return self._no_handler_seconds > 0
-        return is_ordered and lease.event.subject is not None and lease.lane is None
+        if self._admission.is_misfit(lease, handler):
+            return True
+        return handler.is_ordered and lease.event.subject is not None and lease.lane is None
 
     def _served_of_the_waiting(self, session: Session) -> list[str]:
         return [each for each in served.unserved_types(session) if self._handlers.find(each) is not None]
 
-    def _sort(self, session: Session, candidates: Sequence[Candidate], reported: list[Update]) -> list[Candidate]:
-        """Those to claim. Ordered ones are put into their lanes, and those without handler are let wait."""
+    def _sort(self, session: Session, met: Sequence[Candidate], judged: "_Judged") -> list[Candidate]:
+        """Those to claim. Ordered ones are put into their lanes; those that may not run here or now are let wait."""
         chosen: list[Candidate] = []
-        for each in candidates:
-            is_ordered = self._handlers.is_ordered(each.type)
-            if is_ordered is None and not self._is_given_up(session, each, reported):
+        for each in met:
+            handler = self._handlers.find(each.type)
+            placed = self._admission.is_placed(session, each, handler)
+            if isinstance(placed, Doorbell):
+                judged.elsewhere.append(placed)
+            if placed or (handler is None and not self._is_given_up(session, each, judged.reported)):
                 continue
-            if is_ordered and each.has_subject and not each.has_lane:
+            if handler is not None and handler.is_ordered and each.subject is not None and not each.has_lane:
                 served.declare_ordered(session, lanes.assign(session, each.event_id, self._is_ordered_here))
                 if not lanes.is_in_line(session, each.event_id):
                     continue  # an earlier one is just being looked at; the next poll finds both
@@ -248,6 +310,19 @@ class Claimer:
         if candidate.type not in self._logged_types and len(self._logged_types) < MAX_LOGGED_TYPES:
             self._logged_types.add(candidate.type)
             log.warning(Log.WAITS_FOR_HANDLER, event_type=candidate.type)
+
+
+@dataclass(slots=True)
+class _Judged:
+    """What a look at events comes to, for after its commit.
+
+    ``called``: how many of which lines are next; ``elsewhere``: events of other pools.
+    """
+
+    reported: list[Update] = field(default_factory=list)
+    lanes: set[UUID] = field(default_factory=set)
+    called: dict[str, int] = field(default_factory=dict)
+    elsewhere: list[Doorbell] = field(default_factory=list)
 
 
 class _Misfit(Exception):

@@ -4,6 +4,7 @@ What needs no transaction of its own is left to :class:`~holdfast.processor.atte
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
@@ -84,6 +85,10 @@ class Endings:
     def call_next(self, *turns: Turn) -> None:
         """Wake the next events of the subjects of events that are done with."""
         self._claimer.call_next({turn.lease.lane for turn in turns if turn.lease.lane is not None})
+
+    def free_limits(self, *turns: Turn) -> None:
+        """Wake the next events of the limits that these no longer hold."""
+        self._claimer.call_next((), Counter(turn.lease.limit for turn in turns if turn.lease.limit is not None))
 
     def _told(self, turn: Turn, update: Update | None) -> None:
         if update is None:

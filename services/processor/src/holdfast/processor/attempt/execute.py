@@ -3,10 +3,10 @@
 Every step commits before its update is published; whatever is lost in between is found again by maintenance.
 """
 
-import contextlib
 import random
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Collection, Sequence
 
 from holdfast.domain.errors import AlreadyProcessed, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
@@ -36,6 +36,7 @@ class Executor:
         no_handler_seconds: how long an event waits for a processor that serves its type.
         wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
         is_spoiled: whether a handler has closed connections of this process, which is then about to end.
+        pools: of which handlers run here.
         is_logging_texts: log the texts of handlers' exceptions, which may quote payloads, beside their types and frames.
     """
 
@@ -53,6 +54,7 @@ class Executor:
         wake: Callable[[Doorbell], None] = lambda _: None,
         is_spoiled: Callable[[], bool] = lambda: False,
         is_logging_texts: bool = False,
+        pools: Collection[str] = ("",),
     ) -> None:
         self._handlers = handlers
         self.is_stuck = False
@@ -61,7 +63,7 @@ class Executor:
         made = parts(
             handlers, claims=claims, effects=effects, announcer=announcer, owner=owner, lease_seconds=lease_seconds,
             no_handler_seconds=no_handler_seconds, draw=draw, wake=wake, on_stuck=self._note_stuck,
-            undecided=self._undecided, is_logging_texts=is_logging_texts,
+            undecided=self._undecided, is_logging_texts=is_logging_texts, pools=pools,
         )  # fmt: skip
         self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
         self.running = made.heartbeat.running
@@ -72,8 +74,10 @@ class Executor:
     def start(self) -> None:
         """Begin to keep leases and to enforce timeouts, and declare the ordered types."""
         self._heartbeat.start()
-        with contextlib.suppress(*UNDECIDED):
+        try:
             self._claimer.declare()
+        except UNDECIDED:
+            return  # types are then declared as they are met
 
     def note_served(self) -> None:
         """Say, every few seconds, which of the types that events wait for are served here.
@@ -125,6 +129,10 @@ class Executor:
         """
         return self._claimer.claim_due(limit, is_suspect=is_suspect, overdue_seconds=overdue_seconds)
 
+    def next_wake(self) -> float | None:
+        """When to search next for events that wait for a rate, in seconds of the monotonic clock."""
+        return self._claimer.next_wake()
+
     def is_any_due(self, *, is_suspect: bool, overdue_seconds: float) -> bool:
         """Whether :meth:`claim_due` may find an event: a look, cheaper than a claim.
 
@@ -150,6 +158,13 @@ class Executor:
 
         Follow with :meth:`settle` or :meth:`settle_beside`. Never raises for what a handler, PostgreSQL or Redis can do.
         """
+        if late := [each for each in leases if each.starts_by is not None and each.starts_by < time.monotonic()]:
+            # A rate has counted them as started until then: now they might be one too many.
+            self._releaser.unbegun(late)
+            leases = [each for each in leases if each not in late]
+        if not leases:
+            end()
+            return
         handler = self._handlers.find(leases[0].event.type)
         ended = end if len(leases) == 1 else after_all(len(leases), end)
         turns = [Turn.of(lease, handler, ended) for lease in leases]

@@ -1,7 +1,8 @@
 """Ends of attempts, published and told together; and committed together, where they need no transaction of their own."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 from uuid import UUID
@@ -49,12 +50,13 @@ class Joined:
     Args:
         owner: names the process in recorded errors.
         undecided: takes turns of which nobody knows what became of them, because PostgreSQL has gone away; ends them.
-        call_next: takes the lanes of events that are done with.
+        call_next: takes the lanes of events that are done with, and how many events hold which limit no longer.
     """
 
     def __init__(
         self, database: Database, announcer: Announcer, *, owner: str,
-        undecided: Callable[[Exception, Sequence[Turn]], None], call_next: Callable[[Iterable[UUID]], None],
+        undecided: Callable[[Exception, Sequence[Turn]], None],
+        call_next: Callable[[Iterable[UUID], Mapping[str, int]], None],
     ) -> None:  # fmt: skip
         self._database = database
         self._announcer = announcer
@@ -118,13 +120,15 @@ class Joined:
         # By its event: no two attempts of one process have the same one at the same moment, and of two that had the token
         # lets one pass.
         moved = {update.event_id: update for update in updates}
-        lanes = set[UUID]()
+        lanes, lines = set[UUID](), Counter[str]()
         for each in ends:
             update = moved.pop(each.outcome.event_id, None)
             _call(each.turn, each.told, update)
             if update is not None and update.state in FINISHED and each.turn.lease.lane is not None:
                 lanes.add(each.turn.lease.lane)
-        self._call_next(lanes)
+            if update is not None and each.turn.lease.limit is not None:
+                lines[each.turn.lease.limit] += 1
+        self._call_next(lanes, lines)
         for each in ends:
             each.turn.end()
 

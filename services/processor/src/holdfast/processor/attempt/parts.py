@@ -1,6 +1,6 @@
 """What an executor is made of."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from holdfast.domain.event import Doorbell
@@ -39,12 +39,12 @@ class Parts:
 def parts(
     handlers: Handlers, *, claims: Database, effects: Database, announcer: Announcer, owner: str, lease_seconds: float,
     no_handler_seconds: float, draw: Callable[[], float], wake: Callable[[Doorbell], None], on_stuck: Callable[[], None],
-    undecided: Callable[[Exception, Sequence[Turn]], None], is_logging_texts: bool,
+    undecided: Callable[[Exception, Sequence[Turn]], None], is_logging_texts: bool, pools: Collection[str],
 ) -> Parts:  # fmt: skip
     """Make them, see ``Executor``. Nothing runs yet."""
     claimer = Claimer(
         handlers, claims, owner=owner, lease_seconds=lease_seconds, no_handler_seconds=no_handler_seconds,
-        publish=announcer.publish, wake=wake,
+        publish=announcer.publish, wake=wake, pools=pools,
     )  # fmt: skip
     interruptions = Interruptions()
     joined = Joined(effects, announcer, owner=owner, undecided=undecided, call_next=claimer.call_next)

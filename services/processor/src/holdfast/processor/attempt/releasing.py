@@ -61,7 +61,7 @@ class Releaser:
             return
         suspects = {lease.event.id for lease in leases if lease.crashes}
         self._announcer.publish(updates)
-        self._announcer.ring([Doorbell(each.event_id, each.version, each.event_id in suspects) for each in updates])
+        self._announcer.ring([Doorbell.of(each, is_suspect=each.event_id in suspects) for each in updates])
         logging.get(__name__).info(
             Log.NOT_BEGUN, count=len(updates), **logging.about_events([each.event_id for each in updates])
         )

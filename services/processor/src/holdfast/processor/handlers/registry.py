@@ -10,9 +10,13 @@ from pydantic import TypeAdapter
 
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.event_types import fits
+from holdfast.domain.limits import Concurrency, Rate
 from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
+from holdfast.domain.routes import Route
+from holdfast.domain.turns import DEFAULT_PRIORITY
 from holdfast.processor.handlers.around import Around, check_around
 from holdfast.processor.handlers.declaration import place_of, signature_of
+from holdfast.processor.handlers.flow import PLAIN_FLOW, Flow, flow_of
 from holdfast.processor.handlers.schedules import NO_DATA, Declared, Schedules, schedule_of
 
 __all__ = ["Handler", "Handlers", "declarations_of"]
@@ -51,6 +55,8 @@ class Handler:
     """How many events may share a transaction."""
     is_bulk: bool = False
     """Whether the function takes a list of payloads and a ``BatchContext``."""
+    flow: Flow = PLAIN_FLOW
+    """How many at once, in which pool, and which go first."""
     layers: tuple[Sequence[Around], ...] = ()
     """What is around it, outermost first: one sequence for each collection that it is in."""
 
@@ -58,6 +64,26 @@ class Handler:
     def arounds(self) -> Iterable[Around]:
         """What is around it now, outermost first."""
         return chain.from_iterable(self.layers)
+
+    @property
+    def limit(self) -> Concurrency | None:
+        """How many may run at once."""
+        return self.flow.limit
+
+    @property
+    def rate(self) -> Rate | None:
+        """How many may start within a time."""
+        return self.flow.rate
+
+    @property
+    def limits(self) -> Sequence[Concurrency | Rate]:
+        """Both, as far as there are."""
+        return [each for each in (self.flow.limit, self.flow.rate) if each is not None]
+
+    @property
+    def pool(self) -> str:
+        """The pool that it is in; empty: that of handlers that name none."""
+        return self.flow.pool
 
     @property
     def package(self) -> str:
@@ -84,6 +110,10 @@ class Handlers:
         transactional: bool = True,
         ordering: Literal["subject"] | None = None,
         batch: int = 1,
+        priority: int = DEFAULT_PRIORITY,
+        pool: str | None = None,
+        limit: Concurrency | None = None,
+        rate: Rate | None = None,
     ) -> Callable[[Function], Function]:
         """Declare a function the handler of event types.
 
@@ -101,6 +131,11 @@ class Handlers:
             batch: up to so many events that are due at the same moment share a transaction, 100 at most; each has its own
                 savepoint and outcome. For short handlers that write through ``ctx.session``. A function of a list of payloads
                 and a ``BatchContext`` is called once for all of them.
+            priority: 0 to 9, of events that do not name one themselves; 9 goes first, and a step is worth ten minutes of
+                waiting.
+            pool: only processors that serve it (``HOLDFAST_POOL``) run the handler. Those that name no pool serve all.
+            limit: how many of its events run at once, over all processes: ``Concurrency(5, key="subject")``.
+            rate: how many of its attempts start within a time, over all processes: ``Rate(100, per=60)``.
 
         Raises:
             ConfigurationError: a name or pattern that cannot be or is taken, an option of the wrong type, or a function
@@ -112,10 +147,11 @@ class Handlers:
             _check(place, patterns, name, retry, final)
             _check_running(place, timeout, transactional, ordering)
             _check_batch(place, batch, transactional, signature.is_bulk)
+            flow = flow_of(place, priority=priority, pool=pool, limit=limit, rate=rate)
             handler = Handler(
                 name, patterns, function, signature.payload, retry, final, place,
                 timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
-                batch=batch, is_bulk=signature.is_bulk, layers=(self._arounds,),
+                batch=batch, is_bulk=signature.is_bulk, flow=flow, layers=(self._arounds,),
             )  # fmt: skip
             self._add(handler)
             vars(function).setdefault(_DECLARATIONS, []).append(handler)
@@ -207,6 +243,18 @@ class Handlers:
     def exact_types(self) -> list[str]:
         """The types that handlers name without ``*``."""
         return [pattern for pattern in self._by_pattern if "*" not in pattern]
+
+    def named(self, name: str) -> Handler | None:
+        """The handler of this name, or ``None``."""
+        return self._by_name.get(name)
+
+    def routes(self) -> Iterable[tuple[str, Route]]:
+        """Where the events of each type and pattern are to be queued."""
+        return [(pattern, handler.flow.route) for pattern, handler in self._by_pattern.items()]
+
+    def pools(self) -> set[str]:
+        """The pools of all handlers, and the one of handlers that name none."""
+        return {"", *(handler.pool for handler in self)}
 
     @property
     def schedules(self) -> Iterable[Declared]:

@@ -49,7 +49,7 @@ class Parts:
     Attributes:
         claims: whose commits need not be durable.
         effects: in which handlers' effects and settling commit together.
-        crew: runs what ``listener`` has claimed by doorbells and ``poller`` without them.
+        crew: runs what ``listeners`` have claimed by doorbells and ``poller`` without them.
     """
 
     claims: Database
@@ -61,19 +61,24 @@ class Parts:
     poller: Poller
     broker_watch: BrokerWatch
     recovery: Recovery
-    listener: Listener
+    listeners: tuple[Listener, ...]
     presence: Presence
 
     def start(self) -> None:
         """Begin."""
         self.presence.begin()
-        for part in (self.executor, self.broker_watch, self.crew, self.listener, self.poller, self.recovery):
+        for part in (self.executor, self.broker_watch, self.crew):
             part.start()
+        for listener in self.listeners:
+            listener.start()
+        self.poller.start()
+        self.recovery.start()
 
     def are_alive(self) -> bool:
         """Whether every thread that takes part in the work runs, and the last poll is recent."""
-        beside = (self.crew, self.listener, self.executor, self.broker_watch, self.recovery)
-        return self.poller.is_alive() and all(part.is_alive for part in beside)
+        beside = (self.crew, self.executor, self.broker_watch, self.recovery)
+        is_listening = all(listener.is_alive for listener in self.listeners)
+        return is_listening and self.poller.is_alive() and all(part.is_alive for part in beside)
 
     def close(self) -> None:
         """End the threads, and let go of the servers."""
@@ -95,10 +100,11 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
         window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
     )  # fmt: skip
     announcer = Announcer(publisher, bell)
+    pools = settings.pools or handlers.pools()
     executor = Executor(
         handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
         lease_seconds=settings.lease_seconds, no_handler_seconds=settings.no_handler_seconds, is_spoiled=canary.is_dead,
-        is_logging_texts=settings.log_error_texts,
+        is_logging_texts=settings.log_error_texts, pools=pools,
         # Without a broker whose turn it is has to be looked for.
         wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
     )  # fmt: skip
@@ -108,6 +114,7 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
     poller = Poller(
         executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering,
         is_any_due=lambda seconds: executor.is_any_due(is_suspect=role.is_suspect, overdue_seconds=seconds),
+        next_wake=executor.next_wake,
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     presence = Presence(
@@ -122,7 +129,7 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
             # One worker does it for the service; of those for suspects there is one.
             declare=declaring.Declaring(effects, handlers.schedules if role.is_suspect else ()).turn,
         ),
-        listener=bell.consume(role.queue, room=crew.slots, answer=crew.answer),
+        listeners=tuple(bell.consume(each, room=crew.slots, answer=crew.answer) for each in roles.queues(role, pools)),
         presence=presence,
     )  # fmt: skip
 

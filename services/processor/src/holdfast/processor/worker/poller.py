@@ -45,6 +45,7 @@ class Poller:
         is_broker_answering: asked often; must not wait.
         is_any_due: whether a claim of events that have been due for so many seconds may find one: a look, cheaper than a
             claim. Not asked while polls find events.
+        next_wake: when some event may run that waits for that moment, in seconds of the monotonic clock.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Poller:
         is_suspect: bool,
         is_broker_answering: Callable[[], bool],
         is_any_due: Callable[[float], bool],
+        next_wake: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._executor = executor
         self._crew = crew
@@ -62,6 +64,7 @@ class Poller:
         self._is_suspect = is_suspect
         self._is_broker_answering = is_broker_answering
         self._is_any_due = is_any_due
+        self._next_wake = next_wake
         self._has_found = True
         self._wake = threading.Event()
         self._is_stopping = False
@@ -139,7 +142,10 @@ class Poller:
         self._outages += 1
 
     def _wait(self, seconds: float) -> None:
-        self._wake.wait(seconds * random.uniform(0.8, 1.2))  # noqa: S311 (jitter)
+        seconds *= random.uniform(0.8, 1.2)  # noqa: S311 (jitter)
+        if (at := self._next_wake()) is not None:
+            seconds = min(seconds, max(0.0, at - time.monotonic()))
+        self._wake.wait(seconds)
         self._wake.clear()
 
     def _give_back_one(self) -> None:

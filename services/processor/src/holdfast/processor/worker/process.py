@@ -99,7 +99,14 @@ class WorkerProcess:
             executor.abandon()
 
     def _stop_listening(self, grace: Grace) -> None:
-        self._parts.listener.stop(timeout_seconds=grace.seconds_to_give_up())
+        stopping = [
+            threading.Thread(target=each.stop, kwargs={"timeout_seconds": grace.seconds_to_give_up()}, daemon=True)
+            for each in self._parts.listeners
+        ]
+        for each in stopping:
+            each.start()
+        for each in stopping:
+            each.join()
 
     def _are_all_alive(self) -> bool:
         """Whether this process is, and every other one was lately: nobody else is asked for the health of those."""

@@ -1,11 +1,12 @@
 """Which worker processes the service consists of."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from holdfast.messaging import doorbell
 from holdfast.runtime.settings import ProcessorSettings
 
-__all__ = ["Role", "roles"]
+__all__ = ["Role", "queues", "roles"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,3 +33,8 @@ def roles(settings: ProcessorSettings) -> list[Role]:
         for number in range(settings.processor_processes)
     ]  # fmt: skip
     return [suspects, *workers]
+
+
+def queues(role: Role, pools: Iterable[str]) -> list[str]:
+    """Where the doorbells of its events ring."""
+    return [role.queue] if role.is_suspect else [doorbell.pool_queue(each) for each in sorted(pools)]

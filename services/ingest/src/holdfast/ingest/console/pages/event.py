@@ -18,7 +18,7 @@ from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.routes.lists import DATA_HEADERS
 from holdfast.ingest.http.views import content_type_of, waiting_facts
 from holdfast.ingest.operate.operator import Done
-from holdfast.storage.events import EventView
+from holdfast.storage.event_views import EventView
 from holdfast.storage.operate import Outcome
 
 __all__ = ["add", "after", "present"]

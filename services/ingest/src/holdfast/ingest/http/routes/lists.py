@@ -25,10 +25,10 @@ from holdfast.ingest.http.views import (
     waiting_view,
     with_data_spliced,
 )
-from holdfast.storage import Session, events, groups, listing, waiting
+from holdfast.storage import Session, event_views, groups, listing, waiting
 from holdfast.storage.database import Database
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
-from holdfast.storage.events import EventView, TimelineEntry
+from holdfast.storage.event_views import EventView, TimelineEntry
 from holdfast.storage.keys import KeyHolder
 from holdfast.storage.listing import Attempt
 
@@ -144,13 +144,13 @@ def _find(text: str, holder: KeyHolder, wanted: set[str]) -> Found:
 
 def _read(event_id: UUID, holder: KeyHolder, wanted: set[str]) -> Found | None:
     with _database().transaction() as session:
-        view = events.find(session, event_id=event_id, tenant=holder.tenant)
+        view = event_views.find(session, event_id=event_id, tenant=holder.tenant)
         if view is None:
             return None
         return Found(
             view,
             listing.attempts(session, event_id=event_id) if "attempts" in wanted else None,
-            events.timeline(session, event_id=event_id) if "timeline" in wanted else None,
+            event_views.timeline(session, event_id=event_id) if "timeline" in wanted else None,
             _waiting(session, event_id, holder) if "waiting" in wanted else None,
         )
 
