@@ -284,7 +284,7 @@ def test_redispatch_rings_ever_more_rarely_and_keeps_the_version(database: Datab
     for _ in range(9):
         with database.transaction() as session:
             session.execute(text("UPDATE processing_state SET next_dispatch_at = now()"))
-            assert dispatch.redispatch_due(session, limit=10) == [Doorbell(event.id, 1)]
+            assert dispatch.redispatch_due(session, limit=10) == [Doorbell(event.id, 1, tenant="t")]
             assert dispatch.redispatch_due(session, limit=10) == []
             waits.append(
                 session.scalar(text("SELECT extract(epoch FROM next_dispatch_at - now()) FROM processing_state"))

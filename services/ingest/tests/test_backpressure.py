@@ -10,10 +10,12 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.domain.errors import DatabaseUnavailable
-from holdfast.ingest.intake.backpressure import BacklogTooOld, Backpressure, is_shut
+from holdfast.ingest.intake.backpressure import BacklogTooOld, Backpressure, Gates, is_shut
 from holdfast.local.fixtures import Eventually, clone_template
 from holdfast.local.servers import Postgres, Valkey
 from holdfast.runtime.telemetry import Metrics
+from holdfast.storage.backlog import Backlog, backlog_of
+from holdfast.storage.database import Database
 
 LIMIT_SECONDS = 900
 
@@ -31,7 +33,7 @@ def test_the_gate_shuts_above_the_limit_and_opens_below_half(was_shut: bool, age
 
 def test_an_age_that_swings_around_the_limit_moves_the_gate_once() -> None:
     ages = iter([899, 901, 899, 901, 898, 905, 451, 899, 449, 899, 451, 900])
-    gate = Backpressure(lambda: next(ages), limit_seconds=LIMIT_SECONDS, cache_seconds=0)
+    gate = Backpressure(lambda: Backlog(next(ages)), limit_seconds=LIMIT_SECONDS, cache_seconds=0)
 
     passed = [is_open(gate) for _ in range(12)]
 
@@ -47,7 +49,7 @@ def is_open(gate: Backpressure) -> bool:
 
 
 def test_a_limit_of_zero_asks_nobody_and_lets_everything_through() -> None:
-    def measure() -> float:
+    def measure() -> Backlog:
         raise AssertionError("asked")
 
     gate = Backpressure(measure, limit_seconds=0)
@@ -59,11 +61,11 @@ def test_one_request_measures_and_the_others_do_not_wait_for_it() -> None:
     asked, release = threading.Event(), threading.Event()
     calls: list[int] = []
 
-    def measure() -> float:
+    def measure() -> Backlog:
         calls.append(1)
         asked.set()
         assert release.wait(30)
-        return 1000
+        return Backlog(1000)
 
     gate = Backpressure(measure, limit_seconds=LIMIT_SECONDS, cache_seconds=60)
     with ThreadPoolExecutor(1) as pool:
@@ -81,11 +83,11 @@ def test_one_request_measures_and_the_others_do_not_wait_for_it() -> None:
 def test_a_database_that_does_not_answer_leaves_the_gate_as_it_is() -> None:
     answers: list[float | None] = [1000, None, None, 100]
 
-    def measure() -> float:
+    def measure() -> Backlog:
         answer = answers.pop(0)
         if answer is None:
             raise DatabaseUnavailable("away")
-        return answer
+        return Backlog(answer)
 
     gate = Backpressure(measure, limit_seconds=LIMIT_SECONDS, cache_seconds=0)
 
@@ -94,18 +96,43 @@ def test_a_database_that_does_not_answer_leaves_the_gate_as_it_is() -> None:
 
 def test_a_process_that_nobody_asks_any_more_notices_that_the_backlog_is_worked_off() -> None:
     answers = [1000.0, 1.0]
-    gate = Backpressure(lambda: answers.pop(0), limit_seconds=LIMIT_SECONDS, cache_seconds=0)
+    gate = Backpressure(lambda: Backlog(answers.pop(0)), limit_seconds=LIMIT_SECONDS, cache_seconds=0)
     gate.look_again()
     assert answers == [1000.0, 1.0], "while the gate is open requests measure"
     assert not is_open(gate)
 
     gate.look_again()
 
+    assert not gate.is_shut
+
+
+def test_the_gauge_says_whether_any_tenant_is_turned_away() -> None:
+    ages = {"a": 1000.0, "b": 1.0}
+    gates = Gates(lambda tenant: Backlog(ages[tenant]), limit_seconds=LIMIT_SECONDS, cache_seconds=0)
+    with pytest.raises(BacklogTooOld):
+        gates.check("a")
+    gates.check("b")
+
+    gates.look_again()
+    assert Metrics.turning_away._value.get() == 1
+    ages["a"] = 1
+    gates.look_again()
     assert Metrics.turning_away._value.get() == 0
 
 
+def test_a_tenant_may_have_a_limit_of_its_own(limited: Any) -> None:
+    made: Database = limited.database
+    with made.transaction() as session:
+        session.execute(text("INSERT INTO tenant (name, backlog_seconds) VALUES ('patient', 5)"))
+
+    assert made.call(backlog_of, "patient") == (0.0, 5.0)
+    assert made.call(backlog_of, "other").limit_seconds is None
+    gate = Backpressure(lambda: Backlog(100, 5000.0), limit_seconds=10, cache_seconds=0)
+    assert is_open(gate)
+
+
 def test_retry_after_is_jittered() -> None:
-    gate = Backpressure(lambda: 1000, limit_seconds=LIMIT_SECONDS)
+    gate = Backpressure(lambda: Backlog(1000), limit_seconds=LIMIT_SECONDS)
     waits = set()
     for _ in range(200):
         with pytest.raises(BacklogTooOld) as caught:

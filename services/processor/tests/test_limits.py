@@ -19,7 +19,7 @@ from holdfast.domain.event import Doorbell
 from holdfast.domain.transitions import Completion, settle
 from holdfast.local.fixtures import Eventually
 from holdfast.processor import Concurrency, Context, Handlers, Rate
-from holdfast.storage import Session, lifecycle, limits
+from holdfast.storage import Session, lifecycle, limits, waiting
 from holdfast.storage.database import Database
 
 Start = Callable[..., Any]
@@ -90,7 +90,7 @@ def test_no_more_run_at_once_than_may_over_three_processors_that_are_killed(
     runs = stored.rows("SELECT * FROM run")
     assert stored.count("processed") == count, "each once, however often it was begun"
     assert len(killed) >= 5
-    assert most_at_once(runs, killed) == MOST
+    assert 1 < most_at_once(runs, killed) <= MOST
     assert stored.scalar("SELECT count(*) FROM processing_state WHERE held_limit IS NOT NULL") == 0
 
 
@@ -109,7 +109,7 @@ def test_no_more_start_within_a_window_than_may_over_three_processors_that_are_k
 
     runs = stored.rows("SELECT * FROM run")
     assert stored.count("processed") == count
-    assert most_starts(runs, timedelta(seconds=PER)) == STARTS
+    assert 1 < most_starts(runs, timedelta(seconds=PER)) <= STARTS
 
 
 def test_one_of_a_key_runs_while_those_of_others_do_too(start: Start, stored: Any, eventually: Eventually) -> None:
@@ -159,6 +159,9 @@ def test_events_beyond_a_limit_wait_in_its_line_and_are_called_in_order(
 
     assert {each.event.id for each in leases} == {first, other}
     assert [stored.row(each).waits_in for each in (second, third)] == ["limit:limited"] * 2
+    why = stored.database.call(waiting.why, third)
+    assert why.reason == "limit"
+    assert why.summary == "1 event of limited running, as many as may at once; 1 event ahead of it in line"
     assert made.claim_due(10, is_suspect=False, overdue_seconds=0) == [], "and no search meets them"
     for lease in leases:
         made.run(lease)
@@ -220,6 +223,9 @@ def test_starts_come_back_when_their_window_is_over(executor: Callable[..., Any]
     leases = claim(made, *ids)
 
     assert [each.event.id for each in leases] == ids[:2]
+    why = stored.database.call(waiting.why, ids[3])
+    assert (why.reason, why.facts["ahead"]) == ("rate", 1)
+    assert why.summary.startswith("as many of limited have started as may for now until 20")
     assert made.claim_due(10, is_suspect=False, overdue_seconds=0) == []
     assert made.next_wake() - time.monotonic() == pytest.approx(63, abs=2)
     stored.run("UPDATE rate_start SET free_at = now() - interval '1 s'")

@@ -11,7 +11,7 @@ from holdfast.domain.event import Doorbell
 from holdfast.domain.pauses import Paused, PauseKind
 from holdfast.local.fixtures import Eventually
 from holdfast.processor import Context, Handlers
-from holdfast.storage import aside, pauses
+from holdfast.storage import aside, pauses, waiting
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 
@@ -67,6 +67,9 @@ def test_what_is_paused_waits_and_other_events_go_on(
     assert claim(made, one, other) == {other}
 
     assert stored.row(one).waits_in == paused.line
+    why = stored.database.call(waiting.why, one)
+    assert why.reason == "paused"
+    assert why.summary.startswith(f"{kind} {name} is paused by ann since 20")
     assert made.claim_due(10, is_suspect=False, overdue_seconds=0) == []
     stored.database.call(pauses.resume, ACTOR, paused.id)
     assert [lease.event.id for lease in made.claim_due(10, is_suspect=False, overdue_seconds=0)] == [one]

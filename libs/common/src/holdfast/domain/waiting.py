@@ -8,10 +8,11 @@ from typing import Any
 from uuid import UUID
 
 from holdfast.domain.event_types import fits, nearest
+from holdfast.domain.pauses import Paused
 from holdfast.domain.state import State
 
 __all__ = [
-    "MOST_AHEAD", "MOST_BEFORE", "Facts", "Fleet", "Line", "Queue", "Reason", "Run", "Standing", "Waiting", "Worker",
+    "MOST_AHEAD", "MOST_BEFORE", "Aside", "Facts", "Fleet", "Line", "Queue", "Reason", "Run", "Standing", "Waiting", "Worker",
     "explain",
 ]  # fmt: skip
 
@@ -31,6 +32,12 @@ class Reason(StrEnum):
     """Its worker's lease has ended: recovery takes it back within seconds."""
     NO_HANDLER = "no_handler"
     """No processor serves its type."""
+    PAUSED = "paused"
+    """Somebody has paused its handler, type, tenant or pool."""
+    LIMIT = "limit"
+    """Others of its handler run, as many as may at once."""
+    RATE = "rate"
+    """Others of its handler have started, as many as may within a time."""
     TURN = "turn"
     """An earlier event of its subject."""
     SCHEDULED = "scheduled"
@@ -90,6 +97,22 @@ class Line:
     front_due_at: datetime
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """The line that an event waits in: because of ``paused``, or of a handler's limit or rate (``kind``).
+
+    ``ahead`` is counted up to ``MOST_AHEAD + 1``; ``running`` events hold the limit; ``free_at`` is when a rate has room.
+    """
+
+    kind: str
+    handler: str | None
+    key: str | None
+    ahead: int
+    paused: Paused | None = None
+    running: int = 0
+    free_at: datetime | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Queue:
     """Due events before this one, counted up to ``MOST_BEFORE + 1``, and when the oldest one became due."""
@@ -143,6 +166,7 @@ class Facts:
     standing: Standing
     fleet: Fleet
     line: Line | None = None
+    aside: Aside | None = None
     queue: Queue | None = None
     run: Run | None = None
 
@@ -163,6 +187,8 @@ def explain(facts: Facts) -> Waiting:
         return _running(facts)
     if standing.is_unserved:
         return _without_handler(facts, standing.available_at)
+    if facts.aside is not None:
+        return _aside(standing, facts.aside)
     if facts.line is not None and facts.line.ahead and not _is_later(standing):
         return _in_line(standing, facts.line)
     if _is_later(standing):
@@ -203,6 +229,35 @@ def _without_handler(facts: Facts, since: datetime) -> Waiting:
     hint = f"; did you mean {near}?" if near else ""
     summary = f"no processor serves {standing.type}, for {_span(standing.now, since)} now{hint}"
     return Waiting(Reason.NO_HANDLER, summary, known | {"did_you_mean": near})
+
+
+def _aside(standing: Standing, aside: Aside) -> Waiting:
+    is_more, ahead = aside.ahead > MOST_AHEAD, min(aside.ahead, MOST_AHEAD)
+    known: dict[str, Any] = {"since": standing.available_at, "ahead": ahead, "is_more_ahead": is_more}
+    if aside.kind == "pause":
+        return _paused(known, aside.paused)
+    known |= {"handler": aside.handler, "key": aside.key}
+    of = f"{aside.handler}" if aside.key is None else f"{aside.handler} and {aside.key}"
+    place = f"{_count(ahead, is_more)} ahead of it in line"
+    if aside.kind == "limit":
+        summary = f"{_count(aside.running, False)} of {of} running, as many as may at once; {place}"
+        return Waiting(Reason.LIMIT, summary, known | {"running": aside.running})
+    until = "" if aside.free_at is None else f" until {_moment(aside.free_at)}"
+    summary = f"as many of {of} have started as may for now{until}; {place}"
+    return Waiting(Reason.RATE, summary, known | {"free_at": aside.free_at})
+
+
+def _paused(known: dict[str, Any], paused: Paused | None) -> Waiting:
+    if paused is None:
+        summary = "what it waited for is resumed; it is taken within seconds"
+        return Waiting(Reason.PAUSED, summary, known | {"pause_id": None})
+    note = f": {paused.note}" if paused.note else ""
+    summary = f"{paused.kind} {paused.name} is paused by {paused.paused_by} since {_moment(paused.paused_at)}{note}"
+    facts = {
+        "pause_id": paused.id, "kind": paused.kind, "name": paused.name, "paused_by": paused.paused_by,
+        "paused_at": paused.paused_at, "note": paused.note,
+    }  # fmt: skip
+    return Waiting(Reason.PAUSED, summary, known | facts)
 
 
 def _in_line(standing: Standing, line: Line) -> Waiting:

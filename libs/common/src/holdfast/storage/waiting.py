@@ -11,6 +11,7 @@ from holdfast.domain.state import OPEN, State
 from holdfast.domain.waiting import (
     MOST_AHEAD,
     MOST_BEFORE,
+    Aside,
     Facts,
     Fleet,
     Line,
@@ -21,7 +22,7 @@ from holdfast.domain.waiting import (
     Worker,
     explain,
 )
-from holdfast.storage import nodes
+from holdfast.storage import nodes, pauses
 from holdfast.storage.nodes import NodeView
 from holdfast.storage.statements import statement
 
@@ -33,7 +34,8 @@ _STANDING = statement("""
 SELECT set_config('enable_sort', 'off', true),
        s.event_id, e.type, e.subject, s.state, s.attempt, s.crashes, s.lease_expires_at, s.lane_key, s.lane_at,
        coalesce(s.waiting_since, s.available_at) AS available_at, s.waiting_since IS NOT NULL AS waits_aside,
-       s.unserved_type IS NOT NULL AS is_unserved, u.detail ? 'deliver_at' AS is_scheduled,
+       s.unserved_type > '' AS is_unserved, CASE WHEN s.unserved_type = '' THEN s.waits_in END AS waits_in,
+       u.detail ? 'deliver_at' AS is_scheduled,
        u.detail ->> 'reason' = 'snoozed' AS is_snoozed, s.last_error->>'type' AS error_type, now() AS now, u.at AS moved_at
 FROM processing_state s
 JOIN event e ON e.id = s.event_id
@@ -56,6 +58,16 @@ FROM (
      WHERE o.lane_key = :lane_key AND o.state IN {OPEN} ORDER BY o.lane_at, o.event_id LIMIT 1)
     ORDER BY rank LIMIT 1
 ) f
+""")
+
+_ASIDE = statement("""
+-- Parameters: event_id, waits_in, since; most, to count up to.
+SELECT (SELECT count(*) FROM (
+            SELECT FROM processing_state o
+            WHERE o.waits_in = :waits_in AND o.unserved_type IS NOT NULL AND o.state IN {CLAIMABLE}
+              AND (o.waiting_since, o.event_id) < (:since, :event_id) LIMIT :most) a) AS ahead,
+       (SELECT count(*) FROM processing_state r WHERE r.held_limit = :waits_in AND r.state = {PROCESSING}) AS running,
+       (SELECT min(free_at) FROM rate_start WHERE key = :waits_in AND free_at > now()) AS free_at
 """)
 
 _QUEUE_OF = """
@@ -85,6 +97,7 @@ def why(session: Session, event_id: UUID) -> Waiting | None:
             standing=standing,
             fleet=Fleet([worker for node in listed for worker in _workers(node)]),
             line=None if row.lane_key is None else _line(session, row),
+            aside=None if row.waits_in is None else _aside(session, row),
             queue=_queue(session, standing.available_at, is_suspect=row.crashes > 0) if is_due else None,
             run=_run(listed, event_id),
         )
@@ -95,7 +108,7 @@ def _standing(row: Row[Any]) -> Standing:
     return Standing(
         now=row.now, event_id=row.event_id, type=row.type, subject=row.subject, state=State(row.state),
         attempt=row.attempt, crashes=row.crashes, available_at=row.available_at, waits_aside=row.waits_aside,
-        is_unserved=row.is_unserved, is_scheduled=bool(row.is_scheduled), is_snoozed=bool(row.is_snoozed),
+        is_unserved=bool(row.is_unserved), is_scheduled=bool(row.is_scheduled), is_snoozed=bool(row.is_snoozed),
         moved_at=row.moved_at, error_type=row.error_type,
         lease_expires_at=row.lease_expires_at,
     )  # fmt: skip
@@ -107,6 +120,21 @@ def _line(session: Session, row: Row[Any]) -> Line | None:
     }  # fmt: skip
     found = session.execute(_LINE, parameters).one_or_none()
     return None if found is None else Line(found.ahead, found.event_id, State(found.state), found.due_at)
+
+
+def _aside(session: Session, row: Row[Any]) -> Aside:
+    parameters = {
+        "event_id": row.event_id, "waits_in": row.waits_in, "since": row.available_at, "most": MOST_AHEAD + 1,
+    }  # fmt: skip
+    found = session.execute(_ASIDE, parameters).one()
+    kind, _, rest = row.waits_in.partition(":")
+    if kind == "pause":
+        paused = next((each for each in pauses.read(session) if each.line == row.waits_in), None)
+        return Aside(kind=kind, handler=None, key=None, ahead=found.ahead, paused=paused)
+    handler, _, key = rest.partition(":")
+    return Aside(
+        kind=kind, handler=handler, key=key or None, ahead=found.ahead, running=found.running, free_at=found.free_at
+    )
 
 
 def _queue(session: Session, available_at: datetime, *, is_suspect: bool) -> Queue:

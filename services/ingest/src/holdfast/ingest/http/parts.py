@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from flask import current_app
 
 from holdfast.ingest.http.traffic import Traffic
-from holdfast.ingest.intake.backpressure import Backpressure
+from holdfast.ingest.intake.backpressure import Gates
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import Revoker
@@ -43,7 +43,7 @@ class Parts:
     revoker: Revoker
     scheduler: Scheduler
     copying: Repeater
-    backpressure: Backpressure
+    backpressure: Gates
     looking: Repeater
     authenticator: "Authenticator"
     used_keys: Batcher[str]

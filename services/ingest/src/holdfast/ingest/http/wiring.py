@@ -2,7 +2,7 @@
 
 from holdfast.ingest.http.auth import Authenticator
 from holdfast.ingest.http.parts import Parts
-from holdfast.ingest.intake.backpressure import LOOK_SECONDS, Backpressure
+from holdfast.ingest.intake.backpressure import LOOK_SECONDS, Gates
 from holdfast.ingest.intake.record import Recorder
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
@@ -15,7 +15,7 @@ from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings
 from holdfast.storage import keys, pools
-from holdfast.storage.backlog import oldest_due_age_seconds
+from holdfast.storage.backlog import backlog_of
 from holdfast.storage.database import Database
 from holdfast.storage.readiness import check_work
 
@@ -38,9 +38,7 @@ def build(settings: IngestSettings) -> Parts:
     revoker = Revoker(database, copy)
     announcer = Announcer(publisher, bell)
     used_keys: Batcher[str] = Batcher("note-key-use", lambda ids: database.call(keys.note_use, ids), interval_seconds=1)
-    backpressure = Backpressure(
-        lambda: database.call(oldest_due_age_seconds, with_suspects=False), limit_seconds=settings.backlog_limit_seconds
-    )
+    backpressure = Gates(lambda tenant: database.call(backlog_of, tenant), limit_seconds=settings.backlog_limit_seconds)
     grace = settings.redispatch_grace_seconds
     return Parts(
         settings=settings,
@@ -65,6 +63,6 @@ def build(settings: IngestSettings) -> Parts:
     )
 
 
-def _look(database: Database, backpressure: Backpressure) -> None:
+def _look(database: Database, backpressure: Gates) -> None:
     pools.note_connections(database)
     backpressure.look_again()

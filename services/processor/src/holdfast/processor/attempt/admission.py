@@ -69,8 +69,7 @@ class Admission:
             pool=handler.pool if handler else candidate.pool,
         )  # fmt: skip
         if paused is not None:
-            if candidate.waits_in != paused.line:
-                aside.set_aside(session, {candidate.event_id: paused.line})
+            aside.set_aside(session, {candidate.event_id: paused.line})
             return True
         if handler is not None and handler.pool not in self.pools:
             aside.set_pool(session, {candidate.event_id: handler.pool})
@@ -128,7 +127,7 @@ class Admission:
         kind, _, rest = line.partition(":")
         handler = self._handlers.named(rest.partition(":")[0])
         if handler is None:
-            return False  # another processor's; where there is none, it is rung for within the hour
+            return True  # another processor's, which its events' types tell; or it has another name by now
         found = handler.limit if kind == "limit" else handler.rate
         return True if found is None else found
 
@@ -187,8 +186,7 @@ class _Ledger:
                 continue
             if self._left[line] > 0:
                 self.called[line] = self._left[line]
-            if candidate.waits_in != line:
-                self._waiting[candidate.event_id] = line
+            self._waiting[candidate.event_id] = line
             return False
         for line, limit in lines:
             self._left[line] -= 1

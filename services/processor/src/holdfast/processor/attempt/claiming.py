@@ -145,7 +145,7 @@ class Claimer:
                     overdue_seconds=overdue_seconds, unserved_types=self._served_of_the_waiting(session),
                     lines=self._admission.open_lines(session, limit), pools=self._admission.pools,
                     kinds=None if is_suspect else self._kinds(session),
-                    sort=lambda session, met: self._sort(session, met, judged),
+                    sort=lambda session, met: self._sort(session, met, judged, keeps_lines=True),
                     admit=lambda session, met, count: self._admit(session, met, count, judged),
                 )  # fmt: skip
         except LaneTaken:
@@ -270,11 +270,18 @@ class Claimer:
     def _served_of_the_waiting(self, session: Session) -> list[str]:
         return [each for each in served.unserved_types(session) if self._handlers.find(each) is not None]
 
-    def _sort(self, session: Session, met: Sequence[Candidate], judged: "_Judged") -> list[Candidate]:
-        """Those to claim. Ordered ones are put into their lanes; those that may not run here or now are let wait."""
+    def _sort(
+        self, session: Session, met: Sequence[Candidate], judged: "_Judged", *, keeps_lines: bool = False
+    ) -> list[Candidate]:
+        """Those to claim. Ordered ones are put into their lanes; those that may not run here or now are let wait.
+
+        ``keeps_lines``: those that wait in a line and are not served here are left there, to whom serves them.
+        """
         chosen: list[Candidate] = []
         for each in met:
             handler = self._handlers.find(each.type)
+            if handler is None and keeps_lines and each.waits_in is not None:
+                continue
             placed = self._admission.is_placed(session, each, handler)
             if isinstance(placed, Doorbell):
                 judged.elsewhere.append(placed)

@@ -42,7 +42,7 @@ def accept() -> Response:
 
 def _accept() -> Response:
     holder = require("events:write")
-    parts().backpressure.check()
+    parts().backpressure.check(holder.tenant)
     kind = media_type(request.headers.get("Content-Type", ""))
     _check_format(kind)
     return _accept_batch(holder.tenant) if kind == BATCH else _accept_one(holder.tenant)

@@ -1,0 +1,114 @@
+"""Who goes first on real processors: tenants in turn, and urgent events before a backlog; with Redis and without."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+
+from holdfast.domain.event import Doorbell, NewEvent, canonical_json
+from holdfast.local.fixtures import Eventually
+from holdfast.messaging.brokers import open_bell
+from holdfast.runtime.ids import uuid7
+from holdfast.storage import events
+
+Start = Callable[..., Any]
+
+RUN = "CREATE TABLE run (event_id uuid, type text, attempt int, pid int, began timestamptz, ended timestamptz)"
+
+SECONDS = 0.2
+BACKLOG = 10_000
+
+FLOW = {"HANDLERS": "flow_handlers:handlers", "PROCESSOR_THREADS": "2"}
+
+
+def record(stored: Any, type_: str, data: Any, *, tenant: str, count: int = 1, **extensions: Any) -> list[Doorbell]:
+    """New events, and the doorbells that ingest would ring for them."""
+    new = [
+        NewEvent(
+            id=uuid7(), tenant=tenant, source="/test", ce_id=uuid4().hex, type=type_, data_json=canonical_json(data),
+            extensions=extensions,
+        )
+        for _ in range(count)
+    ]  # fmt: skip
+    with stored.database.transaction() as session:
+        return [each.doorbell for each in events.record(session, new, grace_seconds=3600)]
+
+
+def waited(stored: Any, event_id: UUID) -> float:
+    return float(
+        stored.scalar(
+            f"SELECT extract(epoch FROM r.began - e.received_at) FROM run r JOIN event e ON e.id = r.event_id"  # noqa: S608
+            f" WHERE e.id = '{event_id}'"
+        )
+    )
+
+
+@pytest.fixture
+def busy(stored: Any) -> list[Doorbell]:
+    """Tenant a has a backlog of slow events."""
+    stored.run(RUN)
+    return record(stored, "flow.slow", SECONDS, tenant="a", count=BACKLOG)
+
+
+@pytest.mark.parametrize("has_redis", [True, False])
+def test_one_event_of_a_tenant_waits_for_one_handler_of_another_at_most(
+    start: Start, stored: Any, busy: list[Doorbell], redis_url: str, closed_url: str, eventually: Eventually,
+    has_redis: bool,
+) -> None:  # fmt: skip
+    url = redis_url if has_redis else closed_url
+    bell = open_bell(redis_url, timeout_seconds=5, is_consumer=False)
+    if has_redis:
+        bell.ring(busy)
+    start(BROKER_URL=url, REDIS_URL=url, **FLOW)
+    eventually(lambda: stored.scalar("SELECT count(*) FROM run") > 10)
+
+    ones = []
+    for _ in range(3):
+        [one] = record(stored, "flow.slow", 0, tenant="b")
+        if has_redis:
+            bell.ring([one])
+        eventually(lambda one=one: stored.state(one.event_id) == "processed", timeout_seconds=20)  # type: ignore[misc]
+        ones.append(one)
+    bell.close()
+
+    waits = sorted(waited(stored, one.event_id) for one in ones)
+    assert waits[0] <= SECONDS + 1, "one handler's time and a second"
+    assert waits[-1] <= SECONDS + 3, "however busy the machine is: behind the backlog it would be minutes"
+    assert stored.count("processed") < BACKLOG / 2, "while the backlog stood"
+
+
+@pytest.mark.parametrize("has_redis", [True, False])
+def test_an_urgent_event_beside_a_backlog_goes_as_if_alone(
+    start: Start, stored: Any, busy: list[Doorbell], redis_url: str, closed_url: str, eventually: Eventually,
+    has_redis: bool,
+) -> None:  # fmt: skip
+    url = redis_url if has_redis else closed_url
+    bell = open_bell(redis_url, timeout_seconds=5, is_consumer=False)
+    if has_redis:
+        bell.ring(busy)
+    start(BROKER_URL=url, REDIS_URL=url, **FLOW)
+    eventually(lambda: stored.scalar("SELECT count(*) FROM run") > 10)
+
+    [one] = record(stored, "flow.slow", 0, tenant="a", priority=9)
+    if has_redis:
+        bell.ring([one])
+    eventually(lambda: stored.state(one.event_id) == "processed", timeout_seconds=20)
+    bell.close()
+
+    assert waited(stored, one.event_id) <= SECONDS + 3
+    assert stored.row(one.event_id).priority == 9
+    assert stored.count("processed") < BACKLOG / 2
+
+
+def test_the_priority_of_a_handler_is_that_of_its_events(start: Start, stored: Any, eventually: Eventually) -> None:
+    stored.run(RUN)
+    start(**FLOW)
+    eventually(lambda: stored.scalar("SELECT count(*) FROM handler_route") == 2)
+
+    # A process goes by what it has read for some seconds.
+    eventually(lambda: record(stored, "flow.urgent", None, tenant="a")[0].priority == 9)
+
+    assert stored.scalar("SELECT max(priority) FROM processing_state") == 9
+    [named] = record(stored, "flow.urgent", None, tenant="a", priority=1)
+    assert stored.row(named.event_id).priority == 1, "an event's own word counts for more"
