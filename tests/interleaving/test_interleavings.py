@@ -13,6 +13,7 @@ import pytest
 from sqlalchemy import text
 from tests.interleaving.actors import Actor, Bell, Caller, Joiner, Place, Poller, Sweep, Violation, Worker, held
 from tests.interleaving.explorer import Explorer, Found
+from tests.interleaving.limited import Limited, Unlocked
 from tests.interleaving.world import World
 
 from holdfast.domain.event import Doorbell, Lease
@@ -229,6 +230,30 @@ def test_a_missing_guard_is_found(
 ) -> None:
     with pytest.raises(Violation, match=violation):
         explore(sweep(), worker("w1", kind, **how), worker("w2", kind, **how), before=before)
+
+
+def test_no_interleaving_runs_more_than_a_limit_allows(explore: Explore) -> None:
+    found = explore(worker("w1", Limited), worker("w2", Limited), doorbells=1, events=2)
+
+    assert found.waits > 0
+    assert found.interleavings > 100
+
+
+@pytest.mark.soak
+def test_no_sweep_makes_a_limit_run_more(explore: Explore) -> None:
+    assert explore(sweep(1), worker("w1", Limited), worker("w2", Limited), doorbells=1, events=2).waits > 0
+
+
+@pytest.mark.soak
+def test_three_workers_that_go_on_never_run_more_than_a_limit_allows(explore: Explore) -> None:
+    workers = (worker(f"w{number}", Limited, outcomes=("succeed", "fail")) for number in range(3))
+
+    assert explore(sweep(), *workers, doorbells=1, events=2).interleavings > 100_000
+
+
+def test_counting_without_the_lock_is_found(explore: Explore) -> None:
+    with pytest.raises(Violation, match="2 events hold a limit of one"):
+        explore(worker("w1", Unlocked), worker("w2", Unlocked), doorbells=1, events=2)
 
 
 @pytest.mark.soak

@@ -13,7 +13,7 @@ from holdfast.domain.event import Doorbell, NewEvent
 from holdfast.domain.state import FINISHED, OPEN, State
 from holdfast.domain.transitions import LEGAL_EDGES, Completion, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import claims, dispatch, events, lanes, leases, lifecycle, served
+from holdfast.storage import aside, claims, dispatch, events, lanes, leases, lifecycle, served
 from holdfast.storage.database import Database
 
 __all__ = ["TYPE", "Seen", "World", "check"]
@@ -144,6 +144,9 @@ class World:
             self.pass_time()
             with self.database.transaction() as session:
                 lanes.promote_forgotten(session, limit=10)
+                aside.promote(session, dict.fromkeys(aside.lines(session, limit=10), 10))
+            self.pass_time()
+            with self.database.transaction() as session:
                 doorbells = dispatch.redispatch_due(session, limit=10)
             if not doorbells:
                 break
@@ -187,6 +190,7 @@ def check(seen: Seen) -> None:
         if len(_of(seen, "attempt_error", row)) != errors:
             raise Violation(f"{errors} failures in the history, not as many recorded errors")
     _check_lane(seen.rows["processing_state"])
+    _check_limit(seen.rows["processing_state"])
 
 
 def _check_lane(rows: list[dict[str, Any]]) -> None:
@@ -195,6 +199,15 @@ def _check_lane(rows: list[dict[str, Any]]) -> None:
     for older, younger in pairwise(laned):
         if State(older["state"]) in OPEN and younger["attempt"] > 0:
             raise Violation(f"the younger event is {younger['state']} while the older one is {older['state']}")
+
+
+def _check_limit(rows: list[dict[str, Any]]) -> None:
+    """Of those that hold a limit of one, one runs; and nobody holds one that does not run."""
+    holding = [row for row in rows if row["held_limit"] is not None]
+    if len(holding) > 1:
+        raise Violation(f"{len(holding)} events hold a limit of one")
+    if holding and holding[0]["state"] != State.PROCESSING:
+        raise Violation(f"an event that is {holding[0]['state']} holds a limit")
 
 
 def _check_history(row: dict[str, Any], history: list[dict[str, Any]]) -> None:
@@ -227,6 +240,8 @@ def _state_key(row: dict[str, Any]) -> tuple[Any, ...]:
         row["attempt"],
         row["crashes"],
         row["waiting_since"] is None,
+        row["waits_in"],
+        row["held_limit"],
         *map(is_future, _times(row)),
     )
 
