@@ -10,6 +10,7 @@ from holdfast.domain.moment import RANGE, read_moment
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.domain.trace import is_traceparent
+from holdfast.domain.window import WINDOW_ATTRIBUTES, window_faults
 
 __all__ = ["DELIVER_AT", "KNOWN", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "attribute_faults", "extensions_of"]
 
@@ -50,9 +51,13 @@ def attribute_faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str
         if present.get(name) in (None, ""):
             yield name, "missing", f"the attribute {name} is required and not empty"
     for name, value in present.items():
+        if name in WINDOW_ATTRIBUTES:
+            continue
         check = _known_fault if name in KNOWN or name in _MEANINGS else _extension_fault
         if fault := check(name, value):
             yield name, *fault
+    if not WINDOW_ATTRIBUTES.isdisjoint(present):
+        yield from window_faults(present)
 
 
 def _extension_fault(name: str, value: Any) -> tuple[str, str] | None:

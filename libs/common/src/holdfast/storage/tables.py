@@ -36,6 +36,7 @@ from holdfast.storage.statistics_tables import (
     StatisticsName,
 )
 from holdfast.storage.table_base import Base, event_reference
+from holdfast.storage.window_tables import EventWindow
 
 __all__ = [
     "ApiKey",
@@ -47,6 +48,7 @@ __all__ = [
     "EventGroupMember",
     "EventStatistics",
     "EventUpdate",
+    "EventWindow",
     "HandlerStatistics",
     "Node",
     "NodeWorker",
