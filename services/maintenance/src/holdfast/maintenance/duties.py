@@ -10,7 +10,7 @@ from holdfast.domain.errors import (
     StatementTooSlow,
     TransactionConflict,
 )
-from holdfast.maintenance import gauges, schedule, windows
+from holdfast.maintenance import gauges, groups, schedule, windows
 from holdfast.maintenance.count import count
 from holdfast.maintenance.parts import parts
 from holdfast.maintenance.presence import Presence, forget_gone_nodes
@@ -47,6 +47,7 @@ class Duties:
         schedule.export_outcomes()
         self._settings = settings
         self._parts = parts(settings)
+        self._groups = groups.Groups()
         self._presence = Presence(self._parts.database, host=settings.node_name)
         self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
         self._relayed = Summary(Log.RELAYED, time.monotonic)
@@ -131,6 +132,10 @@ class Duties:
     def forget_ended_windows(self) -> int:
         """See ``maintenance.windows``. Returns how many."""
         return self._turn("forget_ended_windows", lambda limit: windows.forget_ended(self._parts.database, limit=limit))
+
+    def count_groups(self) -> int:
+        """See ``maintenance.groups``. Returns how many members."""
+        return self._turn("groups", lambda _: self._groups.count(self._parts.database, self._parts.announcer), rounds=1)
 
     def prune(self) -> int:
         """Everything that is to be forgotten, none of which is in a hurry. Returns how much."""

@@ -1,4 +1,4 @@
-"""Windows: a new table."""
+"""Windows: a new table; and an index over the groups that are open."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -22,7 +22,9 @@ def upgrade() -> None:
         sa.CheckConstraint("kind IN ('debounce', 'unique')", name=op.f("ck_event_window_kind_is_known")),
     )
     op.create_index("ix_event_window_until", "event_window", ["until"])
+    op.create_index("ix_event_group_open", "event_group", ["id"], postgresql_where=sa.text("completed_at IS NULL"))
 
 
 def downgrade() -> None:
+    op.drop_index("ix_event_group_open", "event_group")
     op.drop_table("event_window")
