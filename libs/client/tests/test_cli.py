@@ -94,6 +94,29 @@ def test_an_event_is_sent_as_the_options_say(cli: Cli, script: Any) -> None:
     }  # fmt: skip
 
 
+def test_a_window_is_sent_as_the_options_say(cli: Cli, script: Any) -> None:
+    script.answers = [accepted()]
+    cli("send", "--type", "t", "--debounce", "30", "--debounce-key", "k", "--debounce-max", "60")
+    cli("send", "--type", "t", "--unique", "60", "--unique-key", "k")
+
+    windows = [{name: value for name, value in body.items() if name.endswith(("seconds", "key"))}
+               for _, _, body, *_ in script.requests]  # fmt: skip
+    assert windows == [
+        {"debounceseconds": 30, "debouncekey": "k", "debouncemaxseconds": 60},
+        {"uniqueseconds": 60, "uniquekey": "k"},
+    ]
+
+
+def test_a_duplicate_by_its_key_is_told_as_one(cli: Cli, script: Any) -> None:
+    script.answers = [accepted(duplicate=True, unique_until="2026-11-29T18:00:00Z")]
+
+    done = cli("send", "--type", "t", "--unique", "60")
+
+    assert done.stdout == (
+        f"{EVENT_ID}  queued  (a duplicate of this event by its key until 2026-11-29T18:00:00Z: nothing was recorded)\n"
+    )
+
+
 def test_data_comes_from_a_file_or_from_standard_input(cli: Cli, script: Any, tmp_path: Path) -> None:
     script.answers = [accepted()]
     (tmp_path / "data.json").write_text('"from the file"')
@@ -111,6 +134,7 @@ def test_an_answer_for_programs_is_one_json_line(cli: Cli, script: Any) -> None:
 
     assert json.loads(done.stdout) == {
         "event_id": EVENT_ID, "state": "processed", "version": 3, "is_duplicate": True, "is_enqueued": True,
+        "unique_until": None,
     }  # fmt: skip
 
 

@@ -72,6 +72,32 @@ def shop(database_url: str, redis_url: str) -> Iterator[Shop]:
     made.close()
 
 
+def test_what_an_application_records_replaces_what_waits_with_its_commit(shop: Shop) -> None:
+    stale = ORDER | {"debounceseconds": 600, "debouncekey": "7"}
+    with shop.sessions.begin() as session:
+        first = shop.holdfast.record(session, stale).event_id
+    with shop.sessions() as session:
+        shop.holdfast.record(session, stale)
+        session.rollback()
+    assert [(row.id, row.state) for row in shop.events()] == [(first, "queued")]
+
+    with shop.sessions.begin() as session:
+        second = shop.holdfast.record(session, stale).event_id
+
+    assert {row.id: row.state for row in shop.events()} == {first: "discarded", second: "queued"}
+    assert shop.told() == [first, second, first]
+    assert shop.rung() == set()
+
+
+def test_a_further_one_of_a_unique_key_is_a_duplicate(shop: Shop) -> None:
+    with shop.sessions.begin() as session:
+        first, second = (shop.holdfast.record(session, ORDER | {"uniqueseconds": 60}) for _ in range(2))
+
+    assert (second.is_duplicate, second.event_id) == (True, first.event_id)
+    with shop.sessions() as session, pytest.raises(ValueError, match="from 1 to 2592000, such as 30; not 'soon'"):
+        shop.holdfast.record(session, ORDER | {"uniqueseconds": "soon"})
+
+
 def test_an_order_and_its_event_are_committed_together_and_told_then(shop: Shop) -> None:
     with shop.sessions() as session:
         event_id = shop.order(session)

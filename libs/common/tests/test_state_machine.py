@@ -49,6 +49,10 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     ),
     "replay": transitions.replay,
     "discard": transitions.discard,
+    "supersede": lambda event_id: transitions.supersede(event_id, OTHER_TOKEN),
+    "supersede one that was never claimed": lambda event_id: replace(
+        transitions.supersede(event_id, OTHER_TOKEN), expected_version=VERSION
+    ),
 }
 
 AVAILABLE = {"due": -HOUR, "not yet due": HOUR}

@@ -10,14 +10,17 @@ import pytest
 from pydantic import SecretStr
 from structlog.testing import capture_logs
 
+from holdfast.domain.event import NewGroup
 from holdfast.local.fixtures import Eventually
 from holdfast.local.servers import Postgres
 from holdfast.maintenance.duties import Duties
 from holdfast.maintenance.timers import Sweeps, Timers
+from holdfast.runtime.ids import uuid7
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage import nodes
 from holdfast.storage.database import Database
+from holdfast.storage.groups import groups_of, record_group
 from holdfast.storage.migrate import upgrade
 from holdfast.storage.nodes import Identity
 
@@ -298,6 +301,34 @@ def test_a_process_is_listed_and_leaves_in_order(make_duties: MakeDuties, databa
     assert not node.is_stale
     duties.close()
     assert database.call(nodes.list_nodes) == []
+
+
+def test_members_that_a_release_before_has_not_counted_are_counted(
+    make_duties: MakeDuties, events: Any, database: Database
+) -> None:
+    parent_id, member_id = events.record(2)
+    group = NewGroup(id=uuid7(), tenant="acme", parent_id=parent_id, type="all.done")
+    with database.transaction() as session:
+        record_group(session, group, [member_id])
+    events.execute(
+        "UPDATE processing_state SET state = 'processed', finished_at = now(), group_id = (SELECT id FROM event_group)"
+        " WHERE event_id = :id RETURNING event_id",
+        member_id,
+    )
+    duties = make_duties()
+
+    assert [duties.count_groups() for _ in range(2)] == [1, 0]
+    [counted] = database.call(groups_of, parent_id)
+    assert (counted.processed, counted.open) == (1, 0)
+
+
+def test_windows_that_have_ended_are_forgotten(make_duties: MakeDuties, events: Any) -> None:
+    events.execute(
+        "INSERT INTO event_window (id, tenant, kind, until) SELECT gen_random_uuid(), 't', 'unique',"
+        " now() + make_interval(secs => n * 60) FROM generate_series(-2, 1) n WHERE n <> 0"
+    )
+
+    assert [make_duties(sweep_limit=1).prune() for _ in range(2)] == [2, 0]
 
 
 def test_nodes_that_say_nothing_any_more_are_forgotten(

@@ -63,6 +63,18 @@ def send(
     id_: Annotated[
         str | None, typer.Option("--id", help="Identity, with the source; sending one twice is harmless.")
     ] = None,
+    debounce: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Run only the last event of a key, so long after it came.")
+    ] = None,
+    debounce_key: Annotated[str | None, typer.Option(help="The key for --debounce; default the subject.")] = None,
+    debounce_max: Annotated[
+        int | None,
+        typer.Option(metavar="SECONDS", help="The longest wait of a debounced key; default ten times --debounce."),
+    ] = None,
+    unique: Annotated[
+        int | None, typer.Option(metavar="SECONDS", help="Run only the first event of a key within so long.")
+    ] = None,
+    unique_key: Annotated[str | None, typer.Option(help="The key for --unique; default the subject.")] = None,
     file: Annotated[
         Path | None,
         typer.Option("--file", "-f", help="CloudEvents, one JSON object per line; - for standard input."),
@@ -81,9 +93,15 @@ def send(
 
     holdfast send --type com.acme.order.placed --data @order.json --source /shop --id order-1
 
+    holdfast send --type com.acme.index.stale --subject doc-1 --debounce 30
+
     holdfast send --file events.jsonl
     """
-    attributes = {"type": type_, "source": source, "subject": subject, "audience": audience, "id": id_}
+    attributes = {
+        "type": type_, "source": source, "subject": subject, "audience": audience, "id": id_,
+        "debounceseconds": debounce, "debouncekey": debounce_key, "debouncemaxseconds": debounce_max,
+        "uniqueseconds": unique, "uniquekey": unique_key,
+    }  # fmt: skip
     one: dict[str, Any] = {name: value for name, value in attributes.items() if value is not None}
     if (file is None) == (type_ is None):
         raise typer.BadParameter("give either --type (one event) or --file (many)")

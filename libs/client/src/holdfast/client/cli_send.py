@@ -14,6 +14,7 @@ from rich.progress import track
 from holdfast.client.cli_output import Output, err, explain, print_json, say
 from holdfast.client.errors import ApiProblem, ClientError, Unreachable
 from holdfast.client.http import Client, Sent
+from holdfast.client.render import one_line
 
 __all__ = ["Tally", "parse_json", "print_sent", "read_data", "send_file"]
 
@@ -42,6 +43,8 @@ def print_sent(sent: Sent, output: Output) -> None:
         print_json({name: getattr(sent, name) for name in Sent.__slots__})
         return
     notes = ["  (a duplicate: nothing changed)"] if sent.is_duplicate else []
+    if sent.unique_until is not None:
+        notes = [f"  (a duplicate of this event by its key until {one_line(sent.unique_until)}: nothing was recorded)"]
     print(f"{sent.event_id}  {sent.state}", *notes, sep="")
 
 

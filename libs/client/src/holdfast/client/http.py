@@ -39,6 +39,8 @@ class Sent:
     """The event was accepted earlier, and nothing changed now."""
     is_enqueued: bool
     """A processor has been notified; otherwise it finds the event by itself, a little later."""
+    unique_until: str | None = None
+    """Until when it is a duplicate by its ``uniquekey``; ``event_id`` is the first one's, and nothing was recorded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +216,9 @@ def _json(body: Any) -> bytes:
 
 
 def _sent(body: Any) -> Sent:
-    return Sent(body["event_id"], body["state"], body["version"], body["duplicate"], body["enqueued"])
+    return Sent(
+        body["event_id"], body["state"], body["version"], body["duplicate"], body["enqueued"], body.get("unique_until")
+    )
 
 
 def _live_token(body: Any) -> LiveToken:

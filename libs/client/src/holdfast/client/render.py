@@ -72,4 +72,6 @@ def _note(detail: Mapping[str, Any]) -> str:
         )
     if detail.get("result") is not None:
         return json.dumps(detail["result"], ensure_ascii=False)[:120]
+    if by := detail.get("superseded_by"):
+        return f"superseded by {by}"
     return str(detail.get("reason", ""))

@@ -10,6 +10,7 @@ from holdfast.domain.moment import RANGE, read_moment
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.domain.trace import is_traceparent
+from holdfast.domain.window import WINDOW_ATTRIBUTES, window_faults
 
 __all__ = [
     "DELIVER_AT", "KNOWN", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "PRIORITY", "attribute_faults", "extensions_of",
@@ -56,6 +57,8 @@ def attribute_faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str
         if present.get(name) in (None, ""):
             yield name, "missing", f"the attribute {name} is required and not empty"
     for name, value in present.items():
+        if name in WINDOW_ATTRIBUTES:
+            continue
         if name == PRIORITY:
             fault = _priority_fault(value)
         elif name in KNOWN or name in _MEANINGS:
@@ -64,6 +67,8 @@ def attribute_faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str
             fault = _extension_fault(name, value)
         if fault:
             yield name, *fault
+    if not WINDOW_ATTRIBUTES.isdisjoint(present):
+        yield from window_faults(present)
 
 
 def priority_of(present: Mapping[str, Any]) -> int | None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -13,6 +13,7 @@ from holdfast.domain.attributes import DELIVER_AT
 from holdfast.domain.moment import read_moment
 from holdfast.domain.trace import NO_ORIGIN, Origin
 from holdfast.domain.update import Update
+from holdfast.domain.window import Window, debounce_seconds
 
 __all__ = ["Doorbell", "Lease", "NewEvent", "NewGroup", "StoredEvent", "canonical_json", "digest"]
 
@@ -48,6 +49,8 @@ class NewEvent:
     """When it is due; at once where that is past, or ``None``."""
     group_id: UUID | None = None
     """The group that it is a member of."""
+    window: Window | None = None
+    """What it is to be to other events of its key; ``storage.windows`` sees to it."""
     origin: Origin = NO_ORIGIN
 
     @property
@@ -100,7 +103,9 @@ class StoredEvent:
 
     @property
     def due_since(self) -> datetime:
-        """When it was due first: when it was received, or later if it asked for that."""
+        """When it was due first: when it was received, or later if it asked for that; of a debounced one at the latest."""
+        if wait := debounce_seconds(self.extensions):
+            return self.received_at + timedelta(seconds=wait)
         wanted = self.extensions.get(DELIVER_AT)
         moment = read_moment(wanted) if isinstance(wanted, str) else None
         return self.received_at if moment is None or moment < self.received_at else moment

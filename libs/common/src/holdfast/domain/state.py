@@ -24,7 +24,7 @@ class State(StrEnum):
     """Dead letter: attempts exhausted, rejected, no handler or crash loop. Kept until an operator replays or discards it."""
 
     DISCARDED = "discarded"
-    """An operator gave it up. Final, except that an operator may still replay it."""
+    """An operator gave it up, or a later event of its key took its place. Final, but an operator may still replay it."""
 
 
 CLAIMABLE = frozenset({State.QUEUED, State.FAILED})

@@ -34,6 +34,7 @@ __all__ = [
     "resettle",
     "settle",
     "snooze",
+    "supersede",
 ]
 
 LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
@@ -260,6 +261,16 @@ def discard(event_id: UUID) -> Transition:
     """
     return Transition(
         event_id=event_id, from_states=CLAIMABLE | {State.DEAD}, to_state=State.DISCARDED, version_delta=2,
+    )  # fmt: skip
+
+
+def supersede(event_id: UUID, by: UUID) -> Transition:
+    """A later event of its key, ``by``, takes the place of a debounced one that was never claimed. Skips a version as
+    :func:`discard` does.
+    """
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.QUEUED}), to_state=State.DISCARDED, expected_version=1,
+        version_delta=2, detail={"reason": "superseded", "superseded_by": str(by)},
     )  # fmt: skip
 
 

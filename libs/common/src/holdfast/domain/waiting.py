@@ -42,6 +42,8 @@ class Reason(StrEnum):
     """An earlier event of its subject."""
     SCHEDULED = "scheduled"
     """The time for which it was sent."""
+    DEBOUNCED = "debounced"
+    """A later event of its key, which would replace it, until its wait ends."""
     SNOOZED = "snoozed"
     """The time for which its handler put it off."""
     RETRY = "retry"
@@ -85,6 +87,8 @@ class Standing:
     """When it came into its state."""
     error_type: str | None
     lease_expires_at: datetime | None
+    is_debounced: bool = False
+    """It is the last of its key so far, and a later one would replace it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +289,11 @@ def _later(standing: Standing) -> Waiting:
     if standing.state is State.FAILED:
         summary = f"attempt {standing.attempt + 1} is due in {wait}, after {standing.error_type or 'an error'}"
         return Waiting(Reason.RETRY, summary, known | {"error_type": standing.error_type})
+    if standing.is_debounced:
+        summary = (
+            f"debounced until {_moment(standing.available_at)}, for {wait} more: a later event of its key replaces it"
+        )
+        return Waiting(Reason.DEBOUNCED, summary, known)
     if standing.is_scheduled:
         return Waiting(Reason.SCHEDULED, f"it was sent for {_moment(standing.available_at)}, in {wait}", known)
     if standing.is_snoozed:

@@ -2,21 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
-from holdfast.domain.attributes import DELIVER_AT, attribute_faults, extensions_of
-from holdfast.domain.data import json_text
 from holdfast.domain.errors import IdentityTaken, InvalidName
-from holdfast.domain.event import NewEvent
-from holdfast.domain.moment import moment_text, read_moment
 from holdfast.domain.names import is_tenant
 from holdfast.messaging.announce import Announcer
 from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import open_publisher
-from holdfast.runtime.ids import uuid7
-from holdfast.storage import Session, events
+from holdfast.recording.reading import new_event
+from holdfast.storage import Session, events, windows
 from holdfast.storage.after_commit import after_commit
 from holdfast.storage.settling import Moved
 
@@ -73,20 +68,25 @@ class Holdfast:
             session: a session of SQLAlchemy on Holdfast's database (``AsyncSession``: ``await session.run_sync(…)``).
             event: CloudEvents attributes. ``type`` and ``source`` are required, ``id`` is made unless given. ``data`` is what
                 JSON can carry, or a pydantic model. ``deliver_at`` is a datetime before which it is not due.
+                ``debounceseconds`` and ``uniqueseconds`` are as in a POST (docs/http-api.md); others with
+                the key wait until the transaction ends.
 
         Raises:
             ValueError: an attribute or the data is none; the message names each and says what to pass.
             IdentityTaken: the source has sent the id with other data or another type.
             sqlalchemy.exc.SQLAlchemyError: as any statement of the session.
         """
-        new = _new_event(event, self._tenant)
-        [recorded] = events.record(session, [new], grace_seconds=events.GRACE_SECONDS)
+        new = new_event(event, self._tenant)
+        kept = windows.record(session, [new], grace_seconds=events.GRACE_SECONDS)
+        [recorded] = kept.recorded
         if recorded.is_conflict:
             raise IdentityTaken(
                 f"source {new.source!r} has sent the id {new.ce_id!r} with other data or another type; use a new id"
             )
-        if recorded.is_new and self._announcer is not None:
-            after_commit(session, self._announce, recorded)
+        told = [each for each in (recorded, *windows.supersede(session, kept.superseding)) if each.is_new]
+        if self._announcer is not None:
+            for each in told:
+                after_commit(session, self._announce, each)
         return Recorded(recorded.update.event_id, recorded.is_duplicate)
 
     def close(self) -> None:
@@ -100,36 +100,3 @@ class Holdfast:
             moved = Moved((), recorded)
             self._announcer.publish(moved.all_updates)
             self._announcer.ring(moved.doorbells)
-
-
-def _new_event(event: Mapping[str, Any], tenant: str) -> NewEvent:
-    given = dict(event)
-    data, deliver_at = given.pop("data", None), given.pop("deliver_at", None)
-    if isinstance(deliver_at, datetime):
-        given[DELIVER_AT] = moment_text(deliver_at)
-    elif deliver_at is not None:
-        raise ValueError(f"deliver_at is a datetime with a time zone, not {deliver_at!r}")
-    if isinstance(given.get("time"), datetime):
-        given["time"] = moment_text(given["time"])
-    text = json_text(data)
-    present = {name: value for name, value in given.items() if value is not None}
-    present = {"specversion": "1.0", "id": uuid4().hex, **present}
-    if faults := [detail for _, _, detail in attribute_faults(present)]:
-        raise ValueError("; ".join(faults))
-    due, time = present.get(DELIVER_AT), present.get("time")
-    return NewEvent(
-        id=uuid7(),
-        tenant=tenant,
-        source=present["source"],
-        ce_id=present["id"],
-        type=present["type"],
-        subject=present.get("subject"),
-        time=read_moment(time) if time else None,
-        audience=present.get("audience"),
-        datacontenttype=present.get("datacontenttype", None if text is None else "application/json"),
-        dataschema=present.get("dataschema"),
-        extensions=extensions_of(present),
-        data_json=text,
-        traceparent=present.get("traceparent"),
-        deliver_at=read_moment(due) if due else None,
-    )

@@ -97,7 +97,8 @@ WITH page AS MATERIALIZED (
 ), found AS MATERIALIZED (
     -- The last update of an event in the page also says when it was accepted, if that is in the page. So most events are
     -- looked up once: neither an acceptance nor a claim says anything that its neighbours do not say.
-    SELECT c.*, e.tenant, e.type, e.received_at, e.extensions ? 'deliverat' AS is_scheduled, {minute_of_at} AS minute,
+    SELECT c.*, e.tenant, e.type, e.received_at, {minute_of_at} AS minute,
+           e.extensions ?| ARRAY['deliverat', 'debounceseconds'] AS is_scheduled,
            c.state IN ({PROCESSED}, {FAILED}, {DEAD}) OR c.reason IS NOT DISTINCT FROM 'recovered' AS is_outcome,
            CASE WHEN NOT c.has_next THEN c.state END AS entered,
            CASE WHEN NOT c.has_last AND c.version > 1 THEN (

@@ -36,6 +36,7 @@ class EventGroup(Base):
         CheckConstraint("open >= 0 AND size = open + processed + dead + discarded", name="members_add_up"),
         CheckConstraint("completed_at IS NULL OR open = 0", name="completed_when_none_is_open"),
         Index("ix_event_group_parent_id", "parent_id"),
+        Index("ix_event_group_open", "id", postgresql_where=text("completed_at IS NULL")),
     )
 
 

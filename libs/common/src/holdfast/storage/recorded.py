@@ -19,6 +19,8 @@ class Recorded:
     ``update`` is the event's state now: the new event's first update, or the original's current state for a duplicate.
     ``is_conflict``: the identity belongs to an event with another type or data, which is left untouched.
     ``due_at``: when a new event is due, if that is later than now: no doorbell is to be rung for it yet.
+    ``unique_until``: it is a duplicate by its key, of an event with another identity, until then. ``is_superseded``: a later
+    event of its key has taken its place, and ``update`` is its last one.
     ``doorbell``: what is to be rung for a new event that is due.
     """
 
@@ -26,8 +28,15 @@ class Recorded:
     is_duplicate: bool = False
     is_conflict: bool = False
     due_at: datetime | None = None
+    unique_until: datetime | None = None
+    is_superseded: bool = False
     route: Route = PLAIN
     weight: int = 1
+
+    @property
+    def is_due(self) -> bool:
+        """Whether to ring its doorbell after the commit."""
+        return self.is_new and self.due_at is None and not self.is_superseded
 
     @property
     def doorbell(self) -> Doorbell:

@@ -38,6 +38,7 @@ from holdfast.storage.statistics_tables import (
     StatisticsName,
 )
 from holdfast.storage.table_base import Base, event_reference
+from holdfast.storage.window_tables import EventWindow
 
 __all__ = [
     "ApiKey",
@@ -49,6 +50,7 @@ __all__ = [
     "EventGroupMember",
     "EventStatistics",
     "EventUpdate",
+    "EventWindow",
     "FlowVersion",
     "HandlerRoute",
     "HandlerStatistics",

@@ -22,6 +22,7 @@ from holdfast.domain.waiting import (
     Worker,
     explain,
 )
+from holdfast.domain.window import DEBOUNCE_SECONDS
 from holdfast.storage import nodes, pauses
 from holdfast.storage.nodes import NodeView
 from holdfast.storage.statements import statement
@@ -35,13 +36,13 @@ SELECT set_config('enable_sort', 'off', true),
        s.event_id, e.type, e.subject, s.state, s.attempt, s.crashes, s.lease_expires_at, s.lane_key, s.lane_at,
        coalesce(s.waiting_since, s.available_at) AS available_at, s.waiting_since IS NOT NULL AS waits_aside,
        s.unserved_type > '' AS is_unserved, CASE WHEN s.unserved_type = '' THEN s.waits_in END AS waits_in,
-       u.detail ? 'deliver_at' AS is_scheduled,
+       u.detail ? 'deliver_at' AS is_scheduled, s.version = 1 AND e.extensions ? '{debounce}' AS is_debounced,
        u.detail ->> 'reason' = 'snoozed' AS is_snoozed, s.last_error->>'type' AS error_type, now() AS now, u.at AS moved_at
 FROM processing_state s
 JOIN event e ON e.id = s.event_id
 LEFT JOIN event_update u ON u.event_id = s.event_id AND u.version = s.version
 WHERE s.event_id = :event_id
-""")
+""", debounce=DEBOUNCE_SECONDS)  # fmt: skip
 
 _LINE = statement("""
 -- Parameters: event_id, lane_key, lane_at; most, to count up to. The one at the front: who holds the lane, else its first.
@@ -109,7 +110,7 @@ def _standing(row: Row[Any]) -> Standing:
         now=row.now, event_id=row.event_id, type=row.type, subject=row.subject, state=State(row.state),
         attempt=row.attempt, crashes=row.crashes, available_at=row.available_at, waits_aside=row.waits_aside,
         is_unserved=bool(row.is_unserved), is_scheduled=bool(row.is_scheduled), is_snoozed=bool(row.is_snoozed),
-        moved_at=row.moved_at, error_type=row.error_type,
+        is_debounced=bool(row.is_debounced), moved_at=row.moved_at, error_type=row.error_type,
         lease_expires_at=row.lease_expires_at,
     )  # fmt: skip
 

@@ -60,6 +60,7 @@ class Process(Middleware):
                 "look": (sweeps.look, every),
                 "copy-revocations": (duties.copy_revocations, every),
                 "prune": (duties.prune, every * PRUNE_EVERY),
+                "groups": (duties.count_groups, every * PRUNE_EVERY),
                 "measure": (duties.measure, every * GAUGES_EVERY),
             }
         )

@@ -10,7 +10,7 @@ from holdfast.domain.errors import (
     StatementTooSlow,
     TransactionConflict,
 )
-from holdfast.maintenance import gauges, schedule
+from holdfast.maintenance import gauges, groups, schedule, windows
 from holdfast.maintenance.count import count
 from holdfast.maintenance.parts import parts
 from holdfast.maintenance.presence import Presence, forget_gone_nodes
@@ -47,6 +47,7 @@ class Duties:
         schedule.export_outcomes()
         self._settings = settings
         self._parts = parts(settings)
+        self._groups = groups.Groups()
         self._presence = Presence(self._parts.database, host=settings.node_name)
         self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
         self._relayed = Summary(Log.RELAYED, time.monotonic)
@@ -128,9 +129,17 @@ class Duties:
             "forget_gone_nodes", lambda limit: forget_gone_nodes(self._parts.database, limit=limit), rounds=1
         )
 
+    def forget_ended_windows(self) -> int:
+        """See ``maintenance.windows``. Returns how many."""
+        return self._turn("forget_ended_windows", lambda limit: windows.forget_ended(self._parts.database, limit=limit))
+
+    def count_groups(self) -> int:
+        """See ``maintenance.groups``. Returns how many members."""
+        return self._turn("groups", lambda _: self._groups.count(self._parts.database, self._parts.announcer), rounds=1)
+
     def prune(self) -> int:
         """Everything that is to be forgotten, none of which is in a hurry. Returns how much."""
-        return self.prune_revocations() + self.forget_gone_nodes()
+        return self.prune_revocations() + self.forget_gone_nodes() + self.forget_ended_windows()
 
     def measure(self) -> int:
         """See ``maintenance.gauges``; and say that this process runs. Returns how many events are open."""

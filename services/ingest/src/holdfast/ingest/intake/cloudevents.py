@@ -16,6 +16,7 @@ from holdfast.domain.attributes import DELIVER_AT, attribute_faults, extensions_
 from holdfast.domain.data import is_json_type, media_type
 from holdfast.domain.event import NewEvent
 from holdfast.domain.moment import read_moment
+from holdfast.domain.window import window_of
 from holdfast.ingest.intake.faults import Fault, InvalidEvent, fail, pointer
 from holdfast.ingest.intake.strict_json import Parsed, check_data, parse
 from holdfast.ingest.intake.verbatim import data_text
@@ -168,4 +169,5 @@ def _event(present: Mapping[str, Any], data: Data, *, event_id: UUID, tenant: st
         data_bytes=data if isinstance(data, bytes) else None,
         traceparent=present.get("traceparent"),
         deliver_at=read_moment(deliver_at) if deliver_at else None,
+        window=window_of(present),
     )

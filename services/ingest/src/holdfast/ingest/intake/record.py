@@ -11,7 +11,7 @@ from holdfast.messaging.announce import Announcer
 from holdfast.runtime import tracing
 from holdfast.runtime.group_commit import GroupCommit
 from holdfast.runtime.telemetry import Metrics
-from holdfast.storage import events
+from holdfast.storage import windows
 from holdfast.storage.database import Database
 from holdfast.storage.events import Recorded
 
@@ -44,6 +44,13 @@ class Outcome:
     times: Times | None = None
 
 
+class _Committed(NamedTuple):
+    """One event of a transaction. ``replaced``: what else is to be told of that transaction, with its first event."""
+
+    recorded: Recorded
+    replaced: Sequence[Recorded] = ()
+
+
 class ConflictInBatch(Exception):
     """Events have the identity of others. ``indexes``: which ones. Nothing was recorded."""
 
@@ -59,9 +66,9 @@ class Recorder:
         self._database = database
         self._announcer = announcer
         self._grace_seconds = grace_seconds
-        self._group: GroupCommit[NewEvent, Recorded, Outcome] = GroupCommit(
-            lambda events: reconnecting(lambda: self._commit(events)), self._announce, weigh=_weight, most=GROUP_BYTES
-        )
+        self._group = self._groups()
+        # Apart, so that an event without a window never waits for the key of one that has it.
+        self._windowed = self._groups()
 
     def record(self, event: NewEvent) -> Outcome:
         """Record one event, in a transaction with those that other threads record at this moment.
@@ -69,7 +76,7 @@ class Recorder:
         Raises:
             DatabaseUnavailable: nothing was recorded, as far as is known; sending again is safe.
         """
-        return self._group.add(event)
+        return (self._group if event.window is None else self._windowed).add(event)
 
     def record_batch(self, batch: Sequence[NewEvent]) -> list[Outcome]:
         """Record all of them or none, in a transaction of their own; answers are in the order given.
@@ -80,32 +87,50 @@ class Recorder:
         """
         return self._announce(reconnecting(lambda: self._commit_whole(batch))) if batch else []
 
-    def _commit_whole(self, batch: Sequence[NewEvent]) -> list[Recorded]:
+    def _commit_whole(self, batch: Sequence[NewEvent]) -> list[_Committed]:
         with self._database.transaction() as session:
-            recorded = events.record(session, batch, grace_seconds=self._grace_seconds)
-            if conflicts := [index for index, each in enumerate(recorded) if each.is_conflict]:
+            kept = windows.record(session, batch, grace_seconds=self._grace_seconds)
+            if conflicts := [index for index, each in enumerate(kept.recorded) if each.is_conflict]:
                 raise ConflictInBatch(conflicts)
+            replaced = windows.supersede(session, kept.superseding)
         Metrics.group_size.observe(len(batch))
-        return recorded
+        return _with_what_was_replaced(kept.recorded, replaced)
 
-    def _commit(self, new: Sequence[NewEvent]) -> list[Recorded]:
+    def _commit(self, new: Sequence[NewEvent]) -> list[_Committed]:
         with self._database.transaction() as session:
-            recorded = events.record(session, new, grace_seconds=self._grace_seconds)
+            kept = windows.record(session, new, grace_seconds=self._grace_seconds)
+            replaced = windows.supersede(session, kept.superseding)
         Metrics.group_size.observe(len(new))
-        return recorded
+        return _with_what_was_replaced(kept.recorded, replaced)
 
-    def _announce(self, recorded: Sequence[Recorded]) -> list[Outcome]:
+    def _groups(self) -> "GroupCommit[NewEvent, _Committed, Outcome]":
+        return GroupCommit(
+            lambda events: reconnecting(lambda: self._commit(events)), self._announce, weigh=_weight, most=GROUP_BYTES
+        )
+
+    def _announce(self, committed: Sequence[_Committed]) -> list[Outcome]:
         committed_ns = time.time_ns() if tracing.is_on() else 0
-        updates = [each.update for each in recorded if each.is_new]
-        due = [each.doorbell for each in recorded if each.is_new and each.due_at is None]
+        told = [each for one in committed for each in (one.recorded, *one.replaced) if each.is_new]
+        updates = [each.update for each in told]
+        due = [each.doorbell for each in told if each.is_due]
         self._announcer.publish(updates)
         published_ns = time.time_ns() if committed_ns else 0
         is_enqueued = self._announcer.ring(due)
         times = Times(committed_ns, published_ns, time.time_ns()) if committed_ns else None
         return [
-            Outcome(each, is_enqueued=each.is_new and each.due_at is None and is_enqueued, times=times)
-            for each in recorded
+            Outcome(one.recorded, is_enqueued=one.recorded.is_due and is_enqueued, times=times) for one in committed
         ]
+
+
+def _with_what_was_replaced(recorded: Sequence[Recorded], replaced: Sequence[Recorded]) -> list[_Committed]:
+    """An event that another one of its own transaction has replaced is answered with how it ended."""
+    if not replaced:
+        return [_Committed(each) for each in recorded]
+    last = {each.update.event_id: each for each in replaced}
+    first = {each.update.event_id for each in recorded if each.is_new}
+    answers = [_Committed(last.get(each.update.event_id, each) if each.is_new else each) for each in recorded]
+    told = [each for each in replaced if each.update.event_id not in first]
+    return [answers[0]._replace(replaced=told), *answers[1:]]
 
 
 def _weight(event: NewEvent) -> int:

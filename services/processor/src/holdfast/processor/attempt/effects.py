@@ -15,7 +15,7 @@ from holdfast.storage.backend import Backend
 from holdfast.storage.held import current_transaction, settle_held
 from holdfast.storage.kept import kept_open
 from holdfast.storage.lending import Lent
-from holdfast.storage.settling import Moved, record_emitted
+from holdfast.storage.settling import Moved, lock_windows, record_emitted
 from holdfast.storage.watching import Tell, watching
 
 __all__ = [
@@ -122,6 +122,7 @@ def settle_effects(session: Session, lease: Lease, completion: Completion, lent:
     """
     try:
         transition = settle(lease.event.id, lease.token, completion, transaction=lent.transaction)
+        lock_windows(session, [transition])
         updates = settle_held(session, transition, lent)
         moved = Moved(updates, record_emitted(session, [transition], updates))
     except EffectsLost as exc:

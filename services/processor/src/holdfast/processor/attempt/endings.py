@@ -63,7 +63,8 @@ class Endings:
         seconds = time.monotonic() - turn.started
         name = turn.handler.name if turn.handler else ""
         Metrics.handler_seconds.labels(name, "processed").observe(seconds)
-        Metrics.end_to_end_seconds.labels(name).observe((update.at - turn.lease.event.due_since).total_seconds())
+        since_due = (update.at - turn.lease.event.due_since).total_seconds()
+        Metrics.end_to_end_seconds.labels(name).observe(max(0.0, since_due))
         turn.log.info(Log.PROCESSED, duration_ms=int(seconds * 1000))
 
     def note_failed(self, turn: Turn, transition: Transition, report: Report) -> None:

@@ -45,7 +45,7 @@ class Turn:
     def of(lease: Lease, handler: Handler | None, end: Callable[[], object]) -> "Turn":
         """With a logger that knows the event."""
         if lease.version == FIRST_VERSION:
-            waited = (lease.claimed_at - lease.event.due_since).total_seconds()
+            waited = max(0.0, (lease.claimed_at - lease.event.due_since).total_seconds())
             Metrics.queue_wait_seconds.labels(handler.name if handler else "").observe(waited)
         fields, span = fields_of(lease, handler), _begin(lease, handler)
         if span is not NO_SPAN and span.context is not None:

@@ -108,7 +108,9 @@ class Context:
             deliver_at: when it is due, with a time zone; at once if it is past, or ``None``.
             key: its id, for one that must not be made twice whichever event makes it: where an event with this key was made
                 by a handler of this name before, nothing is made. Without it each processed event makes its own.
-            extensions: further CloudEvents attributes, of lower-case letters and digits.
+            extensions: further CloudEvents attributes, of lower-case letters and digits. ``debounceseconds=30,
+                debouncekey="…"``: only the last event of the key runs; ``uniqueseconds=3600, uniquekey="…"``: only the first
+                (docs/howto-windows.md).
 
         Nothing is made by an attempt that fails. At most 1000 events with 4 MiB of data are made by one attempt.
 

@@ -9,6 +9,7 @@ from holdfast.domain.attributes import DELIVER_AT, KNOWN, attribute_faults, exte
 from holdfast.domain.data import json_text
 from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
 from holdfast.domain.moment import moment_text
+from holdfast.domain.window import UNIQUE_SECONDS, window_of
 from holdfast.runtime.ids import uuid7
 
 __all__ = ["MAX_EMITTED", "MAX_EMITTED_BYTES", "Emitter"]
@@ -97,6 +98,8 @@ class Emitter:
             raise TypeError("a member of a group is a mapping with 'type', and with what else ctx.emit() takes")
         if "key" in member:
             raise TypeError("a member of a group has no key: it may be there already, in no group or in another one")
+        if UNIQUE_SECONDS in member:
+            raise TypeError(f"a member of a group has no {UNIQUE_SECONDS}: one that is not made would never end")
         given = dict(member)
         type_, data, subject, audience, deliver_at = (
             given.pop(name, None) for name in ("type", "data", "subject", "audience", "deliver_at")
@@ -140,5 +143,6 @@ class Emitter:
             parent_id=parent.id,
             deliver_at=wanted.deliver_at,
             group_id=group.id if group is not None else None,
+            window=window_of(attributes),
             origin=parent.origin._replace(request_id=None),  # found by its trace, and no request of its own
         )
