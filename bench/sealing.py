@@ -37,6 +37,8 @@ class Side:
         self.database = Database(url, application_name="bench", pool_size=1, sealing=sealing)
         self.recorded: list[tuple[float, float]] = []
         self.processed: list[tuple[float, float]] = []
+        # A tenant's first event opens another connection for a moment, and the pool may keep that one.
+        self.database.call(events.record, [_event('"first"')], grace_seconds=3600.0)
         self._pid = self.database.call(lambda session: int(session.scalars(text("SELECT pg_backend_pid()")).one()))
 
     def run(self, *, count: int, together: int, size: int) -> None:
@@ -74,10 +76,10 @@ def main() -> int:
     server.start()
     try:
         url = server.url(fresh_database(server))
-        for size, together in ((300, 1), (300, 50), (16_384, 50)):
+        for size, together in ((300, 50), (16_384, 50), (300, 1)):
             sides = {"plain": Side(url, None), "sealed": Side(url, open_sealing(key_text(os.urandom(32))))}
             for side in sides.values():
-                side.run(count=options.events, together=together, size=size)  # plans, and the data key
+                side.run(count=options.events, together=together, size=size)  # plans
                 side.recorded.clear()
                 side.processed.clear()
             for _ in range(options.rounds):

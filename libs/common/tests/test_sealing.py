@@ -251,6 +251,15 @@ def test_what_was_changed_does_not_open(opened: Open, what: str) -> None:
             ask()
 
 
+def test_nothing_is_sealed_with_another_tenants_key(opened: Open) -> None:
+    store = opened(OLD)
+    store.put(data_json=JSON)
+    store.put(data_json=JSON, tenant="globex")
+    store.run("UPDATE data_key SET wrapped = (SELECT wrapped FROM data_key WHERE tenant = 'globex')")
+    with pytest.raises(DataUnreadable, match="data_key"):
+        opened(OLD).put(data_json=JSON)
+
+
 def test_without_the_key_everything_but_the_data_is_there(opened: Open) -> None:
     store = opened(OLD)
     event_id = store.put(data_json=JSON, ce_id="1", subject="order-1")

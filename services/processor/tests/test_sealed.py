@@ -1,5 +1,6 @@
 """Events whose data is sealed: with the key, without it, and when they were changed."""
 
+import itertools
 import json
 from collections.abc import Callable
 from typing import Any
@@ -82,8 +83,8 @@ def test_an_event_that_has_waited_long_is_looked_at_rarely(
 def test_what_it_emits_cannot_be_sealed_so_it_waits_and_is_not_applied(
     stored: Any, executor: MakeExecutor, database_url: str
 ) -> None:
-    for is_writing in (False, True):
-        handlers, _ = handling(is_writing=is_writing)
+    for is_writing, batch in itertools.product((False, True), (1, 10)):
+        handlers, _ = handling(is_writing=is_writing, batch=batch)
         recorded(stored, database_url)  # the tenant has a key, which the executor lacks
         event_id = stored.record("test.sealed", {"secret": MARKER})
         other = executor(handlers, encryption_keys=OTHER)

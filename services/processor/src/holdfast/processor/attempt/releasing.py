@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from uuid import UUID
 
-from holdfast.domain.errors import DatabaseUnavailable, KeyMissing, StatementTooSlow
+from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import Transition, release
 from holdfast.domain.update import Update
@@ -22,9 +22,8 @@ from holdfast.storage.database import Database
 
 __all__ = ["UNDECIDED", "Releaser"]
 
-UNDECIDED = (DatabaseUnavailable, StatementTooSlow, KeyMissing)
-"""PostgreSQL did not say yes or no to a statement of ours: it is away, or a lock on a whole table stands in the way. Or this
-process lacks the key that what a handler emits is to be sealed with."""
+UNDECIDED = (DatabaseUnavailable, StatementTooSlow)
+"""PostgreSQL did not say yes or no to a statement of ours: it is away, or a lock on a whole table stands in the way."""
 
 OUTAGES = 3
 """Attempts at one event in which a process lost its database before it takes the handler for the cause. A statement that
@@ -115,8 +114,6 @@ class Releaser:
     def _after_outage(self, exc: Exception, turn: Turn) -> Transition:
         """An outage is no attempt and no crash of this worker, unless the event meets one time and again."""
         lease = turn.lease
-        if isinstance(exc, KeyMissing):  # for what it emits: no attempt, however often
-            return failure(exc, lease, turn.handler, draw=self._draw(), duration_ms=0)
         seen = self._outages.pop(lease.event.id, 0) + 1
         if seen > OUTAGES:
             return failure(exc, lease, turn.handler, draw=self._draw(), duration_ms=0)
