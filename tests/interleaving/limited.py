@@ -33,7 +33,7 @@ class Limited(Worker):
         held = {each.event_id: LINE for each in place.doorbells}
         claimed = claims.claim_events(
             session, place.doorbells, owner=self.name, lease_seconds=LEASE_SECONDS, limits=held
-        )  # fmt: skip
+        )
         return replace(place, step="commit_claim", lease=claimed[0][0] if claimed else None, doorbells=())
 
     def commit_aside(self, session: Session, place: Place, _: int) -> Place:

@@ -39,6 +39,7 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     "release": lambda event_id: transitions.release(event_id, TOKEN),
     "release with a lost token": lambda event_id: transitions.release(event_id, OTHER_TOKEN),
     "snooze": lambda event_id: transitions.snooze(event_id, TOKEN, delay_seconds=7),
+    "await key": lambda event_id: transitions.await_key(event_id, TOKEN, delay_seconds=7),
     "snooze with a lost token": lambda event_id: transitions.snooze(event_id, OTHER_TOKEN, delay_seconds=7),
     "recover": lambda event_id: transitions.recover(event_id, TOKEN, crashes=0),
     "recover the third time": lambda event_id: transitions.recover(event_id, TOKEN, crashes=2),

@@ -33,6 +33,7 @@ from holdfast.runtime.ids import uuid7
 from holdfast.storage import claims, leases
 from holdfast.storage.database import Database
 from holdfast.storage.events import record
+from holdfast.storage.sealing import open_sealing
 
 HERE = Path(__file__).parent
 
@@ -290,12 +291,13 @@ def executor(database_url: str, redis_url: str) -> Iterator[Callable[..., OneAtA
         def make(
             handlers: Handlers, *, redis_url: str = redis_url, database_url: str = database_url,
             publisher: Publisher | None = None,
-            lease_seconds: float = 60, statement_timeout_seconds: float = 30, **options: Any,
+            lease_seconds: float = 60, statement_timeout_seconds: float = 30, encryption_keys: str | None = None,
+            **options: Any,
         ) -> OneAtATime:  # fmt: skip
             claims, effects = (
                 Database(
                     database_url, application_name="executor", pool_size=20, is_durable=is_durable,
-                    statement_timeout_seconds=statement_timeout_seconds,
+                    statement_timeout_seconds=statement_timeout_seconds, sealing=open_sealing(encryption_keys),
                 )
                 for is_durable in (False, True)
             )  # fmt: skip

@@ -15,6 +15,8 @@
     ├── BrokerUnavailable       the broker did not take or hand out doorbells; events are found by other means
     ├── LiveWindowUnavailable   Redis did not take or hand out updates; PostgreSQL has them all
     ├── SchemaOutdated          the database lacks a migration that this release needs
+    ├── KeyMissing              data is sealed under a key that this process lacks; it keeps until it is given the key
+    ├── DataUnreadable          sealed data was changed, or its data key is gone; no attempt at it will succeed
     ├── IdentityTaken           a handler or an application made an event under the identity of another one
     ├── EffectsLost             the transaction of a handler's effects is over before it was settled
     ├── LeaseLost               another worker owns the event now; effects must be rolled back
@@ -38,6 +40,8 @@ __all__ = [
     "BrokerUnavailable",
     "LiveWindowUnavailable",
     "SchemaOutdated",
+    "KeyMissing",
+    "DataUnreadable",
     "IdentityTaken",
     "EffectsLost",
     "LeaseLost",
@@ -103,6 +107,14 @@ class LiveWindowUnavailable(HoldfastError):
 
 class SchemaOutdated(HoldfastError):
     """The database is behind the release. Remedy: run the migrations."""
+
+
+class KeyMissing(HoldfastError):
+    """Data is sealed under a key that this process lacks. Nothing is lost: the message says which key to give it."""
+
+
+class DataUnreadable(HoldfastError):
+    """Sealed data does not open with its own key. The message says what was changed."""
 
 
 class IdentityTaken(HoldfastError):

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from holdfast.domain.attributes import DELIVER_AT
+from holdfast.domain.errors import HoldfastError
 from holdfast.domain.moment import read_moment
 from holdfast.domain.trace import NO_ORIGIN, Origin
 from holdfast.domain.update import Update
 from holdfast.domain.window import Window, debounce_seconds
 
-__all__ = ["Doorbell", "Lease", "NewEvent", "NewGroup", "StoredEvent", "canonical_json", "digest"]
+__all__ = ["Doorbell", "Lease", "NewEvent", "NewGroup", "StoredEvent", "UnreadableEvent", "canonical_json", "digest"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +115,19 @@ class StoredEvent:
     def data(self) -> Any:
         """The parsed JSON value, the bytes of other data, or ``None`` without data. Parsed when it is asked for first."""
         return json.loads(self.content) if self.is_json and self.content is not None else self.content
+
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class UnreadableEvent(StoredEvent):
+    """An event whose data is sealed and does not open here. To ask for ``content`` or ``data`` raises ``fault``."""
+
+    fault: HoldfastError
+
+    def __post_init__(self) -> None:
+        object.__delattr__(self, "content")  # not None: that would be an event without data
+
+    def __getattr__(self, name: str) -> Any:
+        raise self.fault.with_traceback(None) if name == "content" else AttributeError(name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

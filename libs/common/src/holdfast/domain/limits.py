@@ -1,6 +1,7 @@
 """How many events of a handler may run at once, or start within a time: what is declared, and the names of the lines."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ MAX_COUNT = 10_000
 PER_SECONDS = (1.0, 30 * 86_400.0)
 """The shortest and the longest window of a rate."""
 
-MAX_KEY_LENGTH = 200
-"""Characters of a key that are kept as they are; of a longer one its digest is."""
+MAX_POINTER_LENGTH = 200
+"""Characters of a JSON Pointer."""
 
 SLACK_SECONDS = 0.25
 SLACK_PART = 0.05
@@ -86,17 +87,18 @@ def needs_data(limit: Concurrency | Rate | None) -> bool:
 
 
 def line_of(kind: str, handler: str, key: str | None, tenant: str, subject: str | None, data: Any) -> str:
-    """``kind:handler`` or ``kind:handler:value``. What has no value, such as no subject, counts together."""
+    """``kind:handler``, or with the tenant or 128 bits of a digest behind it.
+
+    A digest, since a subject and a value in the data are not to be read where events wait. What has no value, such as no
+    subject, counts together.
+    """
     if key is None:
         return f"{kind}:{handler}"
     if key == "tenant":
-        value = tenant
-    else:
-        found = subject if key == "subject" else _pointed_at(data, key)
-        value = f"{tenant}/{'' if found is None else found}"
-    if len(value) > MAX_KEY_LENGTH:
-        value = hashlib.sha256(value.encode("utf-8", "surrogatepass")).hexdigest()
-    return f"{kind}:{handler}:{value}"
+        return f"{kind}:{handler}:{tenant}"
+    found = subject if key == "subject" else _pointed_at(data, key)
+    value = json.dumps([tenant, found])
+    return f"{kind}:{handler}:{hashlib.sha256(value.encode()).hexdigest()[:32]}"
 
 
 def _pointed_at(data: Any, pointer: str) -> str | None:
@@ -111,8 +113,7 @@ def _pointed_at(data: Any, pointer: str) -> str | None:
             return None
     if found is None or isinstance(found, Mapping | list):
         return None
-    text = str(found)
-    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
+    return str(found)
 
 
 def _check_count(what: str, count: Any) -> None:
@@ -123,7 +124,7 @@ def _check_count(what: str, count: Any) -> None:
 def _check_key(what: str, key: Any) -> None:
     if key in (None, "tenant", "subject"):
         return
-    if not isinstance(key, str) or not key.startswith("/") or len(key) > MAX_KEY_LENGTH:
+    if not isinstance(key, str) or not key.startswith("/") or len(key) > MAX_POINTER_LENGTH:
         raise ConfigurationError(
             f'{what}: key is "tenant", "subject", or a JSON Pointer into the data such as "/account/id", not {key!r}'
         )

@@ -24,6 +24,7 @@ __all__ = [
     "Transition",
     "after",
     "await_handler",
+    "await_key",
     "bury",
     "claim",
     "discard",
@@ -227,6 +228,15 @@ def await_handler(event_id: UUID, version: int, *, delay_seconds: float) -> Tran
     return Transition(
         event_id=event_id, from_states=CLAIMABLE, to_state=State.QUEUED, expected_version=version,
         delay_seconds=delay_seconds, keeps_waiting=True, detail={"reason": "no_handler"},
+    )  # fmt: skip
+
+
+def await_key(event_id: UUID, lease_token: UUID, *, delay_seconds: float) -> Transition:
+    """The worker lacks the key that the event's data is sealed under. The attempt is not spent."""
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.QUEUED, expected_token=lease_token,
+        delay_seconds=delay_seconds, attempt_delta=-1,
+        detail={"reason": "key_missing", "retry_in_seconds": round(delay_seconds, 3)},
     )  # fmt: skip
 
 

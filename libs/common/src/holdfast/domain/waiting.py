@@ -241,7 +241,7 @@ def _aside(standing: Standing, aside: Aside) -> Waiting:
     if aside.kind == "pause":
         return _paused(known, aside.paused)
     known |= {"handler": aside.handler, "key": aside.key}
-    of = f"{aside.handler}" if aside.key is None else f"{aside.handler} and {aside.key}"
+    of = f"{aside.handler}" if aside.key is None else f"{aside.handler} with its key"
     place = f"{_count(ahead, is_more)} ahead of it in line"
     if aside.kind == "limit":
         summary = f"{_count(aside.running, False)} of {of} running, as many as may at once; {place}"

@@ -14,7 +14,7 @@ The order and its event are committed together, or neither is. For applications 
 others POST their events.
 """
 
-from holdfast.domain.errors import IdentityTaken
+from holdfast.domain.errors import IdentityTaken, KeyMissing
 from holdfast.recording.holdfast import Holdfast, Recorded
 
-__all__ = ["Holdfast", "IdentityTaken", "Recorded"]
+__all__ = ["Holdfast", "IdentityTaken", "KeyMissing", "Recorded"]

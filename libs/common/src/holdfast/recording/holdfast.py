@@ -11,7 +11,7 @@ from holdfast.messaging.announce import Announcer
 from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import open_publisher
 from holdfast.recording.reading import new_event
-from holdfast.storage import Session, events, windows
+from holdfast.storage import Session, events, sealing, windows
 from holdfast.storage.after_commit import after_commit
 from holdfast.storage.settling import Moved
 
@@ -37,21 +37,24 @@ class Holdfast:
         timeout_seconds: the longest that telling may take; it happens in the thread that commits.
         live_window_seconds, live_window_updates: as ``HOLDFAST_LIVE_WINDOW_SECONDS`` and ``HOLDFAST_LIVE_WINDOW_UPDATES`` of
             the services, if they are set: who publishes also cuts the window.
+        encryption_keys: as ``HOLDFAST_ENCRYPTION_KEYS`` of the services. With them data of events is sealed; without them it
+            is stored plain, whatever the services do.
 
     Raises:
         InvalidName: a tenant that none can have.
-        ConfigurationError: an address that is none of Redis.
+        ConfigurationError: an address that is none of Redis, or keys that are none.
     """
 
     def __init__(
         self, *, tenant: str, redis_url: str | None = None, broker_url: str | None = None, timeout_seconds: float = 1.0,
-        live_window_seconds: int = 600, live_window_updates: int = 1000,
+        live_window_seconds: int = 600, live_window_updates: int = 1000, encryption_keys: str | None = None,
     ) -> None:  # fmt: skip
         if not is_tenant(tenant):
             raise InvalidName(
                 f"a tenant has 1 to 63 ASCII letters, digits, dots, dashes and underscores; not {tenant!r}"
             )
         self._tenant = tenant
+        self._sealing = sealing.open_sealing(encryption_keys)
         self._announcer: Announcer | None = None
         if redis_url is not None:
             self._publisher = open_publisher(
@@ -73,11 +76,13 @@ class Holdfast:
 
         Raises:
             ValueError: an attribute or the data is none; the message names each and says what to pass.
+            KeyMissing: the tenant's data is sealed under a key that is not in ``encryption_keys``.
             IdentityTaken: the source has sent the id with other data or another type.
             sqlalchemy.exc.SQLAlchemyError: as any statement of the session.
         """
         new = new_event(event, self._tenant)
-        kept = windows.record(session, [new], grace_seconds=events.GRACE_SECONDS)
+        with sealing.with_sealing(session, self._sealing):
+            kept = windows.record(session, [new], grace_seconds=events.GRACE_SECONDS)
         [recorded] = kept.recorded
         if recorded.is_conflict:
             raise IdentityTaken(

@@ -12,11 +12,13 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import AfterValidator, BeforeValidator, SecretStr
 from pydantic_settings import NoDecode
 
+from holdfast.domain.encryption_keys import read_keys
 from holdfast.domain.names import is_tenant
 
 __all__ = [
     "TRACE_ID",
     "ConsoleUrl",
+    "EncryptionKeys",
     "OtlpEndpoint",
     "ProviderUrl",
     "RedisUrl",
@@ -142,6 +144,19 @@ def _tenant(value: str) -> str:
         raise ValueError("a tenant has up to 63 letters, digits, dots, dashes and underscores")
     return value
 
+
+def _encryption_keys(value: SecretStr) -> SecretStr:
+    """Refuse at the start what could seal nothing.
+
+    Raises:
+        ValueError: with the shape, and never with a part of a key.
+    """
+    read_keys(value.get_secret_value())
+    return value
+
+
+EncryptionKeys = Annotated[SecretStr, AfterValidator(_encryption_keys)]
+"""``domain.encryption_keys`` says how they are written."""
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 

@@ -21,6 +21,7 @@ from holdfast.runtime.cores import usable_cores
 from holdfast.runtime.setting_types import (
     TRACE_ID,
     ConsoleUrl,
+    EncryptionKeys,
     OtlpEndpoint,
     ProviderUrl,
     RedisUrl,
@@ -41,6 +42,7 @@ __all__ = [
     "MaintenanceSettings",
     "ProcessorSettings",
     "ProcessSettings",
+    "SealingSettings",
     "StorageSettings",
     "inspect",
     "TracingSettings",
@@ -95,6 +97,19 @@ class StorageSettings(ProcessSettings):
     database_url: SecretStr
     """``postgresql://user:password@host:5432/name``."""
     database_pool_size: int = Field(default=10, ge=1, le=200)
+
+
+class SealingSettings(StorageSettings):
+    """Processes that write or read data of events: all of those that speak to PostgreSQL."""
+
+    encryption_keys: EncryptionKeys | None = None
+    """Keys that seal the tenants' data keys, separated by commas, the current one first; without any nothing is sealed."""
+    encryption_enabled: bool = True
+    """Whether new data is sealed, where there are keys. What is sealed already opens either way."""
+
+    def read_encryption_keys(self) -> str | None:
+        """The keys, as they were given."""
+        return None if self.encryption_keys is None else self.encryption_keys.get_secret_value()
 
 
 class BrokerSettings(ProcessSettings):
@@ -194,7 +209,7 @@ _OIDC_ALONE = (
 )  # fmt: skip
 
 
-class IngestSettings(StorageSettings, BrokerSettings, LiveSettings, TracingSettings, ConsoleSettings):
+class IngestSettings(SealingSettings, BrokerSettings, LiveSettings, TracingSettings, ConsoleSettings):
     """``services/ingest``."""
 
     ingest_host: str = "127.0.0.1"
@@ -227,7 +242,7 @@ class IngestSettings(StorageSettings, BrokerSettings, LiveSettings, TracingSetti
     the audit log; empty: nobody's. Anybody else can write what they like there."""
 
 
-class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings, LeaseSettings, TracingSettings):
+class ProcessorSettings(SealingSettings, BrokerSettings, LiveSettings, LeaseSettings, TracingSettings):
     """``services/processor``."""
 
     handlers: str | None = None
@@ -249,7 +264,7 @@ class ProcessorSettings(StorageSettings, BrokerSettings, LiveSettings, LeaseSett
         return {"" if each == "default" else each for each in names}
 
 
-class MaintenanceSettings(StorageSettings, BrokerSettings, LiveSettings, TracingSettings):
+class MaintenanceSettings(SealingSettings, BrokerSettings, LiveSettings, TracingSettings):
     """``services/maintenance``."""
 
     sweep_seconds: float = Field(default=1.0, ge=0.2, le=60)
@@ -297,6 +312,7 @@ class ClientSettings(ProcessSettings):
 
 ALL = (
     StorageSettings,
+    SealingSettings,
     BrokerSettings,
     LiveSettings,
     LeaseSettings,

@@ -57,6 +57,9 @@ class Log:
     NOT_PUBLISHED: Final = "updates not published; the relay will"
     LIVE_WINDOW_BACK: Final = "live window takes updates again"
     BROKER_BACK: Final = "broker answers again"
+    # every process that reads data of events
+    KEY_MISSING: Final = "data is sealed under a key that this process lacks"
+    DATA_UNREADABLE: Final = "sealed data does not open; it was changed, or its data key dropped"
     # ingest
     ACCEPTED: Final = "event accepted"
     TRAFFIC: Final = "requests to accept events since the last line like this"

@@ -1,4 +1,4 @@
-"""``python -m holdfast.storage``: migrations and API keys, for containers that have no ``holdfast`` command."""
+"""``python -m holdfast.storage``: migrations, API keys and encryption, for containers that have no ``holdfast`` command."""
 
 import argparse
 import getpass
@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from holdfast.domain.errors import HoldfastError
 from holdfast.runtime.settings import StorageSettings, load
-from holdfast.storage import Session
+from holdfast.storage import Session, encryption_commands
 from holdfast.storage.database import Database
 from holdfast.storage.keys import LONGEST_LIFE, SCOPES, KeyEntry, create_key, list_keys, revoke_key
 from holdfast.storage.migrate import upgrade_when_up
@@ -20,6 +20,10 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; 0 on success, 1 with a message on stderr otherwise."""
     options = _parser().parse_args(arguments)
     try:
+        if options.command == "encryption":
+            lines = encryption_commands.run(options, operator=_operator(), say=_say)
+            sys.stdout.writelines(f"{line}\n" for line in lines)
+            return 0
         url = load(StorageSettings).database_url.get_secret_value()
         if options.command == "migrate":
             upgrade_when_up(url, within_seconds=options.wait_seconds, report=_say)
@@ -105,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         "migrate", help="apply missing migrations; safe to run at any time, any number of times"
     )
     migrate.add_argument("--wait-seconds", type=float, default=60.0, help="how long to wait for the database (60)")
+    encryption_commands.add_commands(commands.add_parser("encryption", help="keys that seal the data of events"))
     keys = commands.add_parser("keys", help="create, list and revoke API keys").add_subparsers(
         dest="action", required=True
     )

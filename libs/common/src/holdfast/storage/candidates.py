@@ -8,11 +8,12 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import TextClause
+from sqlalchemy import Row, TextClause
 from sqlalchemy.orm import Session
 
+from holdfast.domain.errors import DataUnreadable, KeyMissing
 from holdfast.domain.event import Doorbell
-from holdfast.storage.event_columns import CONTENT
+from holdfast.storage.event_columns import CONTENT, opened
 from holdfast.storage.statements import render, statement
 
 __all__ = [
@@ -114,7 +115,8 @@ ORDER BY s.waiting_since
 
 _DATA = statement("""
 -- Parameters: event_ids.
-SELECT e.id, {content} AS content, e.is_json OR e.data IS NOT NULL AS is_json FROM event e WHERE e.id = ANY (:event_ids)
+SELECT e.id, e.tenant, {content} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.data_key_id
+FROM event e WHERE e.id = ANY (:event_ids)
 """, content=CONTENT)  # fmt: skip
 
 _AT_VERSION = statement("""
@@ -171,9 +173,19 @@ def kinds_of(session: Session, pools: Sequence[str], *, after: str = "") -> list
 
 
 def data_of(session: Session, event_ids: Sequence[UUID]) -> dict[UUID, Any]:
-    """The parsed data of events; ``None`` of those whose data is no JSON."""
+    """The parsed data of events; ``None`` of those whose data is no JSON, or does not open here."""
     rows = session.execute(_DATA, {"event_ids": list(event_ids)}) if event_ids else ()
-    return {row.id: json.loads(bytes(row.content)) if row.is_json and row.content is not None else None for row in rows}
+    return {row.id: _parsed(session, row) for row in rows}
+
+
+def _parsed(session: Session, row: Row[Any]) -> Any:
+    if not row.is_json or row.content is None:
+        return None
+    content = bytes(row.content)
+    try:
+        return json.loads(content if row.data_key_id is None else opened(session, row, content))
+    except (KeyMissing, DataUnreadable):
+        return None  # its attempt finds out, and says so
 
 
 def look(session: Session, doorbells: Iterable[Doorbell | tuple[UUID, int]]) -> list[Candidate]:

@@ -94,7 +94,7 @@ def claim_events(
         if violates(exc, "uq_processing_state_held_lane_key"):
             raise LaneTaken("another worker has just taken an event of this subject") from exc
         raise
-    claimed = [(_lease(row, lease_seconds, limits), update_of(row)) for row in rows]
+    claimed = [(_lease(session, row, lease_seconds, limits), update_of(row)) for row in rows]
     in_lanes = [lease.event.id for lease, _ in claimed if lease.lane is not None]
     if in_lanes and session.scalar(_OUT_OF_TURN, {"event_ids": in_lanes}):
         raise LaneTaken("an earlier event of the subject has just been put in line")
@@ -158,9 +158,9 @@ def claim_due(
     return claimed
 
 
-def _lease(row: Row[Any], seconds: float, limits: Limits) -> Lease:
+def _lease(session: Session, row: Row[Any], seconds: float, limits: Limits) -> Lease:
     return Lease(
-        event=stored_event(row),
+        event=stored_event(session, row),
         token=row.lease_token,
         version=row.version,
         attempt=row.attempt,

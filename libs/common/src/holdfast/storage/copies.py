@@ -5,13 +5,14 @@ record another event with the same content, linked by ``replay_of`` and with an 
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields
 from uuid import UUID
 
 from sqlalchemy import bindparam
 from sqlalchemy.orm import Session
 
-from holdfast.domain.event import NewEvent
+from holdfast.domain.errors import DataUnreadable
+from holdfast.domain.event import NewEvent, StoredEvent, UnreadableEvent
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.event_columns import EVENT_COLUMNS, stored_event
 from holdfast.storage.events import Recorded, record
@@ -21,6 +22,8 @@ __all__ = ["JSON", "record_copies", "record_copy"]
 
 JSON = "application/json"
 
+_DATA = ("content", "is_json", "datacontenttype")
+
 _ORIGINALS = statement("""
 SELECT {columns} FROM event e WHERE e.id IN :event_ids
 """, columns=EVENT_COLUMNS).bindparams(bindparam("event_ids", expanding=True))  # fmt: skip
@@ -29,45 +32,66 @@ SELECT {columns} FROM event e WHERE e.id IN :event_ids
 def record_copies(
     session: Session, event_ids: Sequence[UUID], *, idempotency_key: str, grace_seconds: float
 ) -> dict[UUID, Recorded]:
-    """Record a copy of each event, once for each ``idempotency_key``; by the original's id, without those that are gone."""
-    copies = _copies(session, event_ids, idempotency_key)
+    """Record a copy of each event, once for each ``idempotency_key``; by the original's id, without those that are gone.
+
+    Those whose sealed data was changed are gone too.
+
+    Raises:
+        KeyMissing: data of one is sealed under a key that this process lacks.
+    """
+    originals = _originals(session, event_ids)
+    copies = {
+        event.id: _copy(event, idempotency_key)
+        for event in originals
+        if not (isinstance(event, UnreadableEvent) and isinstance(event.fault, DataUnreadable))
+    }
     return dict(zip(copies, record(session, list(copies.values()), grace_seconds=grace_seconds), strict=True))
 
 
 def record_copy(
     session: Session, event_id: UUID, *, idempotency_key: str, grace_seconds: float, data_json: str | None = None
 ) -> Recorded:
-    """Record a copy of an event that exists, with ``data_json`` in place of its data unless that is ``None``."""
-    copy = _copies(session, [event_id], idempotency_key)[event_id]
-    if data_json is not None:
-        kind = copy.datacontenttype if copy.data_json is not None else JSON
-        copy = replace(copy, data_json=data_json, data_bytes=None, datacontenttype=kind)
+    """Record a copy of an event that exists, with ``data_json`` in place of its data unless that is ``None``.
+
+    Raises:
+        KeyMissing, DataUnreadable: the event's own data is wanted, and does not open.
+    """
+    [original] = _originals(session, [event_id])
+    copy = _copy(original if data_json is None else _edited(original, data_json), idempotency_key)
     return record(session, [copy], grace_seconds=grace_seconds)[0]
 
 
-def _copies(session: Session, event_ids: Sequence[UUID], idempotency_key: str) -> dict[UUID, NewEvent]:
+def _originals(session: Session, event_ids: Sequence[UUID]) -> list[StoredEvent]:
     if not event_ids:
-        return {}
-    rows = session.execute(_ORIGINALS, {"event_ids": list(event_ids)})
-    found = {row.id: stored_event(row) for row in rows}
-    return {
-        event_id: NewEvent(
-            id=uuid7(),
-            tenant=event.tenant,
-            source=event.source,
-            ce_id=f"replay:{event.id}:{idempotency_key}",
-            type=event.type,
-            subject=event.subject,
-            time=event.time,
-            audience=event.audience,
-            datacontenttype=event.datacontenttype,
-            dataschema=event.dataschema,
-            extensions=event.extensions,
-            data_json=event.content.decode() if event.is_json and event.content is not None else None,
-            data_bytes=None if event.is_json else event.content,
-            traceparent=event.traceparent,
-            replay_of=event.id,
-            origin=event.origin._replace(request_id=None),  # found by its trace, and no request of its own
-        )
-        for event_id, event in found.items()
-    }
+        return []
+    return [stored_event(session, row) for row in session.execute(_ORIGINALS, {"event_ids": list(event_ids)}).all()]
+
+
+def _edited(event: StoredEvent, data_json: str) -> StoredEvent:
+    """With other data in its place, which need not open for that."""
+    was_json = event.is_json and (isinstance(event, UnreadableEvent) or event.content is not None)
+    values = {each.name: getattr(event, each.name) for each in fields(StoredEvent) if each.name not in _DATA}
+    kind = event.datacontenttype if was_json else JSON
+    return StoredEvent(**values | {"content": data_json.encode(), "is_json": True, "datacontenttype": kind})
+
+
+def _copy(event: StoredEvent, idempotency_key: str) -> NewEvent:
+    content = event.content
+    return NewEvent(
+        id=uuid7(),
+        tenant=event.tenant,
+        source=event.source,
+        ce_id=f"replay:{event.id}:{idempotency_key}",
+        type=event.type,
+        subject=event.subject,
+        time=event.time,
+        audience=event.audience,
+        datacontenttype=event.datacontenttype,
+        dataschema=event.dataschema,
+        extensions=event.extensions,
+        data_json=content.decode() if event.is_json and content is not None else None,
+        data_bytes=None if event.is_json else content,
+        traceparent=event.traceparent,
+        replay_of=event.id,
+        origin=event.origin._replace(request_id=None),  # found by its trace, and no request of its own
+    )

@@ -16,6 +16,7 @@ from holdfast.runtime.descriptors import keep_from_children
 from holdfast.storage import kept, lending, planned
 from holdfast.storage.address import parse_address
 from holdfast.storage.connection import DIALECT, beginning, connector, settings_of
+from holdfast.storage.sealing import INFO, Sealing
 
 __all__ = ["Database"]
 
@@ -44,6 +45,7 @@ class Database:
             as durable claims; a ``SET LOCAL`` per transaction loses that gain to its round trip).
         statement_timeout_seconds: a statement that takes longer is cancelled by the server; 0 means no limit.
         idle_in_transaction_seconds: a transaction left open that long is ended by the server and its locks freed.
+        sealing: what its sessions seal and open data of events with.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Database:
         connect_timeout_seconds: int = 5,
         statement_timeout_seconds: float = 30,
         idle_in_transaction_seconds: float = 60,
+        sealing: Sealing | None = None,
     ) -> None:
         self._address = parse_address(url)
         settings = {
@@ -88,7 +91,9 @@ class Database:
         lending.install(self.engine)
         planned.install(self.engine)
         kept.install(self.engine)
-        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self._sessions = sessionmaker(
+            self.engine, expire_on_commit=False, info=None if sealing is None else {INFO: sealing}
+        )
         self._settings = settings_of(settings)
 
     @contextmanager

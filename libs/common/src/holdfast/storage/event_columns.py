@@ -1,36 +1,54 @@
 """The columns of an event that statements ask for, and the event made of a row with them."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import msgspec
 from sqlalchemy import Row
+from sqlalchemy.orm import Session
 
-from holdfast.domain.event import NewEvent, StoredEvent
+from holdfast.domain.errors import DataUnreadable, KeyMissing
+from holdfast.domain.event import NewEvent, StoredEvent, UnreadableEvent
 from holdfast.domain.trace import Origin, read_traceparent
+from holdfast.storage.sealing import Purpose, Sealed, sealing_of, unsealed
 
-__all__ = ["CONTENT", "EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "recordset", "stored_event"]
+__all__ = [
+    "CONTENT", "EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "SealedData", "opened", "recordset", "sealed_data", "stored_event",
+]  # fmt: skip
 
 CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
 """Events from before revision 0008 have their JSON in ``data``."""
 
+SealedData = Mapping[UUID, Sealed]
+"""Sealed data of new events, by their ids."""
+
 EVENT_COLUMNS = f"""e.id, e.tenant, e.source, e.ce_id, e.type, e.subject, e.time, e.audience, e.datacontenttype,
        e.dataschema, e.extensions, {CONTENT} AS content, e.is_json OR e.data IS NOT NULL AS is_json, e.traceparent,
-       e.received_at, e.replay_of, e.parent_id, e.request_id, e.trace_id, e.span_id"""
+       e.received_at, e.replay_of, e.parent_id, e.request_id, e.trace_id, e.span_id, e.data_key_id"""
 
 EVENT_COLUMN_TYPES = {
     "id": "uuid", "tenant": "text", "source": "text", "ce_id": "text", "type": "text", "subject": "text",
     "time": "timestamptz", "audience": "text", "datacontenttype": "text", "dataschema": "text", "extensions": "jsonb",
     "content": "bytea", "is_json": "boolean", "traceparent": "text", "received_at": "timestamptz",
     "replay_of": "uuid", "parent_id": "uuid", "request_id": "text", "trace_id": "uuid", "span_id": "text",
+    "data_key_id": "uuid",
 }  # fmt: skip
 """SQL types of ``EVENT_COLUMNS``, in their order."""
 
 
-def stored_event(row: Row[Any]) -> StoredEvent:
-    """The domain's event from a row with ``EVENT_COLUMNS``."""
-    return StoredEvent(
+def stored_event(session: Session, row: Row[Any]) -> StoredEvent:
+    """The domain's event from a row with ``EVENT_COLUMNS``; an ``UnreadableEvent`` where its data does not open here."""
+    make: Callable[..., StoredEvent] = StoredEvent
+    content = None if row.content is None else bytes(row.content)
+    if content is not None and row.data_key_id is not None:
+        try:
+            content = opened(session, row, content)
+        except (KeyMissing, DataUnreadable) as exc:
+            make = partial(UnreadableEvent, fault=exc)
+    return make(
         id=row.id,
         tenant=row.tenant,
         source=row.source,
@@ -42,7 +60,7 @@ def stored_event(row: Row[Any]) -> StoredEvent:
         datacontenttype=row.datacontenttype,
         dataschema=row.dataschema,
         extensions=row.extensions,
-        content=None if row.content is None else bytes(row.content),
+        content=content,
         is_json=row.is_json,
         traceparent=row.traceparent,
         received_at=row.received_at,
@@ -50,6 +68,33 @@ def stored_event(row: Row[Any]) -> StoredEvent:
         parent_id=row.parent_id,
         origin=_origin(row),
     )
+
+
+def opened(session: Session, row: Row[Any], content: bytes) -> bytes:
+    """The data of an event as it was sent; the row has ``id``, ``tenant``, ``is_json`` and ``data_key_id``.
+
+    Raises:
+        KeyMissing, DataUnreadable: see ``storage.sealing``.
+    """
+    return unsealed(session, Purpose("event", row.id, row.tenant, row.is_json), content, row.data_key_id)
+
+
+def sealed_data(session: Session, events: Sequence[NewEvent]) -> SealedData:
+    """The data of new events, sealed, by their ids; without those that have none. Empty where nothing is sealed.
+
+    Raises:
+        KeyMissing: see ``storage.sealing``.
+    """
+    sealing = sealing_of(session)
+    if sealing is None or not sealing.is_sealing:
+        return {}
+    return {
+        event.id: sealing.seal(
+            session, Purpose("event", event.id, event.tenant, event.data_json is not None), event.content
+        )
+        for event in events
+        if event.content is not None
+    }
 
 
 def _origin(row: Row[Any]) -> Origin:
@@ -63,9 +108,23 @@ def _origin(row: Row[Any]) -> Origin:
 _encode = msgspec.json.Encoder().encode
 
 
-def recordset(events: Sequence[NewEvent]) -> str:
-    """New events as a JSON array of objects with the columns that a statement takes apart."""
-    return _encode([_columns(event) for event in events]).decode()
+def recordset(events: Sequence[NewEvent], sealed: SealedData) -> str:
+    """New events as a JSON array of objects with the columns that a statement takes apart.
+
+    Of those whose data is ``sealed``, by their ids, no plain data is sent: a server may log its statements.
+    """
+    if not sealed:
+        return _encode([_columns(event) for event in events]).decode()
+    return _encode([_columns(event) | _sealed_columns(event, sealed.get(event.id)) for event in events]).decode()
+
+
+def _sealed_columns(event: NewEvent, sealed: Sealed | None) -> dict[str, Any]:
+    if sealed is None:
+        return {}
+    return {
+        "data_json": None, "data_base64": base64.b64encode(sealed.content).decode(), "data_key_id": str(sealed.key_id),
+        "is_json": event.data_json is not None,
+    }  # fmt: skip
 
 
 def _columns(event: NewEvent) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class TimelineEntry:
 def find(session: Session, *, event_id: UUID, tenant: str) -> EventView | None:
     """One event of this tenant, or ``None``; another tenant's event does not exist here."""
     row = session.execute(_FIND, {"event_id": event_id, "tenant": tenant}).one_or_none()
-    return None if row is None else event_view(row)
+    return None if row is None else event_view(session, row)
 
 
 def has_emitted(session: Session, *, event_id: UUID) -> bool:
@@ -69,10 +69,10 @@ def has_emitted(session: Session, *, event_id: UUID) -> bool:
     return bool(session.execute(_HAS_EMITTED, {"event_id": event_id}).scalar_one())
 
 
-def event_view(row: Row[Any]) -> EventView:
+def event_view(session: Session, row: Row[Any]) -> EventView:
     """The view from a row with ``EVENT_COLUMNS`` and the columns of the processing state."""
     return EventView(
-        event=stored_event(row),
+        event=stored_event(session, row),
         state=State(row.state),
         version=row.version,
         attempt=row.attempt,

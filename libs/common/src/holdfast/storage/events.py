@@ -13,7 +13,7 @@ from holdfast.domain.event import NewEvent, canonical_json, digest
 from holdfast.domain.moment import moment_text
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
-from holdfast.storage.event_columns import recordset
+from holdfast.storage.event_columns import SealedData, opened, recordset, sealed_data
 from holdfast.storage.lanes import LANE_KEY
 from holdfast.storage.planned import Planned
 from holdfast.storage.recorded import Recorded, newly_recorded
@@ -31,7 +31,7 @@ _REQUESTED = """requested AS (
     FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(
         id uuid, tenant text, source text, ce_id text, type text, subject text, time timestamptz, audience text,
         datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, traceparent text,
-        replay_of uuid, parent_id uuid, request_id text, trace_id uuid, span_id text)
+        replay_of uuid, parent_id uuid, request_id text, trace_id uuid, span_id text, is_json boolean, data_key_id uuid)
 )"""
 
 _RECORD = Planned("record", render("""
@@ -42,10 +42,10 @@ _RECORD = Planned("record", render("""
 WITH {requested}, inserted AS (
     INSERT INTO event (id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
                        extensions, data_bytes, is_json, traceparent, replay_of, parent_id, request_id, trace_id,
-                       span_id)
+                       span_id, data_key_id)
     SELECT id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
-           coalesce(extensions, '{{}}'), content, data_json IS NOT NULL, traceparent, replay_of,
-           parent_id, request_id, trace_id, span_id
+           coalesce(extensions, '{{}}'), content, coalesce(is_json, data_json IS NOT NULL), traceparent, replay_of,
+           parent_id, request_id, trace_id, span_id, data_key_id
     FROM requested
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
     RETURNING id, received_at, tenant, source, subject, type,
@@ -88,7 +88,8 @@ _RESOLVE = statement("""
 WITH {requested}
 SELECT r.id AS requested_id, e.id, e.type, e.audience, e.received_at, e.data_digest, s.state, s.version, s.attempt,
        CASE WHEN e.type <> r.type THEN false
-            WHEN e.data_digest IS NULL AND e.is_json = (r.data_json IS NOT NULL)
+            WHEN e.data_key_id IS NULL AND r.data_key_id IS NULL AND e.data_digest IS NULL
+                 AND e.is_json = (r.data_json IS NOT NULL)
                  AND e.data_bytes IS NOT DISTINCT FROM r.content THEN true END AS is_same
 FROM requested r
 JOIN event e USING (tenant, source, ce_id)
@@ -97,7 +98,7 @@ JOIN processing_state s ON s.event_id = e.id
 
 _DATA = statement("""
 -- Parameters: event_id.
-SELECT e.data_bytes, e.is_json, e.datacontenttype FROM event e WHERE e.id = :event_id
+SELECT e.id, e.tenant, e.data_bytes, e.is_json, e.datacontenttype, e.data_key_id FROM event e WHERE e.id = :event_id
 """)
 
 
@@ -106,6 +107,10 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
 
     An identity that exists already is left as it is. ``grace_seconds`` is how long the doorbell has before maintenance
     rings it again.
+
+    Raises:
+        KeyMissing: data is to be sealed, or compared with what is, with a key that this process lacks. Nothing was decided.
+        DataUnreadable: the data of an event of the same identity does not open, so nobody can tell whether it is the same.
     """
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
@@ -113,8 +118,9 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
     groups = {str(event.id): str(event.group_id) for event in events if event.group_id is not None}
     routing = routing_of(session)
     routes = routes_of(routing, events)
+    sealed = sealed_data(session, ordered)
     parameters = {
-        "events": recordset(ordered), "count": len(events), "grace_seconds": grace_seconds,
+        "events": recordset(ordered, sealed), "count": len(events), "grace_seconds": grace_seconds,
         "due_at": json.dumps(due_at) if due_at else None, "groups": json.dumps(groups) if groups else None,
         "routes": json.dumps({str(event_id): route for event_id, route in routes.items()}) if routes else None,
     }  # fmt: skip
@@ -127,13 +133,13 @@ def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float
         return [recorded(event) for event in events]
     new = {UUID(each) for each in row.new_ids or ()}
     known = {event.id: recorded(event) for event in events if event.id in new}
-    known |= _resolve(session, [event for event in ordered if event.id not in new])
+    known |= _resolve(session, [event for event in ordered if event.id not in new], sealed)
     return [known[event.id] for event in events]
 
 
-def _resolve(session: Session, events: Sequence[NewEvent]) -> dict[UUID, Recorded]:
+def _resolve(session: Session, events: Sequence[NewEvent], sealed: SealedData) -> dict[UUID, Recorded]:
     by_id = {event.id: event for event in events}
-    rows = session.execute(_RESOLVE, {"events": recordset(events)}).all()
+    rows = session.execute(_RESOLVE, {"events": recordset(events, sealed)}).all()
     return {row.requested_id: _met_again(session, by_id[row.requested_id], row) for row in rows}
 
 
@@ -159,7 +165,7 @@ def _is_same(session: Session, event: NewEvent, row: Row[Any]) -> bool:
         return bytes(row.data_digest) == digest(event.type, text, event.data_bytes)
     # One at a time: each may be as large as an event can be.
     stored = session.execute(_DATA, {"event_id": row.id}).one()
-    content = None if stored.data_bytes is None else bytes(stored.data_bytes)
+    content = None if stored.data_bytes is None else opened(session, stored, bytes(stored.data_bytes))
     return is_same_data(
         Data(content, stored.is_json, stored.datacontenttype),
         Data(event.content, event.data_json is not None, event.datacontenttype),

@@ -28,7 +28,8 @@ class EventGroup(Base):
     subject: Mapped[str | None]
     audience: Mapped[str | None]
     data: Mapped[str | None]
-    """JSON text, which becomes part of the event's data."""
+    """JSON text, which becomes part of the event's data; sealed bytes in base64 where there is a ``data_key_id``."""
+    data_key_id: Mapped[UUID | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     completed_at: Mapped[datetime | None]
 

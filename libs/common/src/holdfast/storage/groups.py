@@ -5,6 +5,7 @@ open records the event of the group in that transaction too. Each locks the grou
 moment the second sees what the first did.
 """
 
+import base64
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,14 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from holdfast.domain.errors import DataUnreadable
 from holdfast.domain.event import NewEvent, NewGroup
 from holdfast.domain.state import State
 from holdfast.domain.trace import Origin
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import events
 from holdfast.storage.events import Recorded
+from holdfast.storage.sealing import Purpose, sealing_of, unsealed
 from holdfast.storage.statements import statement
 
 __all__ = ["SOURCE", "Ended", "Group", "count_ended", "groups_of", "record_group", "take_completed"]
@@ -32,8 +35,8 @@ _COMPLETED = "holdfast.completed_groups"
 """Where a session keeps the events of groups that its transaction has completed, until somebody tells of them."""
 
 _CREATE = text("""
-INSERT INTO event_group (id, tenant, parent_id, size, open, type, subject, audience, data)
-VALUES (:id, :tenant, :parent_id, :size, :size, :type, :subject, :audience, :data)
+INSERT INTO event_group (id, tenant, parent_id, size, open, type, subject, audience, data, data_key_id)
+VALUES (:id, :tenant, :parent_id, :size, :size, :type, :subject, :audience, :data, :data_key_id)
 """)
 
 _ADD_MEMBERS = text("""
@@ -107,7 +110,7 @@ def record_group(session: Session, group: NewGroup, members: Sequence[UUID]) -> 
         _CREATE,
         {
             "id": group.id, "tenant": group.tenant, "parent_id": group.parent_id, "size": len(members), "type": group.type,
-            "subject": group.subject, "audience": group.audience, "data": group.data_json,
+            "subject": group.subject, "audience": group.audience, **_stored_data(session, group),
         },
     )  # fmt: skip
     if not members:
@@ -151,14 +154,37 @@ def _complete(session: Session, group_ids: Iterable[UUID]) -> list[Recorded]:
     rows = session.execute(_COMPLETE, {"group_ids": sorted(group_ids)}).all()
     if not rows:
         return []
-    recorded = events.record(session, [_event_of(row) for row in rows], grace_seconds=events.GRACE_SECONDS)
+    recorded = events.record(session, [_event_of(session, row) for row in rows], grace_seconds=events.GRACE_SECONDS)
     return [each for each in recorded if each.is_new]
 
 
-def _event_of(row: Row[Any]) -> NewEvent:
+def _stored_data(session: Session, group: NewGroup) -> dict[str, Any]:
+    sealing = sealing_of(session)
+    if group.data_json is None or sealing is None or not sealing.is_sealing:
+        return {"data": group.data_json, "data_key_id": None}
+    sealed = sealing.seal(session, _purpose(group.id, group.tenant), group.data_json.encode())
+    return {"data": base64.b64encode(sealed.content).decode(), "data_key_id": sealed.key_id}
+
+
+def _data_of(session: Session, row: Row[Any]) -> str:
+    if row.data_key_id is None:
+        return row.data or "null"
+    try:
+        sealed = base64.b64decode(row.data)
+        return unsealed(session, _purpose(row.id, row.tenant), sealed, row.data_key_id).decode()
+    except (DataUnreadable, ValueError):
+        # Members must be able to end. What the handler gave along is lost, and the event says so.
+        return 'null, "data_unreadable": true'
+
+
+def _purpose(group_id: UUID, tenant: str) -> Purpose:
+    return Purpose("event_group", group_id, tenant, is_json=True)
+
+
+def _event_of(session: Session, row: Row[Any]) -> NewEvent:
     summary = {"group": str(row.id), "processed": row.processed, "dead": row.dead, "discarded": row.discarded}
     # The handler's own text: read and written again, a number might become another one.
-    text_ = f'{json.dumps(summary)[:-1]}, "data": {row.data or "null"}}}'
+    text_ = f'{json.dumps(summary)[:-1]}, "data": {_data_of(session, row)}}}'
     return NewEvent(
         id=uuid7(),
         tenant=row.tenant,

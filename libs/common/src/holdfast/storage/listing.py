@@ -14,7 +14,7 @@ from holdfast.storage.tables import Event, ProcessingState
 
 __all__ = ["Attempt", "Page", "attempts", "list_events", "statement"]
 
-_UNREAD = frozenset({"data", "data_bytes", "data_digest", "is_json"})
+_UNREAD = frozenset({"data", "data_bytes", "data_digest", "data_key_id", "is_json"})
 
 _COLUMNS: tuple[Any, ...] = (
     *(column for column in Event.__table__.columns if column.name not in _UNREAD),
@@ -79,7 +79,7 @@ def list_events(
     Ids are UUIDv7, so this is the order of arrival. A page costs its length, however far back it is.
     """
     rows = session.execute(statement(wanted, tenant=tenant, limit=limit + 1, before_id=before_id))
-    found = [event_view(row) for row in rows]
+    found = [event_view(session, row) for row in rows]
     has_more = len(found) > limit
     return Page(found[:limit], found[limit - 1].event.id if has_more else None)
 

@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.storage.schema import check_revision
+from holdfast.storage.sealing import check_keys
 
 __all__ = ["check_work"]
 
@@ -19,11 +20,13 @@ _LOCK = (
 
 
 def check_work(session: Session) -> None:
-    """Make sure that the schema is new enough, that the database takes writes, and that no table of ours is locked.
+    """Make sure that the schema is new enough, that the database takes writes, that no table of ours is locked,
+    and that sealed data opens.
 
     Raises:
         SchemaOutdated: with the command that helps.
         DatabaseUnavailable: it is read-only.
+        KeyMissing: data is sealed under a key that this process lacks.
         StatementTooSlow: at the end of the transaction's block: a table is locked, or the server is too slow to work with.
     """
     session.execute(text(f"SET LOCAL statement_timeout = {PROBE_MS}"))
@@ -32,3 +35,4 @@ def check_work(session: Session) -> None:
         raise DatabaseUnavailable("PostgreSQL takes no writes: it is a standby or set to read-only")
     for statement in _LOCK:
         session.execute(text(statement))
+    check_keys(session)

@@ -24,6 +24,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 from holdfast.storage import upkeep
+from holdfast.storage.data_key_tables import DataKey
 from holdfast.storage.flow_tables import FlowVersion, HandlerRoute, Pause, RateStart, Tenant
 from holdfast.storage.group_tables import EventGroup, EventGroupMember
 from holdfast.storage.node_tables import Node, NodeWorker
@@ -45,6 +46,7 @@ __all__ = [
     "AttemptErrorRow",
     "AuditEntry",
     "Base",
+    "DataKey",
     "Event",
     "EventGroup",
     "EventGroupMember",
@@ -113,6 +115,8 @@ class Event(Base):
     """Of the trace that it belongs to: 16 bytes, as a UUID has."""
     span_id: Mapped[str | None]
     """The span that its first attempt is a child of, in hexadecimal; NULL where nobody keeps the trace."""
+    data_key_id: Mapped[UUID | None]
+    """The key that ``data_bytes`` is sealed with; NULL where it is plain. No reference: a key that is dropped shreds them."""
 
     __table_args__ = (
         # CloudEvents 1.0: source + id is unique for each distinct event. In this order it also finds an id of any source.

@@ -12,6 +12,7 @@ from holdfast.runtime.health import Check
 from holdfast.runtime.settings import MaintenanceSettings
 from holdfast.storage.database import Database
 from holdfast.storage.readiness import check_work
+from holdfast.storage.sealing import open_sealing
 
 __all__ = ["REDIS_TIMEOUT_SECONDS", "Parts", "parts"]
 
@@ -45,7 +46,8 @@ class Parts:
 def parts(settings: MaintenanceSettings) -> Parts:
     """Put them together; nothing connects yet."""
     database = Database(
-        settings.database_url.get_secret_value(), application_name="holdfast-maintenance", pool_size=5
+        settings.database_url.get_secret_value(), application_name="holdfast-maintenance", pool_size=5,
+        sealing=open_sealing(settings.read_encryption_keys(), is_sealing=settings.encryption_enabled),
     )  # fmt: skip
     bell = open_bell(
         settings.broker_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=False

@@ -5,14 +5,22 @@ from http import HTTPStatus
 from flask import Response, g, request
 from werkzeug.exceptions import HTTPException
 
-from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
+from holdfast.domain.errors import DatabaseUnavailable, DataUnreadable, KeyMissing, StatementTooSlow
 from holdfast.ingest.console.rendering import page
 from holdfast.ingest.console.visit import visit
 from holdfast.ingest.http.problems import Problem
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["come_again_from_here", "http_page", "problem_page", "slow_page", "unavailable_page", "unexpected_page"]
+__all__ = [
+    "come_again_from_here",
+    "http_page",
+    "problem_page",
+    "sealed_page",
+    "slow_page",
+    "unavailable_page",
+    "unexpected_page",
+]
 
 log = logging.get(__name__)
 
@@ -68,6 +76,12 @@ def slow_page(exc: StatementTooSlow) -> Response:
     log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
     detail = "PostgreSQL did not answer in time. Try again, a list with more filters."
     return _error(503, detail, {"Retry-After": "10"}, title=_BUSY)
+
+
+def sealed_page(exc: KeyMissing | DataUnreadable) -> Response:
+    """The data of an event is sealed and does not open here."""
+    log.error(Log.KEY_MISSING if isinstance(exc, KeyMissing) else Log.DATA_UNREADABLE, reason=str(exc))
+    return _error(503, f"The data of this event does not open: {exc}.", {})
 
 
 def unexpected_page(exc: Exception) -> Response:

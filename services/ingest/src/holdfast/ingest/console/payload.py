@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 
 from holdfast.domain.data import Data, unwrapped
-from holdfast.domain.event import StoredEvent
+from holdfast.domain.event import StoredEvent, UnreadableEvent
 from holdfast.ingest.console.words import pretty_json
 
 __all__ = ["MAX_SHOWN_CHARACTERS", "Payload", "shown"]
@@ -30,6 +30,8 @@ class Payload:
 
 def shown(event: StoredEvent, *, is_raw: bool) -> Payload:
     """The data of an event; JSON with one member a line unless it is wanted as it was sent."""
+    if isinstance(event, UnreadableEvent):
+        return Payload(f"sealed: {event.fault}", "text", 0, event.datacontenttype)
     if event.content is None:
         return Payload(None, "text", 0, event.datacontenttype)
     stored = unwrapped(Data(event.content, event.is_json, event.datacontenttype))

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Flask, Response, redirect, request
 from werkzeug.exceptions import HTTPException
 
-from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
+from holdfast.domain.errors import DatabaseUnavailable, DataUnreadable, KeyMissing, StatementTooSlow
 from holdfast.ingest.console import assets, errors, rendering, visit
 from holdfast.ingest.console.door import Door
 from holdfast.ingest.console.oidc.client import client_of
@@ -112,6 +112,8 @@ def _install_errors(room: Blueprint) -> None:
         (HTTPException, errors.http_page),
         (DatabaseUnavailable, errors.unavailable_page),
         (StatementTooSlow, errors.slow_page),
+        (KeyMissing, errors.sealed_page),
+        (DataUnreadable, errors.sealed_page),
         (Exception, errors.unexpected_page),
     ):
         room.register_error_handler(kind, answer)

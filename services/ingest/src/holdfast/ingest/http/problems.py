@@ -8,7 +8,7 @@ from typing import Any
 from flask import Flask, Response, g, json, request
 from werkzeug.exceptions import HTTPException
 
-from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
+from holdfast.domain.errors import DatabaseUnavailable, DataUnreadable, KeyMissing, StatementTooSlow
 from holdfast.ingest.intake.backpressure import BacklogTooOld
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
@@ -51,6 +51,8 @@ def install(app: Flask) -> None:
     app.register_error_handler(HTTPException, _http)
     app.register_error_handler(DatabaseUnavailable, _unavailable)
     app.register_error_handler(StatementTooSlow, _too_slow)
+    app.register_error_handler(KeyMissing, _key_missing)
+    app.register_error_handler(DataUnreadable, _unreadable)
     app.register_error_handler(BacklogTooOld, _backlog)
     app.register_error_handler(Exception, _unexpected)
 
@@ -98,6 +100,21 @@ def _too_slow(exc: StatementTooSlow) -> Response:
     headers = {"Retry-After": str(random.randint(5, 15))}  # noqa: S311
     detail = "the database did not answer in time; send the request again after Retry-After, a list with more filters"
     return _problem(Problem(503, "database_slow", detail, headers=headers))
+
+
+def _key_missing(exc: KeyMissing) -> Response:
+    log.error(Log.KEY_MISSING, reason=str(exc))
+    detail = (
+        "this data is sealed under a key that ingest does not have; its operator has to add it to"
+        " HOLDFAST_ENCRYPTION_KEYS. An event that was sent has not been recorded: send it again later"
+    )
+    return _problem(Problem(503, "key_missing", detail, headers={"Retry-After": "60"}))
+
+
+def _unreadable(exc: DataUnreadable) -> Response:
+    log.error(Log.DATA_UNREADABLE, reason=str(exc))
+    detail = "the stored data of this event was changed, or its key dropped, and does not open; an operator restores it"
+    return _problem(Problem(500, "data_unreadable", detail))
 
 
 def _backlog(exc: BacklogTooOld) -> Response:

@@ -14,7 +14,7 @@ from holdfast.messaging.revocations import open_revocation_copy
 from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.health import Check
 from holdfast.runtime.settings import IngestSettings
-from holdfast.storage import keys, pools
+from holdfast.storage import keys, pools, sealing
 from holdfast.storage.backlog import backlog_of
 from holdfast.storage.database import Database
 from holdfast.storage.readiness import check_work
@@ -28,6 +28,7 @@ def build(settings: IngestSettings) -> Parts:
     database = Database(
         settings.database_url.get_secret_value(), application_name="holdfast-ingest",
         pool_size=settings.database_pool_size, connect_timeout_seconds=3, statement_timeout_seconds=10,
+        sealing=sealing.open_sealing(settings.read_encryption_keys(), is_sealing=settings.encryption_enabled),
     )  # fmt: skip
     publisher = open_publisher(
         settings.redis_url.get_secret_value(), timeout_seconds=timeout, window_seconds=settings.live_window_seconds,

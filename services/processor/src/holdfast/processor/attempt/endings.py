@@ -70,7 +70,7 @@ class Endings:
     def note_failed(self, turn: Turn, transition: Transition, report: Report) -> None:
         """The attempt has failed, which is committed and published."""
         if transition.error is None:
-            self._note_snoozed(turn, transition)
+            self._note_snoozed(turn, transition, report)
             return
         duration_ms = transition.error.duration_ms
         name = turn.handler.name if turn.handler else ""
@@ -78,7 +78,10 @@ class Endings:
         Metrics.handler_seconds.labels(name, "failed").observe((duration_ms or 0) / 1000)
         report_failure(report, transition, turn.handler, turn.log, with_texts=self._with_texts)
 
-    def _note_snoozed(self, turn: Turn, transition: Transition) -> None:
+    def _note_snoozed(self, turn: Turn, transition: Transition, report: Report) -> None:
+        if transition.detail.get("reason") == "key_missing":
+            turn.log.error(Log.KEY_MISSING, reason=report.message, retry_in_seconds=transition.delay_seconds)
+            return
         name = turn.handler.name if turn.handler else ""
         Metrics.handler_seconds.labels(name, "snoozed").observe(time.monotonic() - turn.started)
         turn.log.info(Log.SNOOZED, retry_in_seconds=transition.delay_seconds)

@@ -4,13 +4,15 @@ import hashlib
 
 from pydantic import ValidationError
 
+from holdfast.domain.errors import KeyMissing
 from holdfast.domain.event import Lease
 from holdfast.domain.retry import DEFAULT_BACKOFF, MAX_RETRY_SECONDS
-from holdfast.domain.transitions import AttemptError, Transition, bury, fail, snooze
+from holdfast.domain.transitions import AttemptError, Transition, await_key, bury, fail, snooze
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Coded, Report, faults_of, is_code, report_of
 
 __all__ = [
+    "DataLocked",
     "HandlerTimeout",
     "InvalidData",
     "InvalidResult",
@@ -20,8 +22,12 @@ __all__ = [
     "Snooze",
     "TransactionAborted",
     "TransactionEnded",
+    "UnreadableData",
     "failure",
 ]
+
+LEAST_KEY_SECONDS, MOST_KEY_SECONDS = 30.0, 600.0
+"""Between two looks at an event whose data is sealed under a key that is not here: as long as it has waited, within these."""
 
 
 class Retry(Coded):
@@ -94,6 +100,20 @@ class InvalidData(_Unprocessable):
         super().__init__(faults_of(error))
 
 
+class UnreadableData(_Unprocessable):
+    """The event's data was sealed and does not open any more. It can be replayed once its row is restored."""
+
+    code = "data_unreadable"
+    has_place = False
+
+
+class DataLocked(Coded):
+    """The event's data is sealed, and this process lacks the key. The event waits; nothing is held against it."""
+
+    code = "key_missing"
+    has_place = False
+
+
 class InvalidResult(_Unprocessable):
     """A handler returned what cannot be stored as JSON. Running it again would return the same."""
 
@@ -155,6 +175,11 @@ def failure(
     """
     if isinstance(exc, Snooze) and (after := _delay(exc.after)) is not None:
         return snooze(lease.event.id, lease.token, delay_seconds=after)
+    if isinstance(exc, DataLocked | KeyMissing):
+        waited = (lease.claimed_at - lease.event.due_since).total_seconds()
+        return await_key(
+            lease.event.id, lease.token, delay_seconds=min(MOST_KEY_SECONDS, max(LEAST_KEY_SECONDS, waited))
+        )
     error = _error(report or report_of(exc, package=handler.package if handler else None), handler, duration_ms)
     backoff = handler.retry if handler else DEFAULT_BACKOFF
     if isinstance(exc, (_Unprocessable, *(handler.final if handler else ()))) or backoff.is_exhausted(lease.attempt):

@@ -4,8 +4,9 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from holdfast.domain.errors import DataUnreadable, KeyMissing
 from holdfast.domain.event import StoredEvent
-from holdfast.processor.handlers.outcomes import InvalidData
+from holdfast.processor.handlers.outcomes import DataLocked, InvalidData, UnreadableData
 
 __all__ = ["valid_payload"]
 
@@ -18,8 +19,16 @@ def valid_payload(model: TypeAdapter[Any], event: StoredEvent) -> Any:
 
     Raises:
         InvalidData: the data does not fit.
+        UnreadableData: it was sealed, and was changed since.
+        DataLocked: it is sealed, and this process lacks the key.
     """
     try:
-        return model.validate_python(event.data)
+        data = event.data
+    except DataUnreadable as exc:
+        raise UnreadableData(str(exc)) from None
+    except KeyMissing as exc:
+        raise DataLocked(str(exc)) from None
+    try:
+        return model.validate_python(data)
     except ValidationError as exc:
         raise InvalidData(exc) from None

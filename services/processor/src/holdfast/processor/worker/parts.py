@@ -9,7 +9,7 @@ from holdfast.messaging.brokers import open_bell
 from holdfast.messaging.live import Publisher, open_publisher
 from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.handlers.registry import Handlers
-from holdfast.processor.worker import declaring, roles
+from holdfast.processor.worker import databases, declaring, roles
 from holdfast.processor.worker.board import Board
 from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.canary import Canary
@@ -34,12 +34,6 @@ and the time between two polls)."""
 
 REDIS_TIMEOUT_SECONDS = 1.0
 """For publishing after a commit; the relay does it when Redis does not answer in time."""
-
-IDLE_SECONDS = 60.0
-"""A handler that computes for this long between two statements is taken for lost, or for four leases if that is longer.
-
-While it runs its transaction keeps recovery away, so a worker that is frozen must not keep that for ever.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +86,7 @@ class Parts:
 
 def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, canary: Canary, board: Board) -> Parts:
     """Put a worker process together; nothing runs yet."""
-    claims, effects = (_database(settings, role, is_durable=each) for each in (False, True))
+    claims, effects = databases.open_databases(settings, role)
     broker_url = settings.broker_url.get_secret_value()
     bell = open_bell(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
     publisher = open_publisher(
@@ -136,14 +130,3 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
 
 def _most_ahead(handlers: Handlers) -> int:
     return max(MOST_AHEAD, BATCHES_AHEAD * max((each.batch for each in handlers), default=1))
-
-
-def _database(settings: ProcessorSettings, role: roles.Role, *, is_durable: bool) -> Database:
-    # A connection per thread: a thread that waits for another one would hold a lease while it does nothing.
-    return Database(
-        settings.database_url.get_secret_value(),
-        application_name="holdfast-processor",
-        pool_size=role.threads + 1,
-        is_durable=is_durable,
-        idle_in_transaction_seconds=max(IDLE_SECONDS, 4 * settings.lease_seconds),
-    )
