@@ -23,6 +23,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 from holdfast.storage import upkeep
+from holdfast.storage.cancel_tables import CancelRequest
 from holdfast.storage.group_tables import EventGroup, EventGroupMember
 from holdfast.storage.node_tables import Node, NodeWorker
 from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
@@ -42,6 +43,7 @@ __all__ = [
     "AttemptErrorRow",
     "AuditEntry",
     "Base",
+    "CancelRequest",
     "Event",
     "EventGroup",
     "EventGroupMember",

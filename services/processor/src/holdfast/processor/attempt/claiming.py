@@ -11,7 +11,7 @@ from holdfast.domain.update import Update
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
-from holdfast.storage import Session, claims, lanes, leases, lifecycle, served, sweeps
+from holdfast.storage import Session, cancels, claims, lanes, leases, lifecycle, served, sweeps
 from holdfast.storage.claims import Candidate
 from holdfast.storage.database import Database
 
@@ -109,6 +109,14 @@ class Claimer:
         """
         with self._database.transaction() as session:
             return leases.extend(session, held)
+
+    def cancelled(self, event_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Which of these events are to be cancelled, and who asked for it.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: not known.
+        """
+        return cancels.requested(self._database, event_ids)
 
     def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
         """Up to ``limit`` events that have been due for a while, and events that waited for a handler that is here.
