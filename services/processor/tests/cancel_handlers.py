@@ -4,12 +4,15 @@ import socket
 import time
 from typing import Any
 
-from sample_handlers import leave_effect
 from sqlalchemy import text
 
 from holdfast.processor import Context, Handlers
 
 handlers = Handlers()
+
+
+def leave_effect(ctx: Context) -> None:
+    ctx.session.execute(text("INSERT INTO effect VALUES (:id, '')"), {"id": ctx.event.id})
 
 
 @handlers.on("test.python", name="python")
@@ -23,17 +26,6 @@ def python(data: Any, ctx: Context) -> None:  # noqa: ARG001
 def sql(data: Any, ctx: Context) -> None:  # noqa: ARG001
     leave_effect(ctx)
     ctx.session.execute(text("SELECT pg_sleep(60)"))
-
-
-@handlers.on("test.stubborn", name="stubborn")
-def stubborn(data: Any, ctx: Context) -> str:  # noqa: ARG001
-    """Goes on with its transaction whatever meets it, and returns a result."""
-    leave_effect(ctx)
-    try:
-        ctx.session.execute(text("SELECT pg_sleep(60)"))
-    except BaseException:  # noqa: BLE001
-        ctx.session.connection().connection.dbapi_connection.rollback()  # type: ignore[union-attr]
-    return "done all the same"
 
 
 @handlers.on("test.socket", name="socket")

@@ -5,7 +5,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import pytest
@@ -91,7 +91,7 @@ def run_beside(executor: MakeExecutor) -> Iterator[Callable[..., Executor]]:
         leases_: list[Lease] = sorted((lease for lease, _ in claimed), key=lambda lease: lease.event.id)
         threads.append(threading.Thread(target=one.run_together, args=[leases_]))
         threads[-1].start()
-        return one
+        return cast("Executor", one)
 
     yield run
     for thread in threads:
@@ -142,7 +142,9 @@ def test_a_worker_goes_on_after_a_cancelled_event(start: Start, stored: Any, liv
     assert (stored.state(cancelled), stored.effects(after)) == ("discarded", 1)
 
 
-def test_a_request_survives_the_death_of_the_worker(start: Start, stored: Any, live: Any, eventually: Eventually) -> None:
+def test_a_request_survives_the_death_of_the_worker(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
     worker = start(HANDLERS="cancel_handlers:handlers", LEASE_SECONDS="5")
     event_id = stored.record("test.outside.deaf")
     live.ring((event_id, 1))
@@ -175,8 +177,6 @@ def test_processors_carry_requests_out_while_maintenance_is_away(
     assert stored.row(event_id).version == 5, "a discard skips a version"
     eventually(lambda: requests(stored) == 0)
     eventually(lambda: live.told(event_id)[-1:] == [("discarded", 5, 0)])
-
-
 
 
 def claimed(stored: Any, event_id: UUID, *, lease_seconds: float = 60) -> Lease:
@@ -311,9 +311,10 @@ def test_what_a_handler_does_after_it_was_told_does_not_count(
 def test_the_others_of_a_batch_go_on(
     stored: Any, run_beside: Callable[..., Executor], eventually: Eventually, is_listed: bool
 ) -> None:
-    handlers = Handlers()
+    handlers, called = Handlers(), list[UUID]()
 
     def write(ctx: Context, data: Any) -> None:
+        called.append(ctx.event.id)
         ctx.session.execute(text("INSERT INTO effect VALUES (:id, '')"), {"id": ctx.event.id})
         if data == "slow":
             ctx.session.execute(text("SELECT pg_sleep(60)"))
@@ -336,6 +337,9 @@ def test_the_others_of_a_batch_go_on(
     eventually(lambda: [stored.state(each) for each in (before, slow, after)] == done, timeout_seconds=20)
     assert [stored.effects(each) for each in (before, slow, after)] == [1, 0, 1]
     assert stored.errors(before) == stored.errors(after) == []
+    assert called.count(before) == (2 if is_listed else 1), (
+        "one transaction does for the others, unless one call does all"
+    )
 
 
 def test_the_next_of_a_lane_is_called(start: Start, stored: Any, live: Any, eventually: Eventually) -> None:

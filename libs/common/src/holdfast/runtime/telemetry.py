@@ -285,7 +285,9 @@ class Metrics:
     )
     cancelled = Declared(
         (PROCESSOR,),
-        lambda: Counter("holdfast_handlers_cancelled", "Handlers told to stop: out of time, without a lease, or cancelled"),
+        lambda: Counter(
+            "holdfast_handlers_cancelled", "Handlers told to stop: out of time, without a lease, or cancelled"
+        ),
     )
     retries = Declared(
         (PROCESSOR,), lambda: Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])

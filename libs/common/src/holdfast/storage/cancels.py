@@ -27,7 +27,7 @@ _IS_VOID = render("""
 EXISTS (SELECT FROM event_update u WHERE u.event_id = c.event_id AND u.version > c.version AND u.state IN {FINISHED})
 """).strip()
 
-CANCELLED_BY = f"(SELECT c.actor FROM cancel_request c WHERE c.event_id = s.event_id AND NOT {_IS_VOID})"
+CANCELLED_BY = f"(SELECT c.actor FROM cancel_request c WHERE c.event_id = s.event_id AND NOT {_IS_VOID})"  # noqa: S608 (ours)
 """Who has asked to cancel the event of the row ``s``, or NULL."""
 
 IS_REQUESTED = "(SELECT event_id FROM cancel_request LIMIT 1) IS NOT NULL"

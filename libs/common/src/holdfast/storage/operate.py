@@ -66,7 +66,7 @@ class Outcome(StrEnum):
     """A new event was recorded; ``update`` is its first one."""
 
     REQUESTED = "requested"
-    """The event runs: its worker ends it within a second or two, unless it has ended by then; ``update`` is where it stands."""
+    """The event runs: its worker is to end it, unless it has ended by then; ``update`` is where it stands."""
 
     REPEATED = "repeated"
     """A request with this key was carried out before, and nothing was done now; ``update`` is where the event stands."""
@@ -157,7 +157,9 @@ def cancel_event(session: Session, actor: Actor, event_id: UUID, *, idempotency_
     def act(state: State, version: int) -> Acted | None:
         if state is State.PROCESSING:
             return _ask(request, version)
-        move = replace(discard(event_id), from_states=CLAIMABLE, expected_version=version, detail={"reason": "cancelled"})
+        move = replace(
+            discard(event_id), from_states=CLAIMABLE, expected_version=version, detail={"reason": "cancelled"}
+        )
         return _move(request, move, state) if state in move.from_states else Acted(Outcome.NOT_ALLOWED, state)
 
     return _carry_out(request, act)

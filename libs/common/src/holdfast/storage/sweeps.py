@@ -90,8 +90,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Whether a lease has expired for that long, events wait for their turn or for a handler, or some are to be cancelled; and whether a node is
-    drained, ``None`` for one that is not written down. In the order of the look's columns."""
+    """Whether a lease has expired for that long, events wait for their turn or for a handler, or some are to be cancelled;
+    and whether a node is drained, ``None`` for one that is not written down. In the order of the look's columns."""
 
     is_any_lost: bool
     is_drained: bool | None

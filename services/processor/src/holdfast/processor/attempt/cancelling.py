@@ -20,12 +20,17 @@ second, and handlers that are quicker are not asked about at all.
 """
 
 GRACE_SECONDS = INSIST_SECONDS
-"""A handler without a transaction may be in the middle of a call to somebody else: it sees ``ctx.cancelled`` and has this long
-to end by itself. A transactional one is interrupted at once, since all that it did is rolled back.
+"""A handler without a transaction may be in the middle of a call to somebody else: it sees ``ctx.cancelled`` and has this
+long to end by itself. A transactional one is interrupted at once, since all that it did is rolled back.
 """
 
 AGAIN_SECONDS = 1.0
 """Between two interruptions of a transactional handler that goes on: it may have caught the first one."""
+
+STATEMENT_SECONDS = 0.1
+"""For a handler to end by itself when its statement was cancelled. An exception from another thread within a call of
+SQLAlchemy would cost the connection, and with it the transaction of a batch.
+"""
 
 UNREACHABLE_SECONDS = 1.0
 """After the first interruption: a handler that still runs is in a call that nothing reaches, or goes on all the same. Its
@@ -114,18 +119,23 @@ class Cancels:
         is_transactional = running.handler.is_transactional
         if not is_transactional and now - ending.noticed_at < self._grace_seconds:
             return
-        if ending.first_pressed_at is not None and now - ending.first_pressed_at >= UNREACHABLE_SECONDS:
-            if not ending.is_given_up:
-                # In a thread of its own: the row's lock goes when the server notices that the connection has.
-                ending.is_given_up = True
-                threading.Thread(target=self._end_without, args=[running], name="end-without", daemon=True).start()
+        is_unreached = ending.first_pressed_at is not None and now - ending.first_pressed_at >= UNREACHABLE_SECONDS
+        if is_unreached and not ending.is_given_up:
+            # In a thread of its own: the row's lock goes when the server notices that the connection has.
+            ending.is_given_up = True
+            threading.Thread(target=self._end_without, args=[running], name="end-without", daemon=True).start()
         again_seconds = AGAIN_SECONDS if is_transactional else self._grace_seconds
         if ending.pressed_at is not None and now - ending.pressed_at < again_seconds:
             return
-        # The exception first: a handler would take the statement's end for an error of its own.
-        if running.interrupt(self._interruptions, Cancelled):
-            ending.pressed_at = now
-            ending.first_pressed_at = ending.first_pressed_at or now
-            if running.backend is not None:
-                # In a thread of its own: a server that does not answer must not hold up the others.
-                threading.Thread(target=running.cancel_statement, name="cancel", daemon=True).start()
+        if running.backend is not None:
+            # In a thread of its own: a server that does not answer must not hold up the others.
+            threading.Thread(target=self._cut_short, args=[running], name="cancel", daemon=True).start()
+        elif not running.interrupt(self._interruptions, Cancelled):
+            return  # it is just opening its session
+        ending.pressed_at = now
+        ending.first_pressed_at = ending.first_pressed_at or now
+
+    def _cut_short(self, running: Running) -> None:
+        """What the handler makes of the end of its statement does not matter: the event is cancelled."""
+        if not running.cancel_statement(patience_seconds=STATEMENT_SECONDS):
+            running.interrupt(self._interruptions, Cancelled)

@@ -18,7 +18,7 @@ from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.backend import Backend
 
-__all__ = ["CHECK_SECONDS", "Heartbeat", "Running"]
+__all__ = ["CHECK_SECONDS", "INSIST_SECONDS", "Heartbeat", "Running"]
 
 log = logging.get(__name__)
 
@@ -59,7 +59,7 @@ class Running:
     cancelled_by: str | None = None
     """Who has cancelled the event, or one of them; ``None``: nobody. What the handler does from then on does not count."""
     _leaving: threading.Lock = field(default_factory=threading.Lock)
-    _has_left: bool = False
+    _left: threading.Event = field(default_factory=threading.Event)
 
     def hold(self, backend: Backend) -> None:
         """From now on a transaction on this connection keeps the event."""
@@ -82,18 +82,22 @@ class Running:
     def leave(self) -> None:
         """The handler has ended. From now on nobody interrupts what its thread and its connection do; waits for who does."""
         with self._leaving:
-            self._has_left = True
+            self._left.set()
 
     def interrupt(self, interruptions: Interruptions, error: type[BaseException]) -> bool:
         """Raise an exception in the handler, unless it has ended; whether it was within the handler."""
         with self._leaving:
-            return not self._has_left and interruptions.interrupt_one(self.thread, error)
+            return not self._left.is_set() and interruptions.interrupt_one(self.thread, error)
 
-    def cancel_statement(self) -> None:
-        """Let PostgreSQL cancel the handler's statement, unless the handler has ended. May wait for the server."""
+    def cancel_statement(self, *, patience_seconds: float) -> bool:
+        """Let PostgreSQL cancel the handler's statement; whether the handler has ended within that time after it.
+
+        May wait for the server.
+        """
         with self._leaving:
-            if self.backend is not None and not self._has_left:
+            if self.backend is not None and not self._left.is_set():
                 self.backend.cancel()
+        return self._left.wait(patience_seconds)
 
     def is_over_time(self, now: float) -> bool:
         """Whether the handler's timeout has passed."""

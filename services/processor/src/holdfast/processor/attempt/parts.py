@@ -59,9 +59,11 @@ def parts(
         interruptions=interruptions,
         heartbeat=heartbeat,
         cancels=Cancels(
-            claimer.cancelled, heartbeat, interruptions,
+            claimer.cancelled,
+            heartbeat,
+            interruptions,
             end_without=lambda running: claimer.call_next(releaser.cancelled(running, dict(heartbeat.cancelled_by))),
-        ),  # fmt: skip
+        ),
         settler=Settler(effects, runner, interruptions),
         joined=joined,
         endings=endings,

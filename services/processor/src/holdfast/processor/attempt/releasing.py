@@ -126,7 +126,9 @@ class Releaser:
                 for event_id, lease in leases.items()
             ))  # fmt: skip
         except UNDECIDED as exc:  # recovery does it, when the lease expires
-            logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc), **logging.about_events(list(leases)))
+            logging.get(__name__).warning(
+                Log.DATABASE_UNAVAILABLE, reason=str(exc), **logging.about_events(list(leases))
+            )
             return []
         self._announcer.publish(updates)
         ended = [leases[update.event_id] for update in updates]

@@ -118,7 +118,7 @@ class HandlerTimeout(Coded):
 
 
 class EventCancelled(Coded):
-    """An operator, ``by``, has cancelled the event while its handler ran. It is discarded, whatever the handler made of that."""
+    """An operator, ``by``, has cancelled the event while its handler ran. It is discarded, whatever the handler did then."""
 
     code = "cancelled"
     has_place = False

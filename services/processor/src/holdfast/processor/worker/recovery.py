@@ -67,7 +67,8 @@ class Recovery:
     def turn(self) -> int:
         """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many.
 
-        Ends what was cancelled and that no worker has, and calls the next events of lanes whose last one ended with its worker.
+        Discards what was to be cancelled and that no worker has any more, and calls the next events of lanes whose last one
+        ended with its worker.
         """
         try:
             found = sweeps.look_after(self._database, node_id=self._node_id, expired_for_seconds=EXPIRED_FOR_SECONDS)
