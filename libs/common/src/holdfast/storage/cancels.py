@@ -21,7 +21,7 @@ from holdfast.storage.lifecycle import apply
 from holdfast.storage.looking import look
 from holdfast.storage.statements import render, statement
 
-__all__ = ["CANCELLED_BY", "IS_REQUESTED", "ask", "carry_out", "requested"]
+__all__ = ["CANCELLED_BY", "IS_REQUESTED", "REQUESTED", "ask", "carry_out", "requested"]
 
 _IS_VOID = render("""
 EXISTS (SELECT FROM event_update u WHERE u.event_id = c.event_id AND u.version > c.version AND u.state IN {FINISHED})
@@ -46,7 +46,7 @@ RETURNING c.event_id
     is_void=_IS_VOID,
 )
 
-_REQUESTED = look(
+REQUESTED = look(
     """
 -- Parameters: event_ids, as text[].
 SELECT coalesce(json_object_agg(c.event_id, c.actor), '{{}}') FROM cancel_request c
@@ -88,7 +88,7 @@ def requested(database: Database, event_ids: Sequence[UUID]) -> dict[UUID, str]:
     Raises:
         DatabaseUnavailable, StatementTooSlow: see ``Database.look``.
     """
-    [found] = database.look(_REQUESTED, event_ids=[str(each) for each in event_ids])
+    [found] = database.look(REQUESTED, event_ids=[str(each) for each in event_ids])
     return {UUID(event_id): actor for event_id, actor in found.items()}
 
 
