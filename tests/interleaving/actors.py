@@ -387,10 +387,11 @@ class Operator(Actor):
         row = session.execute(
             text("SELECT state, version FROM processing_state WHERE event_id = :id"), {"id": self.event_id}
         ).one()
+        session.commit()  # READ COMMITTED: the next statement sees what is committed by then all the same
         place = replace(place, rounds=place.rounds - 1, doorbells=(Doorbell(self.event_id, row.version),))
         if row.state == State.PROCESSING:
             return replace(place, step="ask")
-        return replace(place, step="discard" if State(row.state) in CLAIMABLE else "end")
+        return replace(place, step="discard") if State(row.state) in CLAIMABLE else self._rested(place)
 
     def ask(self, session: Session, place: Place, _: int) -> Place:
         cancels.ask(session, self.event_id, version=place.doorbells[0].version, actor=self.name)

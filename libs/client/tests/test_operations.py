@@ -220,7 +220,7 @@ def test_a_cancelled_event_is_waited_for_and_told_as_it_ended(cli: Cli, script: 
     done = cli("cancel", EVENT_ID)
 
     assert (done.returncode, done.stdout) == (0, f"{EVENT_ID}  discarded\n")
-    assert script.requests[0][1].endswith(f"{EVENT_ID}/cancel")
+    assert script.requests[0][0].endswith(f"{EVENT_ID}/cancel")
 
 
 def test_an_event_that_does_not_end_in_time_is_told_as_it_stands(cli: Cli, script: Any) -> None:
