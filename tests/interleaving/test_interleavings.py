@@ -121,7 +121,11 @@ def test_a_cancel_and_the_end_of_an_attempt_do_not_both_happen(explore: Explore)
     outcomes = ("succeed", "fail", "release")
 
     assert explore(sweeping, cancelling(), worker("w1", Attentive, outcomes=outcomes)).interleavings > 1000
-    assert explore(sweeping, cancelling(), worker("w1", Attentive), worker("w2", Attentive)).waits > 0
+
+
+@pytest.mark.soak
+def test_a_cancel_beside_two_workers_ends_an_event_once(explore: Explore) -> None:
+    assert explore(sweep(1), cancelling(), worker("w1", Attentive), worker("w2", Attentive), doorbells=1).waits > 0
 
 
 @pytest.mark.soak
@@ -264,6 +268,7 @@ def test_a_missing_guard_is_found(
         explore(sweep(), worker("w1", kind, **how), worker("w2", kind, **how), before=before)
 
 
+@pytest.mark.soak
 def test_a_cancel_without_a_token_is_found(explore: Explore) -> None:
     with pytest.raises(Violation, match=r"claimed version . and moved the event to"):
         explore(sweep(), cancelling(), worker("w1", CancelsUnfenced), worker("w2", CancelsUnfenced))
