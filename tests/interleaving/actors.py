@@ -15,11 +15,26 @@ from sqlalchemy import text
 from holdfast.domain import transitions
 from holdfast.domain.errors import AlreadyProcessed, LaneTaken, LeaseLost
 from holdfast.domain.event import Doorbell, Lease
+from holdfast.domain.state import CLAIMABLE, State
 from holdfast.domain.transitions import AttemptError, Completion, Transition
 from holdfast.domain.update import Update
-from holdfast.storage import Session, claims, dispatch, lanes, leases, lifecycle
+from holdfast.storage import Session, cancels, claims, dispatch, lanes, leases, lifecycle
 
-__all__ = ["Actor", "Bell", "Joiner", "Place", "Poller", "Sweep", "Violation", "Worker", "held", "write_effect"]
+__all__ = [
+    "Actor",
+    "Attentive",
+    "Bell",
+    "CancelSweep",
+    "Joiner",
+    "Operator",
+    "Place",
+    "Poller",
+    "Sweep",
+    "Violation",
+    "Worker",
+    "held",
+    "write_effect",
+]
 
 REST = "rest"
 """The step between two rounds: no transaction, nothing in hand."""
@@ -337,6 +352,62 @@ class Joiner(Worker):
                 )
 
 
+class Attentive(Worker):
+    """Looks whether its event is to be cancelled while its handler runs, and then ends it, whatever the handler has done."""
+
+    def write_effect(self, session: Session, place: Place, _: int) -> Place:
+        write_effect(session, held(place))
+        return replace(place, step="look")
+
+    def look(self, session: Session, place: Place, _: int) -> Place:
+        """As ``cancels.requested``, within this session: in no transaction of its own it sees what is committed as well."""
+        event_id = str(held(place).event.id)
+        [found] = session.connection().exec_driver_sql(cancels.REQUESTED, {"event_ids": [event_id]}).scalars()
+        if not found:
+            return replace(place, step="finish_handler")
+        session.rollback()
+        return replace(place, step="cancel", has_waited=False)
+
+    def cancel(self, session: Session, place: Place, _: int) -> Place:
+        return self._moved(session, place, self.cancelling(held(place)))
+
+    def cancelling(self, lease: Lease) -> Transition:
+        """The transition of a cancelled event."""
+        return transitions.cancel(lease.event.id, lease.token, by="operator")
+
+
+class Operator(Actor):
+    """Cancels an event, as ``operate.cancel_event`` does, without its audit."""
+
+    def __init__(self, name: str, bell: Bell, *, rounds: int, event_id: UUID | None = None) -> None:
+        super().__init__(name, bell, rounds=rounds)
+        self.event_id = event_id or bell.doorbells[0].event_id
+
+    def rest(self, session: Session, place: Place, _: int) -> Place:
+        row = session.execute(
+            text("SELECT state, version FROM processing_state WHERE event_id = :id"), {"id": self.event_id}
+        ).one()
+        session.commit()  # READ COMMITTED: the next statement sees what is committed by then all the same
+        place = replace(place, rounds=place.rounds - 1, doorbells=(Doorbell(self.event_id, row.version),))
+        if row.state == State.PROCESSING:
+            return replace(place, step="ask")
+        return replace(place, step="discard") if State(row.state) in CLAIMABLE else self._rested(place)
+
+    def ask(self, session: Session, place: Place, _: int) -> Place:
+        cancels.ask(session, self.event_id, version=place.doorbells[0].version, actor=self.name)
+        return replace(place, step="end")
+
+    def discard(self, session: Session, place: Place, _: int) -> Place:
+        move = replace(transitions.discard(self.event_id), from_states=CLAIMABLE)
+        moved = lifecycle.apply(session, [replace(move, expected_version=place.doorbells[0].version)])
+        # What changed meanwhile is read again, which is another round.
+        return replace(place, step="end", rounds=place.rounds + (not moved))
+
+    def end(self, session: Session, place: Place, _: int) -> Place:
+        session.commit()
+        return self._rested(place)
+
+
 class Sweep(Actor):
     """Maintenance's two duties, each at any time; a turn that finds nothing costs no round."""
 
@@ -366,6 +437,22 @@ class Sweep(Actor):
         lanes.promote_forgotten(session, limit=LIMIT)
         doorbells = tuple(dispatch.redispatch_due(session, limit=LIMIT))
         return replace(place, step="end_turn", rounds=place.rounds - bool(doorbells), doorbells=doorbells)
+
+
+class CancelSweep(Sweep):
+    """Carries requests to cancel out as well, where no worker has the event."""
+
+    def options(self, place: Place) -> range:
+        if place.step == REST:
+            return range(3 if place.rounds else 0)
+        return range(1)
+
+    def rest(self, session: Session, place: Place, option: int) -> Place:
+        return self._carry_out(session, place) if option == 2 else super().rest(session, place, option)
+
+    def _carry_out(self, session: Session, place: Place) -> Place:
+        updates = cancels.carry_out(session, limit=LIMIT)
+        return replace(place, step="end_turn", rounds=place.rounds - bool(updates))
 
 
 def held(place: Place) -> Lease:

@@ -11,7 +11,21 @@ from typing import Any
 
 import pytest
 from sqlalchemy import text
-from tests.interleaving.actors import Actor, Bell, Caller, Joiner, Place, Poller, Sweep, Violation, Worker, held
+from tests.interleaving.actors import (
+    Actor,
+    Attentive,
+    Bell,
+    Caller,
+    CancelSweep,
+    Joiner,
+    Operator,
+    Place,
+    Poller,
+    Sweep,
+    Violation,
+    Worker,
+    held,
+)
 from tests.interleaving.explorer import Explorer, Found
 from tests.interleaving.limited import Limited, Unlocked
 from tests.interleaving.world import World
@@ -99,6 +113,22 @@ def test_events_that_are_claimed_and_settled_together_settle_once(explore: Explo
     assert explore(worker("j1", Joiner), worker("w1"), doorbells=1, events=2).interleavings > 1000
 
 
+def cancelling(rounds: int = 1) -> Callable[[Bell], Actor]:
+    return lambda bell: Operator("operator", bell, rounds=rounds)
+
+
+def test_a_cancel_and_the_end_of_an_attempt_do_not_both_happen(explore: Explore) -> None:
+    sweeping = lambda bell: CancelSweep("sweep", bell, rounds=1)  # noqa: E731
+    outcomes = ("succeed", "fail", "release")
+
+    assert explore(sweeping, cancelling(), worker("w1", Attentive, outcomes=outcomes)).interleavings > 1000
+
+
+@pytest.mark.soak
+def test_a_cancel_beside_two_workers_ends_an_event_once(explore: Explore) -> None:
+    assert explore(sweep(1), cancelling(), worker("w1", Attentive), worker("w2", Attentive), doorbells=1).waits > 0
+
+
 @pytest.mark.soak
 def test_events_that_are_claimed_together_while_others_work_settle_once(explore: Explore) -> None:
     assert explore(sweep(1), worker("j1", Joiner), worker("w1"), doorbells=1, events=2).waits > 0
@@ -175,6 +205,13 @@ class FailingUnfenced(Worker):
 
     def failing(self, lease: Lease) -> Transition:
         return replace(super().failing(lease), expected_token=None)
+
+
+class CancelsUnfenced(Attentive):
+    """Cancels without its token."""
+
+    def cancelling(self, lease: Lease) -> Transition:
+        return replace(super().cancelling(lease), expected_token=None)
 
 
 class Deaf(Careless):
@@ -254,6 +291,12 @@ def test_three_workers_that_go_on_never_run_more_than_a_limit_allows(explore: Ex
 def test_counting_without_the_lock_is_found(explore: Explore) -> None:
     with pytest.raises(Violation, match="2 events hold a limit of one"):
         explore(worker("w1", Unlocked), worker("w2", Unlocked), doorbells=1, events=2)
+
+
+@pytest.mark.soak
+def test_a_cancel_without_a_token_is_found(explore: Explore) -> None:
+    with pytest.raises(Violation, match=r"claimed version . and moved the event to"):
+        explore(sweep(), cancelling(), worker("w1", CancelsUnfenced), worker("w2", CancelsUnfenced))
 
 
 @pytest.mark.soak

@@ -2,7 +2,7 @@
 
 import json
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,7 +13,7 @@ from holdfast.domain.event import Doorbell, NewEvent
 from holdfast.domain.state import FINISHED, OPEN, State
 from holdfast.domain.transitions import LEGAL_EDGES, Completion, settle
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import aside, claims, dispatch, events, lanes, leases, lifecycle, served
+from holdfast.storage import aside, cancels, claims, dispatch, events, lanes, leases, lifecycle, served
 from holdfast.storage.database import Database
 
 __all__ = ["TYPE", "Seen", "World", "check"]
@@ -39,13 +39,14 @@ BEGIN
         'event_update', (SELECT jsonb_agg(u ORDER BY event_id, version) FROM event_update u),
         'processed_event_log', (SELECT coalesce(jsonb_agg(l), '[]') FROM processed_event_log l),
         'attempt_error', (SELECT coalesce(jsonb_agg(a ORDER BY id), '[]') FROM attempt_error a),
+        'cancel_request', (SELECT coalesce(jsonb_agg(c ORDER BY event_id), '[]') FROM cancel_request c),
         'effect', (SELECT coalesce(jsonb_agg(f), '[]') FROM effect f));
 END $$;
 
 CREATE OR REPLACE FUNCTION put_back(seen jsonb) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     DELETE FROM processing_state; DELETE FROM event_update; DELETE FROM processed_event_log;
-    DELETE FROM attempt_error; DELETE FROM effect;
+    DELETE FROM attempt_error; DELETE FROM effect; DELETE FROM cancel_request;
     INSERT INTO processing_state SELECT * FROM jsonb_populate_recordset(NULL::processing_state, seen->'processing_state');
     INSERT INTO event_update SELECT * FROM jsonb_populate_recordset(NULL::event_update, seen->'event_update');
     INSERT INTO processed_event_log
@@ -53,6 +54,7 @@ BEGIN
     INSERT INTO attempt_error OVERRIDING SYSTEM VALUE
         SELECT * FROM jsonb_populate_recordset(NULL::attempt_error, seen->'attempt_error');
     INSERT INTO effect SELECT * FROM jsonb_populate_recordset(NULL::effect, seen->'effect');
+    INSERT INTO cancel_request SELECT * FROM jsonb_populate_recordset(NULL::cancel_request, seen->'cancel_request');
 END $$;
 
 DELETE FROM event;
@@ -141,6 +143,8 @@ class World:
             self.pass_time()
             with self.database.transaction() as session:
                 leases.recover_expired(session, limit=10)
+            with self.database.transaction() as session:
+                cancels.carry_out(session, limit=10)
             self.pass_time()
             with self.database.transaction() as session:
                 lanes.promote_forgotten(session, limit=10)
@@ -156,6 +160,8 @@ class World:
         for row in seen.rows["processing_state"]:
             if State(row["state"]) not in FINISHED:
                 raise Violation(f"stuck in {row['state']} after {ROUNDS} rounds of maintenance")
+        if seen.rows["cancel_request"]:
+            raise Violation("a request to cancel is left of an event that has ended")
         return seen
 
     def _record(self, subject: str | None) -> UUID:
@@ -212,7 +218,11 @@ def _check_limit(rows: list[dict[str, Any]]) -> None:
 
 def _check_history(row: dict[str, Any], history: list[dict[str, Any]]) -> None:
     versions = [update["version"] for update in history]
-    if versions != list(range(1, row["version"] + 1)):
+    # A discard of what waits skips a version (ADR 0015); a cancel of what runs does not.
+    skips = [
+        after["state"] == State.DISCARDED and before["state"] != State.PROCESSING for before, after in pairwise(history)
+    ]
+    if versions != [1, *accumulate((1 + skip for skip in skips), initial=1)][1:] or versions[-1] != row["version"]:
         raise Violation(f"version {row['version']} with the history {versions}")
     if (history[-1]["state"], history[-1]["attempt"]) != (row["state"], row["attempt"]):
         raise Violation(f"{row['state']} in attempt {row['attempt']}, but the last update says {history[-1]}")
@@ -230,7 +240,8 @@ def _key(rows: dict[str, list[dict[str, Any]]]) -> tuple[Any, ...]:
     # Which is due first decides whom the poller takes.
     order = sorted(range(len(states)), key=lambda index: (str(states[index]["available_at"]), index))
     done = [sum(row["event_id"] == state["event_id"] for row in rows["effect"]) for state in states]
-    return (*map(_state_key, states), *order, *done)
+    requests = [(row["event_id"], row["version"]) for row in rows["cancel_request"]]
+    return (*map(_state_key, states), *order, *done, *requests)
 
 
 def _state_key(row: dict[str, Any]) -> tuple[Any, ...]:

@@ -130,6 +130,7 @@ def test_attempts_are_listed_in_the_order_of_the_answer(script: Any, client: Cli
         ({"items": [dead_group(of_a_newer_server="ü")]}, ["dead", "groups"]),
         (moved()[1] | {"links": {"self": "/v1/events/x"}}, ["replay", EVENT_ID]),
         (moved()[1] | {"of_a_newer_server": None}, ["discard", EVENT_ID]),
+        (moved()[1] | {"of_a_newer_server": None}, ["cancel", EVENT_ID]),
         (progress(links={"self": "/v1/replays/x"}), ["replays", "show", OTHER_ID]),
         (progress("cancelled", of_a_newer_server=1), ["replays", "cancel", OTHER_ID]),
         (progress(rate_per_s=10), ["replay", "--error-type", "E"]),
@@ -210,6 +211,27 @@ def test_each_event_is_acted_on_whatever_becomes_of_the_others(cli: Cli, script:
     assert done.returncode == 1
     assert done.stdout.splitlines() == [f"{OTHER_ID}  queued", f"new  queued  (a new event for {EVENT_ID})"]
     assert done.stderr == f"{EVENT_ID}: 409 event_processing: because\n"
+
+
+def test_a_cancelled_event_is_waited_for_and_told_as_it_ended(cli: Cli, script: Any) -> None:
+    running: tuple[int, Any, Any] = (202, moved(EVENT_ID)[1] | {"state": "processing"}, {})
+    script.answers = [running, (200, view(state="processing"), {}), (200, view(state="discarded"), {})]
+
+    done = cli("cancel", EVENT_ID)
+
+    assert (done.returncode, done.stdout) == (0, f"{EVENT_ID}  discarded\n")
+    assert script.requests[0][0].endswith(f"{EVENT_ID}/cancel")
+
+
+def test_an_event_that_does_not_end_in_time_is_told_as_it_stands(cli: Cli, script: Any) -> None:
+    running: tuple[int, Any, Any] = (202, moved(EVENT_ID)[1] | {"state": "processing"}, {})
+    script.answers = [running, running, *[(200, view(state="processing"), {})] * 20]
+
+    at_once = cli("cancel", EVENT_ID, "--wait", "0")
+    later = cli("cancel", EVENT_ID, "--wait", "0.1")
+
+    assert at_once.stdout == later.stdout == f"{EVENT_ID}  processing\n"
+    assert "still processing after 0.1 s" in later.stderr
 
 
 @pytest.mark.parametrize("refusal", [(401, "unauthorized"), (403, "forbidden")])

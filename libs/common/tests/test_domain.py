@@ -286,7 +286,7 @@ def test_the_groups_of_states_cut_the_states_in_two() -> None:
 def test_the_legal_edges_are_those_of_the_design() -> None:
     written = """
         queued failed        -> processing
-        processing           -> processed failed dead queued
+        processing           -> processed failed dead queued discarded
         queued failed        -> queued
         dead discarded       -> queued
         queued failed dead   -> discarded

@@ -53,6 +53,7 @@ HELD: dict[str, Callable[[UUID, UUID], Transition]] = {
     "release": transitions.release,
     "recover": lambda event_id, token: transitions.recover(event_id, token, crashes=0),
     "recover for the last time": lambda event_id, token: transitions.recover(event_id, token, crashes=2),
+    "cancel": lambda event_id, token: transitions.cancel(event_id, token, by="ann"),
 }
 """What the holder of a token may do."""
 

@@ -48,6 +48,9 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     "await a handler at a stale version": lambda event_id: transitions.await_handler(
         event_id, VERSION - 1, delay_seconds=7
     ),
+    "cancel": lambda event_id: transitions.cancel(event_id, TOKEN, by="ann", handler="h", duration_ms=1),
+    "cancel with a lost token": lambda event_id: transitions.cancel(event_id, OTHER_TOKEN, by="ann"),
+    "cancel of a lost worker": lambda event_id: transitions.cancel(event_id, TOKEN, by="ann", is_worker_lost=True),
     "replay": transitions.replay,
     "discard": transitions.discard,
     "supersede": lambda event_id: transitions.supersede(event_id, OTHER_TOKEN),

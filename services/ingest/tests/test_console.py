@@ -203,6 +203,7 @@ def test_a_viewer_sees_no_text_of_an_error_and_no_way_to_act(viewer: Any, put: C
     [
         "/events/{id}/replay",
         "/events/{id}/discard",
+        "/events/{id}/cancel",
         "/replays",
         "/replays/{id}/cancel",
         "/discards",
@@ -236,7 +237,7 @@ def test_another_tenants_event_is_not_there(visitor: Callable[..., Any], put: Ca
     assert "no such event" in answer.text
 
 
-@pytest.mark.parametrize("verb", ["replay", "discard"])
+@pytest.mark.parametrize("verb", ["replay", "discard", "cancel"])
 def test_another_tenants_event_cannot_be_acted_on(
     visitor: Callable[..., Any], api: Any, put: Callable[..., str], verb: str
 ) -> None:

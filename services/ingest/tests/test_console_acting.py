@@ -41,6 +41,20 @@ def test_the_replay_of_a_processed_event_leads_to_the_new_one(operator: Any, put
     assert f'href="/console/events/{event_id}"' in operator.get(answer.headers["location"]).text
 
 
+def test_a_running_event_can_be_cancelled_and_nothing_else(operator: Any, api: Any, put: Callable[..., str]) -> None:
+    event_id = put("processing")
+    page = f"/console/events/{event_id}"
+    shown = operator.get(page).text
+    assert f'action="{page}/cancel"' in shown
+    assert f'action="{page}/discard"' not in shown
+
+    answer = operator.send(f"{page}/cancel", {"request": operator.request_key(page)})
+
+    assert answer.headers["location"] == f"{page}?notice=cancel_asked"
+    assert "is being cancelled" in operator.get(answer.headers["location"]).text
+    assert api("POST", f"/v1/events/{event_id}/cancel").json()["duplicate"] is True
+
+
 def test_an_operator_discards_an_event_and_the_audit_log_knows_who(
     ingest: Any, operator: Any, api: Any, put: Callable[..., str]
 ) -> None:

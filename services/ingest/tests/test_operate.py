@@ -255,9 +255,36 @@ def test_a_discarded_event_can_be_replayed_and_no_more(ingest: Any, api: Api, pu
     assert [action for _, action in audited(ingest, event_id)] == ["discard", "replay"]
 
 
+def test_a_running_event_is_to_be_cancelled_and_told_so(ingest: Any, api: Api, put: Put) -> None:
+    event_id = put("processing")
+
+    asked = api("POST", f"/v1/events/{event_id}/cancel", headers={"Idempotency-Key": "k"})
+    again = api("POST", f"/v1/events/{event_id}/cancel", headers={"Idempotency-Key": "k"})
+
+    assert (asked.status_code, asked.json()["state"], asked.json()["duplicate"]) == (202, "processing", False)
+    assert (again.status_code, again.json()["state"], again.json()["duplicate"]) == (202, "processing", True)
+    assert asked.headers["Location"] == f"/v1/events/{event_id}"
+    assert [action for _, action in audited(ingest, event_id)] == ["cancel"]
+    with ingest.database.transaction() as session:
+        row = session.execute(text("SELECT actor FROM cancel_request WHERE event_id = :id"), {"id": event_id}).one()
+    assert row.actor
+
+
+def test_an_event_that_waits_is_discarded_by_a_cancel(ingest: Any, api: Api, put: Put) -> None:
+    event_id = put("queued")
+
+    done = api("POST", f"/v1/events/{event_id}/cancel")
+
+    assert (done.status_code, done.json()["state"], done.json()["version"]) == (202, "discarded", 3)
+    timeline = api("GET", f"/v1/events/{event_id}?include=timeline").json()["timeline"]
+    assert timeline[-1]["detail"] == {"reason": "cancelled"}
+    assert [action for _, action in audited(ingest, event_id)] == ["cancel"]
+
+
 @pytest.mark.parametrize(
     ("state", "action", "refusal"),
     [
+        ("processed", "cancel", "event_processed"), ("dead", "cancel", "event_dead"),
         ("processing", "replay", "event_processing"), ("processing", "discard", "event_processing"),
         ("queued", "replay", "event_queued"), ("processed", "discard", "event_processed"),
     ],

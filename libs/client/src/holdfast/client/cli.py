@@ -11,6 +11,7 @@ from holdfast.client import (
     VERSION,
     ClientError,
     cli_audit,
+    cli_cancel,
     cli_completion,
     cli_develop,
     cli_discard,
@@ -161,6 +162,7 @@ def watch_command(
 
 app.command(epilog=WHERE)(cli_operate.replay)
 app.command(epilog=WHERE)(cli_discard.discard)
+app.command(epilog=WHERE)(cli_cancel.cancel)
 app.command(epilog=WHERE)(cli_workers.why)
 app.command(epilog=WHERE)(cli_audit.audit)
 app.add_typer(cli_events.events, name="events")

@@ -168,10 +168,10 @@ class StoredEvent:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The answer to a replay or discard of one event."""
+    """The answer to a replay, discard or cancel of one event."""
 
     event_id: str
-    """The event that was queued again or discarded; after the replay of a processed event, the new one."""
+    """The event that was queued again, discarded or is to end; after the replay of a processed event, the new one."""
     state: str
     version: int
     is_duplicate: bool

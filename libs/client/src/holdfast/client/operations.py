@@ -15,7 +15,7 @@ __all__ = ["Operations"]
 
 
 class Operations(Requests):
-    """The part of :class:`~holdfast.client.Client` that reads, replays and discards events that exist.
+    """The part of :class:`~holdfast.client.Client` that reads, replays, discards and cancels events that exist.
 
     Methods that change something need an API key with the scope ``operate``. Replays and discards carry an
     ``Idempotency-Key``, so that a request whose answer was lost can be repeated without acting twice.
@@ -56,6 +56,14 @@ class Operations(Requests):
     def discard(self, event_id: str) -> Accepted:
         """Discard an event that is queued, failed or dead."""
         return read(self._act(f"{_event(event_id)}/discard"), Accepted.read)
+
+    def cancel(self, event_id: str) -> Accepted:
+        """Have an event ended that runs, which its worker does within a second or so; discard one that waits to run.
+
+        While the answer's ``state`` is ``processing`` the outcome is open: :meth:`wait` tells it. A handler that ends at that
+        moment is faster.
+        """
+        return read(self._act(f"{_event(event_id)}/cancel"), Accepted.read)
 
     def count_replay(self, filter: Mapping[str, Any]) -> int:  # noqa: A002 (the API's own word)
         """Count the events that a replay with this filter would have if it began now."""

@@ -12,7 +12,8 @@ class State(StrEnum):
     """Accepted and due at ``available_at``. A processor claims it; an operator may discard it."""
 
     PROCESSING = "processing"
-    """Leased by one worker. That worker settles it, or maintenance recovers it once the lease has expired."""
+    """Leased by one worker. That worker settles it, or ends it because an operator cancelled it; or maintenance recovers it
+    once the lease has expired."""
 
     FAILED = "failed"
     """An attempt failed; due again at ``available_at``. A processor claims it; an operator may discard it."""

@@ -26,6 +26,7 @@ __all__ = [
     "await_handler",
     "await_key",
     "bury",
+    "cancel",
     "claim",
     "discard",
     "fail",
@@ -46,6 +47,7 @@ LEGAL_EDGES: frozenset[tuple[State, State]] = frozenset(
         (State.PROCESSING, State.FAILED),
         (State.PROCESSING, State.DEAD),
         (State.PROCESSING, State.QUEUED),
+        (State.PROCESSING, State.DISCARDED),
         (State.QUEUED, State.QUEUED),
         (State.FAILED, State.QUEUED),
         (State.DEAD, State.QUEUED),
@@ -281,6 +283,30 @@ def supersede(event_id: UUID, by: UUID) -> Transition:
     return Transition(
         event_id=event_id, from_states=frozenset({State.QUEUED}), to_state=State.DISCARDED, expected_version=1,
         version_delta=2, detail={"reason": "superseded", "superseded_by": str(by)},
+    )  # fmt: skip
+
+
+def cancel(
+    event_id: UUID,
+    lease_token: UUID,
+    *,
+    by: str,
+    handler: str | None = None,
+    duration_ms: int | None = None,
+    is_worker_lost: bool = False,
+) -> Transition:
+    """An operator gives an event up that runs: its worker has ended the handler, or is lost (``is_worker_lost``).
+
+    ``by`` names the operator, for operators. One version: what follows a claim is durable, and the claim with it (ADR 0015).
+    """
+    error = AttemptError(
+        type="cancelled", message=f"{by} cancelled the event while it ran", handler=handler, duration_ms=duration_ms,
+        reason="an operator cancelled the event while it ran",
+    )  # fmt: skip
+    return Transition(
+        event_id=event_id, from_states=frozenset({State.PROCESSING}), to_state=State.DISCARDED, expected_token=lease_token,
+        needs_expiry=is_worker_lost, crash_delta=1 if is_worker_lost else 0, error=error,
+        detail={"reason": "cancelled", "error": error.summary()},
     )  # fmt: skip
 
 

@@ -88,6 +88,8 @@ class Log:
     PROCESSED: Final = "event processed"
     ATTEMPT_FAILED: Final = "attempt failed"
     SNOOZED: Final = "put off by its handler"
+    EVENT_CANCELLED: Final = "event cancelled by an operator"
+    CANCELLED_UNREACHED: Final = "event cancelled by an operator; its handler hangs in a call that nothing ends"
     DEAD_LETTER: Final = "event is dead"
     LEASE_LOST: Final = "lease lost"
     ALREADY_PROCESSED: Final = "event was processed before"
@@ -138,6 +140,8 @@ LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     Log.PROCESSED: _ATTEMPT,
     Log.ATTEMPT_FAILED: _ATTEMPT,
     Log.SNOOZED: _ATTEMPT,
+    Log.EVENT_CANCELLED: _ATTEMPT,
+    Log.CANCELLED_UNREACHED: _ATTEMPT,
     Log.DEAD_LETTER: _ATTEMPT,
     Log.LEASE_LOST: _ATTEMPT,
     Log.ALREADY_PROCESSED: _ATTEMPT,
@@ -284,7 +288,9 @@ class Metrics:
     )
     cancelled = Declared(
         (PROCESSOR,),
-        lambda: Counter("holdfast_handlers_cancelled", "Handlers told to stop: out of time, or without a lease"),
+        lambda: Counter(
+            "holdfast_handlers_cancelled", "Handlers told to stop: out of time, without a lease, or cancelled"
+        ),
     )
     retries = Declared(
         (PROCESSOR,), lambda: Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])

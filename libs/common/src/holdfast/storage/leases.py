@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Iterable
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
 from holdfast.domain.event import Lease
-from holdfast.domain.transitions import recover
+from holdfast.domain.transitions import Transition, cancel, recover
 from holdfast.domain.update import Update
+from holdfast.storage.cancels import CANCELLED_BY
 from holdfast.storage.lifecycle import apply
 from holdfast.storage.statements import statement
 
@@ -33,14 +36,17 @@ WITH held AS (
 SELECT held.event_id, extended.event_id IS NOT NULL AS is_extended FROM held LEFT JOIN extended USING (event_id)
 """)
 
-_EXPIRED = statement("""
+_EXPIRED = statement(
+    """
 -- now(), not clock_timestamp(): a volatile function would rule the partial index out.
 -- Parameters: expired_for_seconds, leases that expired later than that are left alone; limit.
-SELECT event_id, lease_token, crashes FROM processing_state
+SELECT s.event_id, s.lease_token, s.crashes, {cancelled_by} AS cancelled_by FROM processing_state s
 WHERE state = {PROCESSING} AND lease_expires_at < now() - make_interval(secs => :expired_for_seconds)
 ORDER BY lease_expires_at LIMIT :limit
-FOR NO KEY UPDATE SKIP LOCKED
-""")
+FOR NO KEY UPDATE OF s SKIP LOCKED
+""",
+    cancelled_by=CANCELLED_BY,
+)
 
 
 def extend(session: Session, leases: Iterable[Lease]) -> dict[UUID, bool]:
@@ -56,7 +62,8 @@ def extend(session: Session, leases: Iterable[Lease]) -> dict[UUID, bool]:
 
 
 def recover_expired(session: Session, *, limit: int, expired_for_seconds: float = 0.0) -> list[Update]:
-    """Take up to ``limit`` expired leases away, oldest first: back to ``queued``, or ``dead`` in a crash loop.
+    """Take up to ``limit`` expired leases away, oldest first: back to ``queued``, ``dead`` in a crash loop, or ``discarded``
+    where an operator has asked to cancel the event.
 
     Those that expired less than ``expired_for_seconds`` ago are left to somebody else. Rows locked by a settling transaction
     are skipped: that worker is alive.
@@ -64,4 +71,10 @@ def recover_expired(session: Session, *, limit: int, expired_for_seconds: float 
     rows = session.execute(_EXPIRED, {"limit": limit, "expired_for_seconds": expired_for_seconds}).all()
     if not rows:
         return []
-    return apply(session, [recover(row.event_id, row.lease_token, crashes=row.crashes) for row in rows])
+    return apply(session, [_outcome(row) for row in rows])
+
+
+def _outcome(row: Row[Any]) -> Transition:
+    if row.cancelled_by is not None:
+        return cancel(row.event_id, row.lease_token, by=row.cancelled_by, is_worker_lost=True)
+    return recover(row.event_id, row.lease_token, crashes=row.crashes)

@@ -1,4 +1,4 @@
-"""What an operator does to one event: replay it, or discard it. Every action is written to the audit log.
+"""What an operator does to one event: replay, discard or cancel it. Every action is written to the audit log.
 
 A request has an idempotency key, and is carried out once for each key, action and event. A repetition finds the audit entry
 of the first time; of a copy the key is part of the identity.
@@ -15,12 +15,13 @@ from sqlalchemy.orm import Session
 from holdfast.domain.state import CLAIMABLE, State
 from holdfast.domain.transitions import Transition, discard, replay
 from holdfast.domain.update import Update
+from holdfast.storage import cancels
 from holdfast.storage.audit import Actor, note
 from holdfast.storage.copies import record_copy
 from holdfast.storage.lifecycle import apply
 from holdfast.storage.updates import update_of
 
-__all__ = ["DISCARDABLE", "REPLAYABLE", "Acted", "Outcome", "discard_event", "replay_event"]
+__all__ = ["DISCARDABLE", "REPLAYABLE", "Acted", "Outcome", "cancel_event", "discard_event", "replay_event"]
 
 REPLAYABLE = frozenset({State.DEAD, State.DISCARDED, State.PROCESSED})
 """The finished states. An open event is going to run anyway."""
@@ -37,12 +38,18 @@ SELECT s.state, s.version FROM event e JOIN processing_state s ON s.event_id = e
 WHERE e.id = :event_id AND e.tenant = :tenant
 """)
 
-_EARLIER = text("""
--- idempotency_key: of a request that moved this event before. Returns where the event stands now.
+_STANDING = """
 SELECT e.id AS event_id, e.tenant, e.type, e.audience, s.state, s.version, s.attempt, statement_timestamp() AS at,
        CAST('{}' AS jsonb) AS detail
 FROM event e JOIN processing_state s ON s.event_id = e.id
-WHERE e.id = :event_id AND e.tenant = :tenant AND EXISTS (
+WHERE e.id = :event_id AND e.tenant = :tenant
+"""
+
+_NOW = text(_STANDING)
+
+_EARLIER = text(f"""
+-- idempotency_key: of a request that moved this event before. Returns where the event stands now.
+{_STANDING} AND EXISTS (
     SELECT FROM audit_log a
     WHERE a.event_id = e.id AND a.action = :action AND a.detail->>'request' = :idempotency_key
       AND NOT a.detail ? 'new_event_id')
@@ -57,6 +64,9 @@ class Outcome(StrEnum):
 
     COPIED = "copied"
     """A new event was recorded; ``update`` is its first one."""
+
+    REQUESTED = "requested"
+    """The event runs: its worker is to end it, unless it has ended by then; ``update`` is where it stands."""
 
     REPEATED = "repeated"
     """A request with this key was carried out before, and nothing was done now; ``update`` is where the event stands."""
@@ -135,6 +145,37 @@ def discard_event(session: Session, actor: Actor, event_id: UUID, *, idempotency
         return _move(request, move, state) if state in move.from_states else Acted(Outcome.NOT_ALLOWED, state)
 
     return _carry_out(request, act)
+
+
+def cancel_event(session: Session, actor: Actor, event_id: UUID, *, idempotency_key: str) -> Acted | None:
+    """Have an event that runs ended, and discard one that waits to run; ``None``: there is no such event.
+
+    A request for an event that somebody is cancelling already is answered as a repetition.
+    """
+    request = _Request(session, actor, "cancel", event_id, idempotency_key)
+
+    def act(state: State, version: int) -> Acted | None:
+        if state is State.PROCESSING:
+            return _ask(request, version)
+        move = replace(
+            discard(event_id), from_states=CLAIMABLE, expected_version=version, detail={"reason": "cancelled"}
+        )
+        return _move(request, move, state) if state in move.from_states else Acted(Outcome.NOT_ALLOWED, state)
+
+    return _carry_out(request, act)
+
+
+def _ask(request: _Request, version: int) -> Acted:
+    """The event's row cannot be moved: its handler's transaction may have locked it."""
+    is_first = cancels.ask(
+        request.session, request.event_id, version=version, actor=request.actor.name or request.actor.key_id
+    )
+    if is_first:
+        detail = {"from_state": State.PROCESSING, "request": request.idempotency_key}
+        note(request.session, request.actor, request.action, event_id=request.event_id, detail=detail)
+    parameters = {"event_id": request.event_id, "tenant": request.actor.tenant}
+    update = update_of(request.session.execute(_NOW, parameters).one())
+    return Acted(Outcome.REQUESTED if is_first else Outcome.REPEATED, update.state, update)
 
 
 def _carry_out(request: _Request, act: Callable[[State, int], Acted | None]) -> Acted | None:

@@ -8,20 +8,16 @@ match were near anywhere in the table, and read all of a large history where non
 from dataclasses import dataclass
 
 from holdfast.storage.aside import HAS_LINES
-from holdfast.storage.connection import Dialect
+from holdfast.storage.cancels import IS_REQUESTED
 from holdfast.storage.counting import COUNT_AFTER_SECONDS, IS_COUNTING_DUE
 from holdfast.storage.database import Database
+from holdfast.storage.looking import look as _look
 from holdfast.storage.outbox import IS_WINDOW_DUE
 from holdfast.storage.replays import IS_RUNNING
 from holdfast.storage.schedules import IS_SCHEDULE_DUE
-from holdfast.storage.statements import render, statement
+from holdfast.storage.statements import render
 
 __all__ = ["Due", "Look", "due_sweeps", "is_any_claimable", "look_after", "newest_revocation"]
-
-
-def _look(sql: str, **parts: str) -> str:
-    """As ``statements.statement``, but as psycopg2 takes it."""
-    return str(statement(sql, **parts).compile(dialect=Dialect()))  # type: ignore[no-untyped-call]
 
 
 _IS_EXPIRED = render("""
@@ -44,7 +40,7 @@ _IS_WAITING_FOR_A_HANDLER = render("""
 _DUE_SWEEPS = _look(
     """
 -- Parameters: after_seconds, see outbox.next_page; expired_for_seconds; count_after_seconds.
-SELECT {expired} AS recover,
+SELECT {expired} OR {cancels} AS recover,
        coalesce((SELECT next_dispatch_at FROM processing_state WHERE state IN {CLAIMABLE}
                  ORDER BY next_dispatch_at LIMIT 1) <= now(), false) OR {turn} AS redispatch,
        ({window}) AS relay,
@@ -54,7 +50,7 @@ SELECT {expired} AS recover,
        (SELECT next_at FROM schedule WHERE {scheduled} ORDER BY next_at LIMIT 1) IS NOT NULL AS schedules
 """,
     expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, window=IS_WINDOW_DUE, counting=IS_COUNTING_DUE,
-    running=IS_RUNNING, scheduled=IS_SCHEDULE_DUE,
+    running=IS_RUNNING, scheduled=IS_SCHEDULE_DUE, cancels=IS_REQUESTED,
 )  # fmt: skip
 
 _IS_CLAIMABLE_BY = """
@@ -73,9 +69,9 @@ _IS_CLAIMABLE = {
 _LOOK_AFTER = _look(
     """
 -- Parameters: expired_for_seconds; node_id.
-SELECT {expired} OR {turn} OR {handler}, (SELECT drain_since IS NOT NULL FROM node WHERE id = :node_id)
+SELECT {expired} OR {turn} OR {handler} OR {cancels}, (SELECT drain_since IS NOT NULL FROM node WHERE id = :node_id)
 """,
-    expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, handler=_IS_WAITING_FOR_A_HANDLER,
+    expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, handler=_IS_WAITING_FOR_A_HANDLER, cancels=IS_REQUESTED,
 )  # fmt: skip
 
 
@@ -96,8 +92,8 @@ class Due:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """Whether a lease has expired for that long, or events wait for their turn or for a handler; and whether a node is
-    drained, ``None`` for one that is not written down. In the order of the look's columns."""
+    """Whether a lease has expired for that long, events wait for their turn or for a handler, or some are to be cancelled;
+    and whether a node is drained, ``None`` for one that is not written down. In the order of the look's columns."""
 
     is_any_lost: bool
     is_drained: bool | None

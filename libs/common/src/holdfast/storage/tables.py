@@ -24,12 +24,21 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.domain.state import CLAIMABLE, FINISHED, OPEN, State
 from holdfast.storage import upkeep
-from holdfast.storage.data_key_tables import DataKey
-from holdfast.storage.flow_tables import FlowVersion, HandlerRoute, Pause, RateStart, Tenant
-from holdfast.storage.group_tables import EventGroup, EventGroupMember
+from holdfast.storage.feature_tables import (
+    CancelRequest,
+    DataKey,
+    EventGroup,
+    EventGroupMember,
+    EventWindow,
+    FlowVersion,
+    HandlerRoute,
+    Pause,
+    RateStart,
+    ScheduleRow,
+    Tenant,
+)
 from holdfast.storage.node_tables import Node, NodeWorker
 from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
-from holdfast.storage.schedule_tables import ScheduleRow
 from holdfast.storage.statements import state_list
 from holdfast.storage.statistics_tables import (
     EventStatistics,
@@ -39,7 +48,6 @@ from holdfast.storage.statistics_tables import (
     StatisticsName,
 )
 from holdfast.storage.table_base import Base, event_reference
-from holdfast.storage.window_tables import EventWindow
 
 __all__ = [
     "ApiKey",
@@ -47,6 +55,7 @@ __all__ = [
     "AuditEntry",
     "Base",
     "DataKey",
+    "CancelRequest",
     "Event",
     "EventGroup",
     "EventGroupMember",

@@ -21,6 +21,7 @@ NOTICES = {
     "replayed": ("good", "The event is queued again, with all of its attempts."),
     "copied": ("good", "A new event was recorded like the processed one. This is it."),
     "discarded": ("good", "The event is discarded. It can still be replayed."),
+    "cancel_asked": ("info", "The event is being cancelled. A handler that ends at this moment by itself is faster."),
     "repeated": ("info", "That was done before; nothing was done now."),
     "not_allowed": ("bad", "The event's state has changed, and does not allow that any more."),
     "changing": ("bad", "The event keeps changing. Look at it, and try again."),

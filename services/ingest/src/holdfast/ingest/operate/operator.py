@@ -1,4 +1,4 @@
-"""The use cases of an operator: replay or discard an event, and announce it once that is committed."""
+"""The use cases of an operator: replay, discard or cancel an event, and announce it once that is committed."""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -39,6 +39,10 @@ class Operator:
         """See ``storage.operate.discard_event``; ``None``: there is no such event."""
         return self._announce(reconnecting(lambda: self._discard(actor, event_id, idempotency_key)))
 
+    def cancel(self, actor: Actor, event_id: UUID, *, idempotency_key: str) -> Done | None:
+        """See ``storage.operate.cancel_event``; ``None``: there is no such event."""
+        return self._announce(reconnecting(lambda: self._cancel(actor, event_id, idempotency_key)))
+
     def _replay(self, actor: Actor, event_id: UUID, idempotency_key: str, data_json: str | None) -> Acted | None:
         with self._database.transaction() as session:
             return operate.replay_event(
@@ -53,6 +57,10 @@ class Operator:
     def _discard(self, actor: Actor, event_id: UUID, idempotency_key: str) -> Acted | None:
         with self._database.transaction() as session:
             return operate.discard_event(session, actor, event_id, idempotency_key=idempotency_key)
+
+    def _cancel(self, actor: Actor, event_id: UUID, idempotency_key: str) -> Acted | None:
+        with self._database.transaction() as session:
+            return operate.cancel_event(session, actor, event_id, idempotency_key=idempotency_key)
 
     def _announce(self, acted: Acted | None) -> Done | None:
         if acted is None:

@@ -15,7 +15,19 @@ from holdfast.processor.attempt.admission import Admission
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
-from holdfast.storage import Session, aside, candidates, claims, lanes, leases, lifecycle, routing, served, sweeps
+from holdfast.storage import (
+    Session,
+    aside,
+    cancels,
+    candidates,
+    claims,
+    lanes,
+    leases,
+    lifecycle,
+    routing,
+    served,
+    sweeps,
+)
 from holdfast.storage.candidates import Candidate, Kind
 from holdfast.storage.claims import NO_LIMITS, Limits
 from holdfast.storage.database import Database
@@ -129,6 +141,14 @@ class Claimer:
         """
         with self._database.transaction() as session:
             return leases.extend(session, held)
+
+    def cancelled(self, event_ids: Sequence[UUID]) -> dict[UUID, str]:
+        """Which of these events are to be cancelled, and who asked for it.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: not known.
+        """
+        return cancels.requested(self._database, event_ids)
 
     def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
         """Up to ``limit`` events that have been due for a while, and events that waited for a handler that is here.

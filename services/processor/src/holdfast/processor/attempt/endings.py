@@ -9,6 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from holdfast.domain.errors import AlreadyProcessed
+from holdfast.domain.state import State
 from holdfast.domain.transitions import Completion, Transition, resettle, settle
 from holdfast.domain.update import Update
 from holdfast.processor.attempt.claiming import Claimer
@@ -72,6 +73,9 @@ class Endings:
         if transition.error is None:
             self._note_snoozed(turn, transition, report)
             return
+        if transition.to_state is State.DISCARDED:
+            self._note_cancelled(turn)
+            return
         duration_ms = transition.error.duration_ms
         name = turn.handler.name if turn.handler else ""
         turn.span.fail(report.type)
@@ -85,6 +89,12 @@ class Endings:
         name = turn.handler.name if turn.handler else ""
         Metrics.handler_seconds.labels(name, "snoozed").observe(time.monotonic() - turn.started)
         turn.log.info(Log.SNOOZED, retry_in_seconds=transition.delay_seconds)
+
+    def _note_cancelled(self, turn: Turn) -> None:
+        seconds = time.monotonic() - turn.started
+        turn.span.fail("cancelled")
+        Metrics.handler_seconds.labels(turn.handler.name if turn.handler else "", "cancelled").observe(seconds)
+        turn.log.warning(Log.EVENT_CANCELLED, duration_ms=int(seconds * 1000))
 
     def call_next(self, *turns: Turn) -> None:
         """Wake the next events of the subjects of events that are done with."""

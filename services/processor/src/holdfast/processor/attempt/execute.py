@@ -66,14 +66,16 @@ class Executor:
             undecided=self._undecided, is_logging_texts=is_logging_texts, pools=pools,
         )  # fmt: skip
         self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
+        self._cancels = made.cancels
         self.running = made.heartbeat.running
         """Every handler that is at work now; of events that run together the first one."""
         self._settler, self._endings, self._releaser = made.settler, made.endings, made.releaser
         self._joined, self._batches = made.joined, made.batches
 
     def start(self) -> None:
-        """Begin to keep leases and to enforce timeouts, and declare the ordered types."""
+        """Begin to keep leases, to enforce timeouts and to look for cancelled events, and declare the ordered types."""
         self._heartbeat.start()
+        self._cancels.start()
         try:
             self._claimer.declare()
         except UNDECIDED:
@@ -89,12 +91,13 @@ class Executor:
 
     def stop(self) -> None:
         """The last event has been executed."""
+        self._cancels.stop()
         self._heartbeat.stop()
 
     @property
     def is_alive(self) -> bool:
-        """Whether leases are kept and timeouts enforced."""
-        return self._heartbeat.is_alive
+        """Whether leases are kept, timeouts enforced, and cancelled events ended."""
+        return self._heartbeat.is_alive and self._cancels.is_alive
 
     def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
         """Lease the events of doorbells that are still to be done; each is to be :meth:`run`.

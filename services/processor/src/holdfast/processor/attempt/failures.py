@@ -1,11 +1,11 @@
-"""What a handler raised, judged: its own error, or the end of its time."""
+"""What a handler raised, judged: its own error, the end of its time, or that an operator wanted it to end."""
 
 import time
 
 from holdfast.processor.attempt.effects import aborted
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.attempt.interruption import TimedOut
-from holdfast.processor.handlers.outcomes import HandlerTimeout
+from holdfast.processor.handlers.outcomes import EventCancelled, HandlerTimeout
 from holdfast.processor.handlers.reports import Report, report_of
 from holdfast.storage.lending import Lent
 
@@ -28,6 +28,9 @@ class HandlerFailed(Exception):
 def failed(exc: BaseException, running: Running, lent: Lent | None) -> HandlerFailed:
     """Judge an exception of a handler that runs on a connection that was lent to it, or on none."""
     package, error = running.handler.package, aborted(exc, lent)
+    if running.cancelled_by is not None:
+        cancelled = EventCancelled(running.cancelled_by)
+        return HandlerFailed(cancelled, report_of(cancelled, package=package, with_texts=False), lent)
     if not _is_over_time(error, running):
         report = report_of(error, package=package)
         if not _is_over_time(error, running):  # a __str__ takes as long as it likes

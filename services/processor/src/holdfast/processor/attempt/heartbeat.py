@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,7 +10,7 @@ from uuid import UUID
 
 from holdfast.domain.errors import DatabaseUnavailable
 from holdfast.domain.event import Lease
-from holdfast.processor.attempt.interruption import Interruptions, TimedOut
+from holdfast.processor.attempt.interruption import Cancelled, Interruptions, TimedOut
 from holdfast.processor.attempt.turn import fields_of
 from holdfast.processor.handlers.registry import Handler
 from holdfast.runtime import logging
@@ -18,7 +18,7 @@ from holdfast.runtime.background import Batcher, Repeater
 from holdfast.runtime.telemetry import Log, Metrics
 from holdfast.storage.backend import Backend
 
-__all__ = ["CHECK_SECONDS", "Heartbeat", "Running"]
+__all__ = ["CHECK_SECONDS", "INSIST_SECONDS", "Heartbeat", "Running"]
 
 log = logging.get(__name__)
 
@@ -45,6 +45,8 @@ class Running:
 
     lease: Lease
     handler: Handler
+    others: Sequence[Lease] = ()
+    """Of the events that a handler of lists was called for beside that one."""
     backend: Backend | None = None
     """The connection of a handler that has its session: its transaction has locked the event's row."""
     thread: int = field(default_factory=threading.get_ident)
@@ -54,10 +56,48 @@ class Running:
     told_at: float | None = None
     is_given_up: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
+    cancelled_by: str | None = None
+    """Who has cancelled the event, or one of them; ``None``: nobody. What the handler does from then on does not count."""
+    _leaving: threading.Lock = field(default_factory=threading.Lock)
+    _left: threading.Event = field(default_factory=threading.Event)
 
     def hold(self, backend: Backend) -> None:
         """From now on a transaction on this connection keeps the event."""
         self.backend = backend
+
+    @property
+    def leases(self) -> list[Lease]:
+        """Of all events that the handler was called for."""
+        return [self.lease, *self.others]
+
+    def check(self) -> None:
+        """For the handler's thread, before and after the handler.
+
+        Raises:
+            Cancelled: an operator has cancelled the event.
+        """
+        if self.cancelled_by is not None:
+            raise Cancelled
+
+    def leave(self) -> None:
+        """The handler has ended. From now on nobody interrupts what its thread and its connection do; waits for who does."""
+        with self._leaving:
+            self._left.set()
+
+    def interrupt(self, interruptions: Interruptions, error: type[BaseException]) -> bool:
+        """Raise an exception in the handler, unless it has ended; whether it was within the handler."""
+        with self._leaving:
+            return not self._left.is_set() and interruptions.interrupt_one(self.thread, error)
+
+    def cancel_statement(self, *, patience_seconds: float) -> bool:
+        """Let PostgreSQL cancel the handler's statement; whether the handler has ended within that time after it.
+
+        May wait for the server.
+        """
+        with self._leaving:
+            if self.backend is not None and not self._left.is_set():
+                self.backend.cancel()
+        return self._left.wait(patience_seconds)
 
     def is_over_time(self, now: float) -> bool:
         """Whether the handler's timeout has passed."""
@@ -98,6 +138,10 @@ class Heartbeat:
         self._on_stuck = on_stuck
         self._lock = threading.Lock()
         self._running: set[Running] = set()
+        self.on_begin: Callable[[], object] = lambda: None
+        """Called when a handler begins."""
+        self.cancelled_by: dict[UUID, str] = {}
+        """Who has cancelled events that run here, or ran in a list and are now to run alone."""
         self._beat = Repeater("heartbeat", self.beat, interval_seconds=lease_seconds / 3)
         # In a thread of its own: a heartbeat that hangs is one of the things it has to notice.
         self._check = Repeater(
@@ -123,17 +167,31 @@ class Heartbeat:
         return self._beat.is_alive and self._check.is_alive
 
     @contextmanager
-    def watched(self, lease: Lease, handler: Handler) -> Iterator[Running]:
-        """The block is one handler's run in this thread."""
-        running = Running(lease, handler)
+    def watched(self, lease: Lease, handler: Handler, others: Sequence[Lease] = ()) -> Iterator[Running]:
+        """The block is one handler's run in this thread, for one event or a list."""
+        running = Running(lease, handler, others)
         with self._lock:
             self._running.add(running)
+            if self.cancelled_by:
+                running.cancelled_by = self.cancelled_by.get(lease.event.id)
         self._check.wake()
+        self.on_begin()
         try:
             yield running
         finally:
             with self._lock:
                 self._running.discard(running)
+                if not others and self.cancelled_by:
+                    self.cancelled_by.pop(lease.event.id, None)
+
+    def note_cancelled(self, running: Running, event_id: UUID, by: str) -> None:
+        """An operator has cancelled the event, which this handler runs for: what it does from now on does not count."""
+        with self._lock:
+            if running not in self._running:
+                return
+            self.cancelled_by[event_id] = by
+            running.cancelled_by = by
+        self.tell(running, "an operator cancelled the event")
 
     def cancel_all(self) -> None:
         """Tell every handler to stop."""
@@ -167,7 +225,7 @@ class Heartbeat:
             if held.get(running.lease.event.id):
                 running.kept_at = now  # the time before the call: the lease lasts at least from then
             elif running.lease.event.id not in held and running.backend is None:
-                self._cancel(running, "the lease was lost")
+                self.tell(running, "the lease was lost")
 
     def check(self) -> None:
         """End what has run for too long."""
@@ -176,22 +234,23 @@ class Heartbeat:
             if running.is_over_time(now):
                 self._end(running, now)
             elif running.is_adrift(now):
-                self._cancel(running, "the lease could not be extended")
+                self.tell(running, "the lease could not be extended")
 
     def _end(self, running: Running, now: float) -> None:
         is_first = not running.cancelled.is_set()
-        self._cancel(running, "its time was up")
+        self.tell(running, "its time was up")
         if is_first and not running.handler.is_transactional:
             running.told_at = now  # it may be in the middle of a call to somebody else: it is asked first
         elif running.told_at is None or now - running.told_at >= self._insist_seconds:
             running.told_at = now
-            self._interruptions.interrupt_one(running.thread, TimedOut)
+            running.interrupt(self._interruptions, TimedOut)
         if now - running.started >= running.handler.timeout_seconds + self._stuck_seconds and not running.is_given_up:
             running.is_given_up = True
             self._on_stuck()
             self._lines.add(partial(log.error, Log.HANDLER_STUCK, **fields_of(running.lease, running.handler)))
 
-    def _cancel(self, running: Running, reason: str) -> None:
+    def tell(self, running: Running, reason: str) -> None:
+        """Let ``ctx.cancelled`` be true."""
         if not running.cancelled.is_set():
             running.cancelled.set()
             Metrics.cancelled.inc()

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Interrupted", "Interruptions", "TimedOut"]
+__all__ = ["Cancelled", "Interrupted", "Interruptions", "TimedOut"]
 
 
 class Interrupted(BaseException):
@@ -14,6 +14,10 @@ class Interrupted(BaseException):
 
 class TimedOut(BaseException):
     """Raised within a handler whose time is up."""
+
+
+class Cancelled(BaseException):
+    """Raised within a handler whose event an operator has cancelled."""
 
 
 class Interruptions:
@@ -79,11 +83,13 @@ class Interruptions:
             for thread in self._threads:
                 _raise_in(thread, Interrupted)
 
-    def interrupt_one(self, thread: int, error: type[BaseException]) -> None:
-        """Raise an exception in the thread, provided that it is within such a block."""
+    def interrupt_one(self, thread: int, error: type[BaseException]) -> bool:
+        """Raise an exception in the thread, provided that it is within such a block; whether it is."""
         with self._lock:
-            if thread in self._threads:
+            is_within = thread in self._threads
+            if is_within:
                 _raise_in(thread, error)
+        return is_within
 
 
 def _raise_in(thread: int, error: type[BaseException]) -> None:

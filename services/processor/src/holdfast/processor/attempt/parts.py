@@ -7,6 +7,7 @@ from holdfast.domain.event import Doorbell
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.batch_transaction import BatchTransactions
 from holdfast.processor.attempt.batching import Batches
+from holdfast.processor.attempt.cancelling import Cancels
 from holdfast.processor.attempt.claiming import Claimer
 from holdfast.processor.attempt.endings import Endings
 from holdfast.processor.attempt.heartbeat import Heartbeat
@@ -29,6 +30,7 @@ class Parts:
     claimer: Claimer
     interruptions: Interruptions
     heartbeat: Heartbeat
+    cancels: Cancels
     settler: Settler
     joined: Joined
     endings: Endings
@@ -56,6 +58,12 @@ def parts(
         claimer=claimer,
         interruptions=interruptions,
         heartbeat=heartbeat,
+        cancels=Cancels(
+            claimer.cancelled,
+            heartbeat,
+            interruptions,
+            end_without=lambda running: claimer.call_next(releaser.cancelled(running, dict(heartbeat.cancelled_by))),
+        ),
         settler=Settler(effects, runner, interruptions),
         joined=joined,
         endings=endings,

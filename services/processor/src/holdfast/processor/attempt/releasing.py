@@ -7,13 +7,13 @@ from uuid import UUID
 
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow
 from holdfast.domain.event import Doorbell, Lease
-from holdfast.domain.transitions import Transition, release
+from holdfast.domain.transitions import Transition, cancel, release
 from holdfast.domain.update import Update
 from holdfast.messaging.announce import Announcer
 from holdfast.processor.attempt.abandoning import abandon
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.attempt.reporting import report_lost
-from holdfast.processor.attempt.turn import Turn
+from holdfast.processor.attempt.turn import Turn, fields_of
 from holdfast.processor.handlers.outcomes import failure
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
@@ -110,6 +110,31 @@ class Releaser:
             logging.get(__name__).warning(Log.DATABASE_UNAVAILABLE, reason=str(exc), **named)
             return
         self._announcer.publish(updates)
+
+    def cancelled(self, running: Running, by: Mapping[UUID, str]) -> list[UUID]:
+        """End events that operators have cancelled (``by`` whom), without their handler, which nothing reaches.
+
+        The handler's transaction is cut off and so rolled back. Returns the lanes of those that moved.
+        """
+        name, duration_ms = running.handler.name, int((time.monotonic() - running.started) * 1000)
+        leases = {lease.event.id: lease for lease in running.leases if lease.event.id in by}
+        if running.backend is not None:
+            running.backend.cut()
+        try:
+            updates = self._apply(*(
+                cancel(event_id, lease.token, by=by[event_id], handler=name, duration_ms=duration_ms)
+                for event_id, lease in leases.items()
+            ))  # fmt: skip
+        except UNDECIDED as exc:  # recovery does it, when the lease expires
+            logging.get(__name__).warning(
+                Log.DATABASE_UNAVAILABLE, reason=str(exc), **logging.about_events(list(leases))
+            )
+            return []
+        self._announcer.publish(updates)
+        ended = [leases[update.event_id] for update in updates]
+        for lease in ended:
+            logging.get(__name__).warning(Log.CANCELLED_UNREACHED, **fields_of(lease, running.handler))
+        return [lease.lane for lease in ended if lease.lane is not None]
 
     def _after_outage(self, exc: Exception, turn: Turn) -> Transition:
         """An outage is no attempt and no crash of this worker, unless the event meets one time and again."""

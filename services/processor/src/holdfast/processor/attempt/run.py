@@ -63,7 +63,7 @@ class Runner:
             HandlerFailed, Interrupted, DatabaseUnavailable: as :meth:`run`, for all of them.
         """
         started = time.monotonic()
-        with self._heartbeat.watched(turns[0].lease, handler) as running:
+        with self._heartbeat.watched(turns[0].lease, handler, [turn.lease for turn in turns[1:]]) as running:
             effects.on_open = running.hold
             if effects.backend is not None:
                 running.hold(effects.backend)
@@ -84,7 +84,10 @@ class Runner:
     def _call(self, running: Running, effects: Effects, call: Callable[[], Any]) -> Any:
         try:
             with self._interruptions.allowed():
-                return call()
+                running.check()
+                result = call()
+                running.check()
+                return result
         except Interrupted:
             raise
         except BaseException as exc:
@@ -97,5 +100,6 @@ class Runner:
                 raise DatabaseUnavailable("the connection was lost while the handler ran") from failure.error
             raise failure from None
         finally:
+            running.leave()
             if threading.excepthook is None:  # then Python refuses to make threads, ours as well
                 threading.excepthook = threading.__excepthook__

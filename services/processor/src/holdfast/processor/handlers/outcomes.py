@@ -7,12 +7,13 @@ from pydantic import ValidationError
 from holdfast.domain.errors import KeyMissing
 from holdfast.domain.event import Lease
 from holdfast.domain.retry import DEFAULT_BACKOFF, MAX_RETRY_SECONDS
-from holdfast.domain.transitions import AttemptError, Transition, await_key, bury, fail, snooze
+from holdfast.domain.transitions import AttemptError, Transition, await_key, bury, cancel, fail, snooze
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Coded, Report, faults_of, is_code, report_of
 
 __all__ = [
     "DataLocked",
+    "EventCancelled",
     "HandlerTimeout",
     "InvalidData",
     "InvalidResult",
@@ -136,6 +137,17 @@ class HandlerTimeout(Coded):
     is_for_clients = True
 
 
+class EventCancelled(Coded):
+    """An operator, ``by``, has cancelled the event while its handler ran. It is discarded, whatever the handler did then."""
+
+    code = "cancelled"
+    has_place = False
+
+    def __init__(self, by: str) -> None:
+        super().__init__("an operator has cancelled the event")
+        self.by = by
+
+
 class TransactionAborted(Coded):
     """A statement failed, the handler went on, and nothing of the transaction can be committed. Tried again.
 
@@ -169,10 +181,14 @@ def failure(
     duration_ms: int,
     report: Report | None = None,
 ) -> Transition:
-    """The transition after an attempt that raised: ``failed`` with a delay, ``dead``, or ``queued`` for later (`Snooze`).
+    """The transition after an attempt that raised: ``failed`` with a delay, ``dead``, ``queued`` for later (`Snooze`), or
+    ``discarded`` (`EventCancelled`).
 
     ``draw`` is uniform in [0, 1) and decides the jitter. ``report`` describes the error, if that has been done already.
     """
+    if isinstance(exc, EventCancelled):
+        name = handler.name if handler else None
+        return cancel(lease.event.id, lease.token, by=exc.by, handler=name, duration_ms=duration_ms)
     if isinstance(exc, Snooze) and (after := _delay(exc.after)) is not None:
         return snooze(lease.event.id, lease.token, delay_seconds=after)
     if isinstance(exc, DataLocked | KeyMissing):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from holdfast.domain.errors import DatabaseUnavailable, StatementTooSlow, TransactionConflict
 from holdfast.messaging.announce import Announcer
 from holdfast.runtime.background import Repeater
-from holdfast.storage import lanes, leases, sweeps
+from holdfast.storage import cancels, lanes, leases, sweeps
 from holdfast.storage.database import Database
 
 __all__ = ["INTERVAL_SECONDS", "Recovery"]
@@ -67,7 +67,8 @@ class Recovery:
     def turn(self) -> int:
         """Take up to ``LIMIT`` expired leases away, as maintenance does; returns how many.
 
-        Calls the next events of lanes whose last one ended with its worker.
+        Discards what was to be cancelled and that no worker has any more, and calls the next events of lanes whose last one
+        ended with its worker.
         """
         try:
             found = sweeps.look_after(self._database, node_id=self._node_id, expired_for_seconds=EXPIRED_FOR_SECONDS)
@@ -83,10 +84,12 @@ class Recovery:
         try:
             with self._database.transaction() as session:
                 recovered = leases.recover_expired(session, limit=LIMIT, expired_for_seconds=EXPIRED_FOR_SECONDS)
+                cancelled = cancels.carry_out(session, limit=LIMIT)
                 lanes.promote_forgotten(session, limit=LIMIT)
         except _NEXT_TIME:
             return 0
         self._announcer.publish_recovered(recovered)
+        self._announcer.publish(cancelled)
         with contextlib.suppress(*_NEXT_TIME):
             self._note_served()
         return len(recovered)

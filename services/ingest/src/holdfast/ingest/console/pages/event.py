@@ -28,6 +28,7 @@ DISCARDABLE = frozenset({State.QUEUED, State.FAILED, State.DEAD})
 _NOTICES = {
     Outcome.MOVED: None,
     Outcome.COPIED: "copied",
+    Outcome.REQUESTED: "cancel_asked",
     Outcome.REPEATED: "repeated",
     Outcome.KEY_REUSED: "repeated",
     Outcome.NOT_EDITABLE: "not_allowed",
@@ -42,6 +43,7 @@ def add(room: Blueprint) -> None:
     room.add_url_rule("/events/<event_id>/payload", "payload", _payload)
     room.add_url_rule("/events/<event_id>/replay", "replay_event", _replay, methods=["POST"])
     room.add_url_rule("/events/<event_id>/discard", "discard_event", _discard, methods=["POST"])
+    room.add_url_rule("/events/<event_id>/cancel", "cancel_event", _cancel, methods=["POST"])
 
 
 def _show(event_id: str) -> AnyResponse:
@@ -63,6 +65,7 @@ def _show(event_id: str) -> AnyResponse:
         is_open=story.view.state not in FINISHED,
         can_replay=story.view.state in FINISHED,
         can_edit=story.view.state is State.PROCESSED,
+        can_cancel=story.view.state is State.PROCESSING,
         can_discard=story.view.state in DISCARDABLE,
         request_key=new_key(),
         trace_address=parts().settings.trace_address(event.origin.trace_id),
@@ -93,6 +96,14 @@ def _discard(event_id: str) -> AnyResponse:
     current = require_role(Role.OPERATOR)
     wanted = path_id(event_id, "event")
     done = parts().operator.discard(current.actor, wanted, idempotency_key=key_of(request.form))
+    return after(wanted, done, "discarded")
+
+
+def _cancel(event_id: str) -> AnyResponse:
+    """Have the event ended, which runs."""
+    current = require_role(Role.OPERATOR)
+    wanted = path_id(event_id, "event")
+    done = parts().operator.cancel(current.actor, wanted, idempotency_key=key_of(request.form))
     return after(wanted, done, "discarded")
 
 

@@ -1,4 +1,4 @@
-"""``/v1/events/{id}/replay`` and ``/discard``: what an operator does to one event."""
+"""``/v1/events/{id}/replay``, ``/discard`` and ``/cancel``: what an operator does to one event."""
 
 import re
 from uuid import uuid4
@@ -39,6 +39,15 @@ def discard(event_id: str) -> Response:
     refuse_body()
     done = _operator().discard(actor, identifier(event_id), idempotency_key=idempotency_key())
     return _answer(done, "discarded", "there is nothing left to give up")
+
+
+@blueprint.post("/v1/events/<event_id>/cancel")
+def cancel(event_id: str) -> Response:
+    """Have an event ended that runs, or discard one that waits to run."""
+    actor = acting("operate")
+    refuse_body()
+    done = _operator().cancel(actor, identifier(event_id), idempotency_key=idempotency_key())
+    return _answer(done, "cancelled", "it has ended; a dead one can be discarded")
 
 
 def idempotency_key() -> str:
@@ -87,7 +96,7 @@ def _refusal(acted: Acted, verb: str, why_not: str) -> Problem:
         return Problem(422, "not_editable", detail)
     if acted.outcome is Outcome.CHANGING:
         return Problem(409, "event_changing", "the event keeps changing; look at it and send the request again")
-    reason = "wait until its attempt has ended" if state is State.PROCESSING else why_not
+    reason = "wait until its attempt has ended, or cancel it" if state is State.PROCESSING else why_not
     return Problem(409, f"event_{state}", f"a {state} event cannot be {verb}: {reason}")
 
 
