@@ -85,6 +85,10 @@ class Log:
     PROCESSED: Final = "event processed"
     ATTEMPT_FAILED: Final = "attempt failed"
     SNOOZED: Final = "put off by its handler"
+    SLEEPING: Final = "sleeps between two steps"
+    SLEEP_NOT_LET_OUT: Final = (
+        "the handler kept what ctx.sleep raised to itself; the event sleeps all the same, let it out"
+    )
     DEAD_LETTER: Final = "event is dead"
     LEASE_LOST: Final = "lease lost"
     ALREADY_PROCESSED: Final = "event was processed before"
@@ -135,6 +139,8 @@ LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     Log.PROCESSED: _ATTEMPT,
     Log.ATTEMPT_FAILED: _ATTEMPT,
     Log.SNOOZED: _ATTEMPT,
+    Log.SLEEPING: _ATTEMPT,
+    Log.SLEEP_NOT_LET_OUT: _ATTEMPT,
     Log.DEAD_LETTER: _ATTEMPT,
     Log.LEASE_LOST: _ATTEMPT,
     Log.ALREADY_PROCESSED: _ATTEMPT,
@@ -282,6 +288,14 @@ class Metrics:
     cancelled = Declared(
         (PROCESSOR,),
         lambda: Counter("holdfast_handlers_cancelled", "Handlers told to stop: out of time, or without a lease"),
+    )
+    steps = Declared(
+        (PROCESSOR,),
+        lambda: Counter(
+            "holdfast_steps",
+            "Steps and sleeps of handlers, stored or taken from an attempt before",
+            ["handler", "outcome"],
+        ),
     )
     retries = Declared(
         (PROCESSOR,), lambda: Counter("holdfast_retries", "Failed attempts that will be tried again", ["handler"])

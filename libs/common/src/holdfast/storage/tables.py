@@ -35,6 +35,7 @@ from holdfast.storage.statistics_tables import (
     StatisticsCursor,
     StatisticsName,
 )
+from holdfast.storage.step_tables import EventStep
 from holdfast.storage.table_base import Base, event_reference
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "EventGroup",
     "EventGroupMember",
     "EventStatistics",
+    "EventStep",
     "EventUpdate",
     "HandlerStatistics",
     "Node",

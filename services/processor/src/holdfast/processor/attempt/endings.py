@@ -78,8 +78,10 @@ class Endings:
 
     def _note_snoozed(self, turn: Turn, transition: Transition) -> None:
         name = turn.handler.name if turn.handler else ""
-        Metrics.handler_seconds.labels(name, "snoozed").observe(time.monotonic() - turn.started)
-        turn.log.info(Log.SNOOZED, retry_in_seconds=transition.delay_seconds)
+        is_asleep = transition.detail.get("reason") == "sleeping"
+        outcome = "sleeping" if is_asleep else "snoozed"
+        Metrics.handler_seconds.labels(name, outcome).observe(time.monotonic() - turn.started)
+        turn.log.info(Log.SLEEPING if is_asleep else Log.SNOOZED, retry_in_seconds=transition.delay_seconds)
 
     def call_next(self, *turns: Turn) -> None:
         """Wake the next events of the subjects of events that are done with."""

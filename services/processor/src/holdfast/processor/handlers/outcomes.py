@@ -6,9 +6,10 @@ from pydantic import ValidationError
 
 from holdfast.domain.event import Lease
 from holdfast.domain.retry import DEFAULT_BACKOFF, MAX_RETRY_SECONDS
-from holdfast.domain.transitions import AttemptError, Transition, bury, fail, snooze
+from holdfast.domain.transitions import AttemptError, Transition, bury, fail, sleep, snooze
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Coded, Report, faults_of, is_code, report_of
+from holdfast.processor.handlers.steps import Sleeping
 
 __all__ = [
     "HandlerTimeout",
@@ -149,12 +150,14 @@ def failure(
     duration_ms: int,
     report: Report | None = None,
 ) -> Transition:
-    """The transition after an attempt that raised: ``failed`` with a delay, ``dead``, or ``queued`` for later (`Snooze`).
+    """The transition after an attempt that raised: ``failed`` with a delay, ``dead``, or ``queued`` for later.
 
     ``draw`` is uniform in [0, 1) and decides the jitter. ``report`` describes the error, if that has been done already.
     """
     if isinstance(exc, Snooze) and (after := _delay(exc.after)) is not None:
         return snooze(lease.event.id, lease.token, delay_seconds=after)
+    if isinstance(exc, Sleeping):
+        return sleep(lease.event.id, lease.token, delay_seconds=min(MAX_RETRY_SECONDS, exc.after))
     error = _error(report or report_of(exc, package=handler.package if handler else None), handler, duration_ms)
     backoff = handler.retry if handler else DEFAULT_BACKOFF
     if isinstance(exc, (_Unprocessable, *(handler.final if handler else ()))) or backoff.is_exhausted(lease.attempt):
