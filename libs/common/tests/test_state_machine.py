@@ -38,6 +38,8 @@ CONSTRUCTORS: dict[str, Callable[[UUID], Transition]] = {
     "bury with a lost token": lambda event_id: transitions.bury(event_id, OTHER_TOKEN, ERROR),
     "release": lambda event_id: transitions.release(event_id, TOKEN),
     "release with a lost token": lambda event_id: transitions.release(event_id, OTHER_TOKEN),
+    "sleep": lambda event_id: transitions.sleep(event_id, TOKEN, delay_seconds=7),
+    "sleep with a lost token": lambda event_id: transitions.sleep(event_id, OTHER_TOKEN, delay_seconds=7),
     "snooze": lambda event_id: transitions.snooze(event_id, TOKEN, delay_seconds=7),
     "await key": lambda event_id: transitions.await_key(event_id, TOKEN, delay_seconds=7),
     "snooze with a lost token": lambda event_id: transitions.snooze(event_id, OTHER_TOKEN, delay_seconds=7),

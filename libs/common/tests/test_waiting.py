@@ -324,7 +324,7 @@ def test_waits_are_told_in_two_units(seconds: float, words: str) -> None:
     standing = Standing(
         now=NOW, event_id=uuid4(), type="t", subject=None, state=State.FAILED, attempt=3, crashes=0,
         available_at=NOW + timedelta(seconds=seconds + 1e-6), waits_aside=False, is_unserved=False, is_scheduled=False,
-        is_snoozed=False, moved_at=None, error_type=None, lease_expires_at=None,
+        is_snoozed=False, is_sleeping=False, moved_at=None, error_type=None, lease_expires_at=None,
     )  # fmt: skip
 
     assert explain(Facts(standing=standing, fleet=Fleet([]))).summary == f"attempt 4 is due in {words}, after an error"

@@ -50,3 +50,20 @@ def test_groups_of_an_event_say_how_far_they_are(ingest: Any, api: Api, put: Put
         "created_at": "", "completed_at": None,
     }  # fmt: skip
     assert api("GET", f"/v1/events/{NOBODY}/groups").status_code == 404
+
+
+def test_steps_of_an_event_are_listed_and_their_results_are_for_operators(ingest: Any, api: Api, put: Put) -> None:
+    event_id = put("dead")
+    with ingest.database.transaction() as session:
+        stored = text(
+            "INSERT INTO event_step (event_id, handler, name, lease_token, attempt, result, wake_at, duration_ms, stored_at)"
+            " VALUES (:id, 'h', 'charge', :id, 1, '{\"id\": 7}', NULL, 12, '2026-11-24T09:00Z'),"
+            " (:id, 'h', 'a day', :id, 1, NULL, '2026-11-25T09:00Z', 0, '2026-11-24T09:01Z')"
+        )
+        session.execute(stored, {"id": event_id})
+
+    charge, sleep = api("GET", f"/v1/events/{event_id}/steps").json()["items"]
+
+    assert (charge["name"], charge["result"], charge["wake_at"]) == ("charge", {"id": 7}, None)
+    assert (sleep["name"], sleep["wake_at"][:19], "result" in sleep) == ("a day", "2026-11-25T09:00:00", False)
+    assert api("GET", f"/v1/events/{NOBODY}/steps").status_code == 404

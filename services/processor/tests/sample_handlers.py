@@ -6,6 +6,8 @@ Their table ``effect`` has no constraint that could hide a doublet.
 import os
 import threading
 import time
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from dramatiq.threading import raise_thread_exception
@@ -109,6 +111,30 @@ def deadly(data: Any, ctx: Context) -> None:  # noqa: ARG001
     """Ends the thread that it ran on, a little later."""
     thread = threading.get_ident()
     threading.Timer(0.3, raise_thread_exception, (thread, SystemExit)).start()
+
+
+@handlers.on("test.stepwise", name="stepwise", transactional=False)
+def stepwise(data: Any, ctx: Context) -> list[int]:
+    """Write a line into a file in each of three steps, and wait after each while a file says so."""
+    directory = Path(data)
+
+    def charge(number: int) -> int:
+        with (directory / "charges").open("a") as file:
+            file.write(f"{number}\n")
+        _wait_while(directory / f"hold-in-{number}")
+        return number
+
+    charged = []
+    for number in (1, 2, 3):
+        charged.append(ctx.step(f"charge-{number}", partial(charge, number)))
+        _wait_while(directory / f"hold-after-{number}")
+    return charged
+
+
+def _wait_while(path: Path) -> None:
+    while path.exists():
+        path.with_suffix(".reached").touch()
+        time.sleep(0.01)
 
 
 _entering = threading.Lock()

@@ -1,7 +1,7 @@
 """What handler authors test with, tested."""
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -263,3 +263,19 @@ def test_a_session_that_cannot_be_looked_into_is_refused_with_the_remedy(databas
     with SqlalchemySession(engine) as session, pytest.raises(ConfigurationError, match=r"storage\.database\.Database"):
         attempt(book, ORDER, session=session)
     engine.dispose()
+
+
+def remind(data: Any, ctx: Context) -> str:  # noqa: ARG001
+    paid: dict[str, str] = ctx.step("charge", lambda: {"id": "new"})
+    ctx.sleep("1 day", name="a day")
+    return str(ctx.step("remind", lambda: paid["id"]))
+
+
+def test_a_run_goes_through_sleeps_and_returns_the_steps_that_it_did() -> None:
+    handlers = Handlers()
+    handlers.on("test", name="remind", transactional=False)(remind)
+
+    assert run(remind, {}).steps == {"charge": {"id": "new"}, "a day": timedelta(days=1), "remind": "new"}
+
+    resumed = run(remind, {}, steps={"charge": {"id": "old"}, "a day": timedelta(days=1)})
+    assert (resumed.result, resumed.steps) == ("old", {"remind": "old"})

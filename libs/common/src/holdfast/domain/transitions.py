@@ -35,6 +35,7 @@ __all__ = [
     "replay",
     "resettle",
     "settle",
+    "sleep",
     "snooze",
     "supersede",
 ]
@@ -220,6 +221,14 @@ def snooze(event_id: UUID, lease_token: UUID, *, delay_seconds: float) -> Transi
         delay_seconds=delay_seconds, attempt_delta=-1,
         detail={"reason": "snoozed", "retry_in_seconds": round(delay_seconds, 3)},
     )  # fmt: skip
+
+
+def sleep(event_id: UUID, lease_token: UUID, *, delay_seconds: float) -> Transition:
+    """The handler sleeps between two steps (``ctx.sleep``). The attempt is not spent."""
+    return replace(
+        snooze(event_id, lease_token, delay_seconds=delay_seconds),
+        detail={"reason": "sleeping", "retry_in_seconds": round(delay_seconds, 3)},
+    )
 
 
 def await_handler(event_id: UUID, version: int, *, delay_seconds: float) -> Transition:

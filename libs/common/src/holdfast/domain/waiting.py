@@ -46,6 +46,8 @@ class Reason(StrEnum):
     """A later event of its key, which would replace it, until its wait ends."""
     SNOOZED = "snoozed"
     """The time for which its handler put it off."""
+    SLEEPING = "sleeping"
+    """The time until which its handler sleeps between two steps."""
     RETRY = "retry"
     """The wait after a failed attempt."""
     NOT_DUE = "not_due"
@@ -83,6 +85,8 @@ class Standing:
     """It was sent for later, and no attempt was made yet."""
     is_snoozed: bool
     """Its handler put it off."""
+    is_sleeping: bool
+    """Its handler sleeps between two steps."""
     moved_at: datetime | None
     """When it came into its state."""
     error_type: str | None
@@ -299,6 +303,9 @@ def _later(standing: Standing) -> Waiting:
     if standing.is_snoozed:
         summary = f"its handler put it off until {_moment(standing.available_at)}, for {wait} more"
         return Waiting(Reason.SNOOZED, summary, known)
+    if standing.is_sleeping:
+        summary = f"its handler sleeps between two steps until {_moment(standing.available_at)}, for {wait} more"
+        return Waiting(Reason.SLEEPING, summary, known)
     crash = ", because its worker was lost" if standing.crashes else ""
     return Waiting(Reason.NOT_DUE, f"it is due in {wait}{crash}", known)
 

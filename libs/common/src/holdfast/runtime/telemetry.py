@@ -90,6 +90,10 @@ class Log:
     SNOOZED: Final = "put off by its handler"
     EVENT_CANCELLED: Final = "event cancelled by an operator"
     CANCELLED_UNREACHED: Final = "event cancelled by an operator; its handler hangs in a call that nothing ends"
+    SLEEPING: Final = "sleeps between two steps"
+    SLEEP_NOT_LET_OUT: Final = (
+        "the handler kept what ctx.sleep raised to itself; the event sleeps all the same, let it out"
+    )
     DEAD_LETTER: Final = "event is dead"
     LEASE_LOST: Final = "lease lost"
     ALREADY_PROCESSED: Final = "event was processed before"
@@ -142,6 +146,8 @@ LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     Log.SNOOZED: _ATTEMPT,
     Log.EVENT_CANCELLED: _ATTEMPT,
     Log.CANCELLED_UNREACHED: _ATTEMPT,
+    Log.SLEEPING: _ATTEMPT,
+    Log.SLEEP_NOT_LET_OUT: _ATTEMPT,
     Log.DEAD_LETTER: _ATTEMPT,
     Log.LEASE_LOST: _ATTEMPT,
     Log.ALREADY_PROCESSED: _ATTEMPT,
@@ -290,6 +296,14 @@ class Metrics:
         (PROCESSOR,),
         lambda: Counter(
             "holdfast_handlers_cancelled", "Handlers told to stop: out of time, without a lease, or cancelled"
+        ),
+    )
+    steps = Declared(
+        (PROCESSOR,),
+        lambda: Counter(
+            "holdfast_steps",
+            "Steps and sleeps of handlers, stored or taken from an attempt before",
+            ["handler", "outcome"],
         ),
     )
     retries = Declared(

@@ -5,9 +5,10 @@ from holdfast.storage.data_key_tables import DataKey
 from holdfast.storage.flow_tables import FlowVersion, HandlerRoute, Pause, RateStart, Tenant
 from holdfast.storage.group_tables import EventGroup, EventGroupMember
 from holdfast.storage.schedule_tables import ScheduleRow
+from holdfast.storage.step_tables import EventStep
 from holdfast.storage.window_tables import EventWindow
 
 __all__ = [
-    "CancelRequest", "DataKey", "EventGroup", "EventGroupMember", "EventWindow", "FlowVersion", "HandlerRoute", "Pause",
+    "CancelRequest", "DataKey", "EventGroup", "EventGroupMember", "EventStep", "EventWindow", "FlowVersion", "HandlerRoute", "Pause",
     "RateStart", "ScheduleRow", "Tenant",
 ]  # fmt: skip

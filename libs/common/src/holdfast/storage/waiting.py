@@ -37,7 +37,8 @@ SELECT set_config('enable_sort', 'off', true),
        coalesce(s.waiting_since, s.available_at) AS available_at, s.waiting_since IS NOT NULL AS waits_aside,
        s.unserved_type > '' AS is_unserved, CASE WHEN s.unserved_type = '' THEN s.waits_in END AS waits_in,
        u.detail ? 'deliver_at' AS is_scheduled, s.version = 1 AND e.extensions ? '{debounce}' AS is_debounced,
-       u.detail ->> 'reason' = 'snoozed' AS is_snoozed, s.last_error->>'type' AS error_type, now() AS now, u.at AS moved_at
+       u.detail ->> 'reason' = 'snoozed' AS is_snoozed, u.detail ->> 'reason' = 'sleeping' AS is_sleeping,
+       s.last_error->>'type' AS error_type, now() AS now, u.at AS moved_at
 FROM processing_state s
 JOIN event e ON e.id = s.event_id
 LEFT JOIN event_update u ON u.event_id = s.event_id AND u.version = s.version
@@ -110,7 +111,8 @@ def _standing(row: Row[Any]) -> Standing:
         now=row.now, event_id=row.event_id, type=row.type, subject=row.subject, state=State(row.state),
         attempt=row.attempt, crashes=row.crashes, available_at=row.available_at, waits_aside=row.waits_aside,
         is_unserved=bool(row.is_unserved), is_scheduled=bool(row.is_scheduled), is_snoozed=bool(row.is_snoozed),
-        is_debounced=bool(row.is_debounced), moved_at=row.moved_at, error_type=row.error_type,
+        is_sleeping=bool(row.is_sleeping), is_debounced=bool(row.is_debounced), moved_at=row.moved_at,
+        error_type=row.error_type,
         lease_expires_at=row.lease_expires_at,
     )  # fmt: skip
 

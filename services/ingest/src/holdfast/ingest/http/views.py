@@ -16,6 +16,7 @@ from holdfast.ingest.http.problems import Problem
 from holdfast.storage.event_views import EventView, TimelineEntry
 from holdfast.storage.groups import Group
 from holdfast.storage.listing import Attempt
+from holdfast.storage.steps import Step
 
 __all__ = [
     "address_of",
@@ -27,6 +28,7 @@ __all__ = [
     "links",
     "missing",
     "rfc3339",
+    "step_view",
     "timeline_view",
     "waiting_facts",
     "waiting_view",
@@ -121,6 +123,21 @@ def group_view(group: Group) -> dict[str, Any]:
         "created_at": rfc3339(group.created_at),
         "completed_at": rfc3339(group.completed_at),
     }
+
+
+def step_view(step: Step, *, is_operator: bool) -> dict[str, Any]:
+    """One step of a handler. Its result was not written for clients: it is for operators."""
+    shown = {
+        "name": step.name,
+        "handler": step.handler,
+        "attempt": step.attempt,
+        "stored_at": rfc3339(step.stored_at),
+        "duration_ms": step.duration_ms,
+        "wake_at": rfc3339(step.wake_at),
+    }
+    if is_operator and step.result is not None:
+        shown["result"] = json.loads(step.result)
+    return shown
 
 
 def timeline_view(entry: TimelineEntry) -> dict[str, Any]:

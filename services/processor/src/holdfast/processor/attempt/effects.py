@@ -7,8 +7,10 @@ from dataclasses import replace
 from holdfast.domain.errors import EffectsLost
 from holdfast.domain.event import Lease
 from holdfast.domain.transitions import Completion, settle
+from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.handlers.outcomes import TransactionAborted, TransactionEnded
 from holdfast.processor.handlers.reports import Report
+from holdfast.processor.handlers.steps import Steps
 from holdfast.runtime.tracebacks import error_text, error_type
 from holdfast.storage import Session
 from holdfast.storage.backend import Backend
@@ -85,8 +87,15 @@ class Effects:
         self._guard.enter_context(kept_open(session))
         self._guard.enter_context(watching(session, self.tell))
 
-    def check(self) -> None:
-        """Raise what kept the transaction from beginning, whatever the handler made of it."""
+    def check(self, raised: BaseException | None = None) -> None:
+        """Raise what kept the transaction from beginning, or ended the attempt at a step, whatever the handler made of it.
+
+        ``raised`` is what came out of the handler, if anything did.
+        """
+
+    def steps(self, running: Running) -> Steps | None:  # noqa: ARG002
+        """What ``ctx.step`` asks; ``None`` for a handler that has no steps."""
+        return None
 
 
 class SharedEffects(Effects):

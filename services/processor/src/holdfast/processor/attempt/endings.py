@@ -87,8 +87,10 @@ class Endings:
             turn.log.error(Log.KEY_MISSING, reason=report.message, retry_in_seconds=transition.delay_seconds)
             return
         name = turn.handler.name if turn.handler else ""
-        Metrics.handler_seconds.labels(name, "snoozed").observe(time.monotonic() - turn.started)
-        turn.log.info(Log.SNOOZED, retry_in_seconds=transition.delay_seconds)
+        is_asleep = transition.detail.get("reason") == "sleeping"
+        outcome = "sleeping" if is_asleep else "snoozed"
+        Metrics.handler_seconds.labels(name, outcome).observe(time.monotonic() - turn.started)
+        turn.log.info(Log.SLEEPING if is_asleep else Log.SNOOZED, retry_in_seconds=transition.delay_seconds)
 
     def _note_cancelled(self, turn: Turn) -> None:
         seconds = time.monotonic() - turn.started

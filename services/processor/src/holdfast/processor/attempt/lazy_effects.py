@@ -47,7 +47,7 @@ class LazyEffects(Effects):
     ) -> None:
         self._transaction.__exit__(kind, error, traceback)
 
-    def check(self) -> None:
+    def check(self, raised: BaseException | None = None) -> None:  # noqa: ARG002 (what kept it from beginning comes first)
         if self._error is not None:
             raise self._error
 

@@ -16,8 +16,8 @@ _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 """An escaped NUL; a backslash that is itself escaped begins no escape."""
 
 
-def checked_result(result: Any) -> Any:
-    """The result as the processed-event log and the update will carry it.
+def checked_result(result: Any, *, of: str = "a handler") -> Any:
+    """The result as the processed-event log and the update will carry it. ``of`` says what returned it, in errors.
 
     Raises:
         InvalidResult: it is not JSON (NaN and infinities are not), too long, or has NUL in it.
@@ -26,9 +26,15 @@ def checked_result(result: Any) -> Any:
         text = canonical_json(result)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as exc:
-        raise InvalidResult(f"a handler returns what JSON can carry: {exc}") from exc
+        raise InvalidResult(f"{of} returns what JSON can carry: {exc}") from exc
     if size > MAX_RESULT_BYTES:
-        raise InvalidResult(f"a result has at most {MAX_RESULT_BYTES} bytes as JSON, not {size}; return a reference")
+        raise InvalidResult(
+            f"{_result(of)} has at most {MAX_RESULT_BYTES} bytes as JSON, not {size}; return a reference"
+        )
     if _NUL.search(text):
-        raise InvalidResult("a result has no NUL character in it: PostgreSQL cannot store one")
+        raise InvalidResult(f"{_result(of)} has no NUL character in it: PostgreSQL cannot store one")
     return json.loads(text)
+
+
+def _result(of: str) -> str:
+    return "a result" if of == "a handler" else f"the result of {of}"

@@ -79,6 +79,7 @@ class Runner:
         return Context(
             event=lease.event, handler=handler.name, attempt=lease.attempt, open_session=effects.open, log=log,
             report=LiveProgress(self._announcer, lease, log), is_cancelled=running.cancelled.is_set,
+            steps=effects.steps(running),
         )  # fmt: skip
 
     def _call(self, running: Running, effects: Effects, call: Callable[[], Any]) -> Any:
@@ -93,7 +94,7 @@ class Runner:
         except BaseException as exc:
             if self._interruptions.is_over:  # whatever it raises now comes of that: a statement was cancelled, say
                 raise Interrupted from exc
-            effects.check()
+            effects.check(exc)
             lent = effects.lent
             failure = exc if isinstance(exc, HandlerFailed) else failed(exc, running, lent)
             if lent is not None and lent.is_cut_off():

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from holdfast.domain.errors import LeaseLost
 from holdfast.domain.transitions import Completion
 from holdfast.domain.update import Update
-from holdfast.processor.attempt.effects import Effects, ended_before, settle_effects
+from holdfast.processor.attempt.effects import ended_before, settle_effects
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.attempt.interruption import Interruptions
 from holdfast.processor.attempt.lazy_effects import LazyEffects
 from holdfast.processor.attempt.run import Runner
+from holdfast.processor.attempt.step_effects import StepEffects
 from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.outcomes import NoHandler, TransactionEnded
 from holdfast.processor.handlers.registry import Handler
@@ -51,7 +52,8 @@ class Settler:
             lifecycle.hold(session, turn.lease)  # what it does elsewhere is not to be done again
         if handler is None:
             raise NoHandler(f"no handler for {turn.lease.event.type}; deploy one and replay the event")
-        return self._runner.run(handler, turn.lease, turn.log, Effects())
+        effects = StepEffects(self._effects, self._interruptions, turn.log)
+        return self._runner.run(handler, turn.lease, turn.log, effects)
 
     def checked(self, failed: HandlerFailed) -> tuple[BaseException, Report]:
         """What to record of a handler that raised: worse than its error is that it may have committed before."""

@@ -2,11 +2,12 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
 from holdfast.processor.handlers.emitting import Emitter
+from holdfast.processor.handlers.steps import NO_STEPS, Steps
 from holdfast.runtime.logging import Logger
 from holdfast.storage import Session
 
@@ -39,6 +40,7 @@ class Context:
         log: Logger,
         report: Report,
         is_cancelled: Callable[[], bool] = lambda: False,
+        steps: Steps | None = None,
     ) -> None:
         self.event = event
         self.attempt = attempt
@@ -47,6 +49,7 @@ class Context:
         self.idempotency_key = f"{event.id}:{handler}"
         self._report = report
         self._is_cancelled = is_cancelled
+        self._steps = steps
         self._emitter = Emitter(event, handler)
         self._pid = os.getpid()
 
@@ -89,6 +92,50 @@ class Context:
         self._refuse_in_child()
         told = min(1.0, max(0.0, fraction))  # in this order NaN, which JSON does not have, becomes 0
         self._report(told, None if message is None else _printable(message))
+
+    def step(self, name: str, function: Callable[[], Any]) -> Any:
+        """Call a function once for this event, whatever becomes of the attempts: ``ctx.step("charge", lambda: …)``.
+
+        Its result is stored before this returns. A later attempt gets the stored result and does not call the function; the
+        name says which. For handlers with ``transactional=False``.
+
+        The function is called again if its worker is lost before the result is stored. Hand
+        ``f"{ctx.idempotency_key}:charge"`` to the other side where that must not have an effect.
+
+        Args:
+            name: unique in the attempt, 1 to 100 printable characters; in a loop such as ``f"charge-{number}"``.
+            function: takes nothing and returns what JSON can carry, at most 32 KiB, or ``None``.
+
+        Returns:
+            What JSON makes of its result, in each attempt alike: a tuple becomes a list.
+
+        What the function raises is passed on, and nothing is stored. An event has at most 1000 steps and sleeps, whose
+        results have 4 MiB together.
+
+        Raises:
+            ValueError, TypeError: a name that is used or cannot be, too many steps, or no function; nothing was called.
+            InvalidResult: the result cannot be stored. Let it out: the event is dead, since it was done already.
+            RuntimeError: the handler is transactional, or this is a process that it forked.
+        """
+        return self._stepping().run(name, function)
+
+    def sleep(self, duration: float | timedelta | str, *, name: str = "sleep") -> None:
+        """Wait between two steps, for as long as a year, without a thread: ``ctx.sleep("1 day")``.
+
+        The attempt ends here, without being spent, and the event is queued. A later attempt runs the handler from its
+        beginning, gets the results of its steps, and goes on past the sleep: so let what this raises out, and put into steps
+        what must not happen twice. The time counts from the first attempt that came here. For handlers with
+        ``transactional=False``.
+
+        Args:
+            duration: seconds, a ``timedelta``, or a text such as ``"90 min"``, ``"1 day"``, ``"1 h 30 min"``.
+            name: unique among the names of steps and sleeps of the attempt.
+
+        Raises:
+            ValueError: the duration or the name is none, or the name is used.
+            RuntimeError: the handler is transactional, or this is a process that it forked.
+        """
+        self._stepping().sleep(duration, name)
 
     def emit(
         self,
@@ -160,12 +207,18 @@ class Context:
         """What was emitted. Holdfast calls it once the handler has returned; nothing can be emitted after that."""
         return self._emitter.close()
 
+    def _stepping(self) -> Steps:
+        self._refuse_in_child()
+        if self._steps is None:
+            raise RuntimeError(NO_STEPS)
+        return self._steps
+
     def _refuse_in_child(self) -> None:
         """Before any lock is waited for that another thread held at the fork: nobody would ever free it here."""
         if os.getpid() != self._pid:
             raise RuntimeError(
-                "a process that a handler forked has none of ctx.session, ctx.progress and ctx.emit, which are those of the"
-                " worker: hand results back to the handler, and open connections of your own"
+                "a process that a handler forked has none of ctx.session, ctx.step, ctx.progress and ctx.emit, which are"
+                " those of the worker: hand results back to the handler, and open connections of your own"
             )
 
 

@@ -7,9 +7,10 @@ from pydantic import ValidationError
 from holdfast.domain.errors import KeyMissing
 from holdfast.domain.event import Lease
 from holdfast.domain.retry import DEFAULT_BACKOFF, MAX_RETRY_SECONDS
-from holdfast.domain.transitions import AttemptError, Transition, await_key, bury, cancel, fail, snooze
+from holdfast.domain.transitions import AttemptError, Transition, await_key, bury, cancel, fail, sleep, snooze
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Coded, Report, faults_of, is_code, report_of
+from holdfast.processor.handlers.steps import Sleeping
 
 __all__ = [
     "DataLocked",
@@ -181,8 +182,8 @@ def failure(
     duration_ms: int,
     report: Report | None = None,
 ) -> Transition:
-    """The transition after an attempt that raised: ``failed`` with a delay, ``dead``, ``queued`` for later (`Snooze`), or
-    ``discarded`` (`EventCancelled`).
+    """The transition after an attempt that raised: ``failed`` with a delay, ``dead``, ``queued`` for later (`Snooze`, a sleep
+    between steps), or ``discarded`` (`EventCancelled`).
 
     ``draw`` is uniform in [0, 1) and decides the jitter. ``report`` describes the error, if that has been done already.
     """
@@ -196,6 +197,8 @@ def failure(
         return await_key(
             lease.event.id, lease.token, delay_seconds=min(MOST_KEY_SECONDS, max(LEAST_KEY_SECONDS, waited))
         )
+    if isinstance(exc, Sleeping):
+        return sleep(lease.event.id, lease.token, delay_seconds=min(MAX_RETRY_SECONDS, exc.after))
     error = _error(report or report_of(exc, package=handler.package if handler else None), handler, duration_ms)
     backoff = handler.retry if handler else DEFAULT_BACKOFF
     if isinstance(exc, (_Unprocessable, *(handler.final if handler else ()))) or backoff.is_exhausted(lease.attempt):

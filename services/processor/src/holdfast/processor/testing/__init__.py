@@ -17,6 +17,7 @@ not declared is taken for a transactional handler. Timeouts are not enforced. Or
 that a handler asks for it (``handlers.find(type).is_ordered``).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -40,13 +41,14 @@ class Run:
     """What a handler did.
 
     ``progress`` has ``(fraction, message)`` of each report, ``emitted`` the events that it made, and ``groups`` those of some
-    of them.
+    of them. ``steps`` has the results of the steps that this call did, by name, and a ``timedelta`` for each sleep.
     """
 
     result: Any
     progress: list[tuple[float, str | None]]
     emitted: list[Emitted] = field(default_factory=list)
     groups: list[EmittedGroup] = field(default_factory=list)
+    steps: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Attempted:
         result: what is stored of a processed one.
         progress: ``(fraction, message)`` of each report.
         emitted: the events that a processed one made, in their order; ``groups`` of some of them.
+        steps: results of the steps that it did itself, by name; stored whatever became of the attempt.
         error: what is recorded of one that is not: ``type``, ``message``, ``reason`` (which live clients see), ``traceback``.
         retry_in_seconds: the wait before the next attempt: of a failed one with half of the jitter that it may have, of one
             that was put off what its handler said.
@@ -68,6 +71,7 @@ class Attempted:
     progress: list[tuple[float, str | None]] = field(default_factory=list)
     emitted: list[Emitted] = field(default_factory=list)
     groups: list[EmittedGroup] = field(default_factory=list)
+    steps: dict[str, Any] = field(default_factory=dict)
     error: AttemptError | None = None
     retry_in_seconds: float | None = None
 
@@ -81,6 +85,7 @@ def run(
     attempt: int = 1,
     event_id: UUID | None = None,
     cancelled: Cancelled = False,
+    steps: Mapping[str, Any] | None = None,
     **attributes: Any,
 ) -> Run:
     """Call a handler as an attempt would, in the transaction of ``session``, which stays open. What it raises is passed on.
@@ -93,6 +98,8 @@ def run(
         attempt: ``ctx.attempt``.
         event_id: ``ctx.event.id``; a new one unless given.
         cancelled: what ``ctx.cancelled`` shows; a function is asked each time.
+        steps: what attempts before have stored: results by the names of steps, and a ``timedelta`` for a sleep that is over.
+            Other sleeps of the handler are over at once.
         attributes: the event's (``type``, ``source``, ``subject``, ``audience``, ``time``, …).
 
     Every report of progress is returned, those too that would follow one another too fast to be told.
@@ -102,7 +109,7 @@ def run(
         holdfast.processor.handlers.outcomes.InvalidResult: the result could not be stored; the event would be dead.
         ConfigurationError: a transactional handler without a session, a name that is not declared, or no handler.
     """
-    case = Case(handler, payload, session, name, attempt, event_id, cancelled, attributes)
+    case = Case(handler, payload, session, name, attempt, event_id, cancelled, attributes, steps)
     case.handler.payload.validate_python(case.lease.event.data)
     try:
         result = case.call()
@@ -110,7 +117,7 @@ def run(
         raise exc.error from exc.error.__cause__
     if session is not None:
         session.expire_all()  # objects that the test has loaded: statements may have changed their rows
-    return Run(result, case.progress, *case.emitted())
+    return Run(result, case.progress, *case.emitted(), steps=case.notebook.kept)
 
 
 def attempt(
@@ -122,6 +129,7 @@ def attempt(
     number: int = 1,
     event_id: UUID | None = None,
     cancelled: Cancelled = False,
+    steps: Mapping[str, Any] | None = None,
     **attributes: Any,
 ) -> Attempted:
     """What becomes of an event by its attempt ``number``: processed, tried again and when, or dead.
@@ -132,15 +140,19 @@ def attempt(
     Raises:
         ConfigurationError: as :func:`run`.
     """
-    case = Case(handler, payload, session, name, number, event_id, cancelled, attributes)
+    case = Case(handler, payload, session, name, number, event_id, cancelled, attributes, steps)
     try:
         result = case.call_in_savepoint()
     except HandlerFailed as exc:
         end = failure(exc.error, case.lease, case.handler, draw=0.5, duration_ms=0, report=exc.report)
         return Attempted(
-            end.to_state.value, progress=case.progress, error=end.error, retry_in_seconds=end.delay_seconds
+            end.to_state.value,
+            progress=case.progress,
+            error=end.error,
+            retry_in_seconds=end.delay_seconds,
+            steps=case.notebook.kept,
         )
-    return Attempted("processed", result, case.progress, *case.emitted())
+    return Attempted("processed", result, case.progress, *case.emitted(), steps=case.notebook.kept)
 
 
 def assert_idempotent(handler: Subject, payload: Any, *, session: Session, **options: Any) -> Run:

@@ -1,20 +1,24 @@
-"""Events that are made up for tests, and those that a handler made."""
+"""Events that are made up for tests, those that a handler made, and its steps."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 from uuid import UUID
 
 from pydantic import BaseModel
 
 from holdfast.domain.attributes import DELIVER_AT
-from holdfast.domain.event import Lease, NewEvent, NewGroup, StoredEvent
+from holdfast.domain.event import Lease, NewEvent, NewGroup, StoredEvent, canonical_json
+from holdfast.processor.attempt.results import checked_result
+from holdfast.processor.attempt.stepping import AttemptSteps
 from holdfast.processor.handlers.registry import Handler
+from holdfast.processor.handlers.steps import Sleeping
 from holdfast.runtime.ids import utc_now, uuid7
+from holdfast.storage.steps import DoneStep, NewStep
 
-__all__ = ["Emitted", "EmittedGroup", "sample_lease"]
+__all__ = ["Emitted", "EmittedGroup", "GivenSteps", "sample_lease"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,3 +90,47 @@ def _json(data: Any) -> bytes | None:
         return json.dumps(data).encode()
     except (TypeError, ValueError):
         return None
+
+
+class GivenSteps:
+    """The notebook of a call. Sleeps are over as soon as they begin, and are kept as a ``timedelta``.
+
+    Args:
+        given: results by the names of their steps; a ``timedelta`` for a sleep, which is over.
+    """
+
+    def __init__(self, given: Mapping[str, Any]) -> None:
+        self._given = [_done(name, result) for name, result in given.items()]
+        self.kept: dict[str, Any] = {}
+        """What the call itself did, in its order."""
+
+    def steps(self) -> AttemptSteps:
+        """Those of one call."""
+        return AttemptSteps(self)
+
+    def check(self) -> None:
+        """Nothing ends an attempt here."""
+
+    def done(self) -> Sequence[DoneStep]:
+        """What the test has given."""
+        return self._given
+
+    def store(self, step: NewStep) -> None:
+        """Keep it."""
+        is_sleep = step.sleep_seconds is not None
+        self.kept[step.name] = (
+            timedelta(seconds=step.sleep_seconds or 0) if is_sleep else json.loads(step.result or "null")
+        )
+
+    def fall_asleep(self, seconds: float) -> Sleeping | None:  # noqa: ARG002
+        """It is over."""
+        return None
+
+    def note_reused(self) -> None:
+        """Not counted."""
+
+
+def _done(name: str, result: Any) -> DoneStep:
+    if isinstance(result, timedelta):
+        return DoneStep(name=name, sleeps_seconds=0.0)
+    return DoneStep(name=name, result=canonical_json(checked_result(result, of=f"the step {name!r}")))

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +14,7 @@ from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import TransactionEnded
 from holdfast.processor.handlers.registry import Handler, Handlers, declarations_of
-from holdfast.processor.testing.sample import Emitted, EmittedGroup, sample_lease
+from holdfast.processor.testing.sample import Emitted, EmittedGroup, GivenSteps, sample_lease
 from holdfast.runtime import logging
 from holdfast.storage import Session
 from holdfast.storage.held import is_committed, own_transaction
@@ -36,7 +36,7 @@ class Case:
 
     def __init__(
         self, handler: Subject, payload: Any, session: Session | None, name: str | None, number: int,
-        event_id: UUID | None, cancelled: Cancelled, attributes: dict[str, Any],
+        event_id: UUID | None, cancelled: Cancelled, attributes: dict[str, Any], steps: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self.handler = _resolved(handler, name)
         if self.handler.is_transactional and session is None:
@@ -49,6 +49,7 @@ class Case:
         # Begins never: a test that is being debugged has all the time it wants.
         self._running = Running(self.lease, self.handler, started=math.inf)
         self._cancelled = cancelled
+        self.notebook = GivenSteps(steps or {})
 
     def call(self) -> Any:
         """The result of a call in the session's transaction.
@@ -102,6 +103,7 @@ class Case:
             log=logging.get(self.handler.function.__module__),
             report=lambda fraction, message: self.progress.append((fraction, message)),
             is_cancelled=cancelled if callable(cancelled) else lambda: cancelled,
+            steps=None if self.handler.is_transactional else self.notebook.steps(),
         )  # fmt: skip
         return self._made
 

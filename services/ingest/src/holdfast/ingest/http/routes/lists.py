@@ -21,11 +21,12 @@ from holdfast.ingest.http.views import (
     identifier,
     missing,
     rfc3339,
+    step_view,
     timeline_view,
     waiting_view,
     with_data_spliced,
 )
-from holdfast.storage import Session, event_views, groups, listing, waiting
+from holdfast.storage import Session, event_views, groups, listing, steps, waiting
 from holdfast.storage.database import Database
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
 from holdfast.storage.event_views import EventView, TimelineEntry
@@ -116,6 +117,15 @@ def list_groups(event_id: str) -> Response:
     parent_id = _find(event_id, holder, set()).view.event.id
     found = reconnecting(lambda: _database().call(groups.groups_of, parent_id))
     return _json({"items": [group_view(each) for each in found]})
+
+
+@blueprint.get("/v1/events/<event_id>/steps")
+def list_steps(event_id: str) -> Response:
+    """The steps that handlers of an event have done, and their sleeps."""
+    holder = require("events:read")
+    wanted = _find(event_id, holder, set()).view.event.id
+    found = reconnecting(lambda: _database().call(steps.steps_of, wanted))
+    return _json({"items": [step_view(each, is_operator=is_operator(holder)) for each in found]})
 
 
 @blueprint.get("/v1/dead-letters")

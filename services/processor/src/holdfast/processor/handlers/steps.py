@@ -1,0 +1,39 @@
+"""What ``ctx.step`` and ``ctx.sleep`` stand on, and why a handler may have to stop there."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+__all__ = ["NO_STEPS", "Sleeping", "Steps", "Stopped"]
+
+NO_STEPS = (
+    "a transactional handler has no ctx.step and no ctx.sleep: all that it writes through ctx.session is committed together"
+    " or not at all, so there is nothing to keep of an attempt that fails. Declare it with transactional=False, or use"
+    " ctx.emit() for what is to happen in a further event"
+)
+
+
+class Stopped(BaseException):
+    """Raised within a handler that must go no further, at a step: its event may be with another worker, or it was told to
+    stop. Not an ``Exception``: handlers must not swallow it.
+    """
+
+
+class Sleeping(BaseException):
+    """Raised within a handler that sleeps: the attempt ends, and another one goes on past the sleep.
+
+    Not an ``Exception``: handlers must not swallow it. ``after`` is in seconds.
+    """
+
+    def __init__(self, after: float) -> None:
+        super().__init__(f"sleeps for {after:g} s; let this out of the handler, it is how ctx.sleep ends the attempt")
+        self.after = after
+
+
+class Steps(Protocol):
+    """The steps of one attempt."""
+
+    def run(self, name: str, function: Callable[[], Any]) -> Any:
+        """See :meth:`Context.step`."""
+
+    def sleep(self, duration: object, name: str) -> None:
+        """See :meth:`Context.sleep`."""
