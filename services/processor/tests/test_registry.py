@@ -114,15 +114,11 @@ def one_argument(order: Order) -> None:
     """Not a handler."""
 
 
-async def coroutine(order: Order, ctx: Context) -> None:
-    """Not a handler."""
-
-
 def unknown_annotation(order: "Nowhere", ctx: Context) -> None:  # type: ignore[name-defined]  # noqa: F821
     """Not a handler."""
 
 
-@pytest.mark.parametrize("function", [no_arguments, one_argument, coroutine, unknown_annotation])
+@pytest.mark.parametrize("function", [no_arguments, one_argument, unknown_annotation])
 def test_a_function_of_another_shape_is_refused_where_it_stands(function: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"test_registry.py:\d+"):
         Handlers().on("a.b", name="x")(function)

@@ -11,7 +11,15 @@ from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
 from holdfast.domain.trace import is_traceparent
 
-__all__ = ["DELIVER_AT", "KNOWN", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "attribute_faults", "extensions_of"]
+__all__ = [
+    "DELIVER_AT",
+    "HANDLER",
+    "KNOWN",
+    "MAX_ATTRIBUTE_BYTES",
+    "MAX_EXTENSIONS",
+    "attribute_faults",
+    "extensions_of",
+]
 
 MAX_ATTRIBUTE_BYTES = 1024
 """One attribute's value in UTF-8. Tenant, source and id share an index entry, which holds at most 2704 bytes."""
@@ -28,6 +36,9 @@ KNOWN = frozenset(
 
 DELIVER_AT = "deliverat"
 """The extension that says when an event is due."""
+
+HANDLER = "holdfasthandler"
+"""The extension that names the handler which an event was made for. Holdfast sets it; nobody can send it."""
 
 _REQUIRED = ("specversion", "id", "source", "type")
 _EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
@@ -93,6 +104,10 @@ def _deliver_at_fault(value: str) -> tuple[str, str] | None:
     return ("invalid_value", f"{DELIVER_AT} is {RANGE}") if read_moment(value) is None else None
 
 
+def _handler_fault(_: str) -> tuple[str, str] | None:
+    return "invalid_name", f"{HANDLER} is set by Holdfast, on events that it makes for one handler; leave it out"
+
+
 def _traceparent_fault(value: str) -> tuple[str, str] | None:
     return None if is_traceparent(value) else ("invalid_value", "traceparent is a W3C trace context header")
 
@@ -114,5 +129,6 @@ _MEANINGS: dict[str, Callable[[str], tuple[str, str] | None]] = {
     "traceparent": _traceparent_fault,
     "audience": _audience_fault,
     DELIVER_AT: _deliver_at_fault,
+    HANDLER: _handler_fault,
 }
 """What is wrong with an attribute whose text is one."""

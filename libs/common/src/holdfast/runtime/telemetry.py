@@ -94,6 +94,9 @@ class Log:
     GIVEN_BACK: Final = "event given back after an outage of the database"
     CANCELLED: Final = "handler told to stop"
     HANDLER_STUCK: Final = "handler hangs beyond its timeout; the process has to be replaced"
+    FANNED_OUT: Final = "events made for further handlers"
+    LOOP_BLOCKED: Final = "a handler blocks the event loop; every other async def handler of the process waits"
+    LOOP_TASK_FAILED: Final = "a task that a handler left to the event loop has failed"
     PROGRESS_NOT_TOLD: Final = "progress not told; this attempt tells no more of it"
     BROKER_LOST: Final = "broker does not answer; due events are polled for"
     POLL_FAILED: Final = "poll failed; the next one follows after a wait"
@@ -155,7 +158,7 @@ LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
 event, where there are any."""
 
 LINES_ABOUT_EVENTS: Final = frozenset({
-    Log.RECOVERED, Log.NOT_ENQUEUED, Log.NOT_PUBLISHED, Log.BATCH_SPLIT, Log.NOT_BEGUN,
+    Log.RECOVERED, Log.NOT_ENQUEUED, Log.NOT_PUBLISHED, Log.BATCH_SPLIT, Log.NOT_BEGUN, Log.FANNED_OUT,
 })  # fmt: skip
 """Log events whose lines name the events that they are about: one, or the first few."""
 
@@ -269,6 +272,19 @@ class Metrics:
         lambda: Gauge("holdfast_slots_busy", "Threads that are taken by an event", multiprocess_mode=_MODE),
     )
     slots_total = Declared((PROCESSOR,), lambda: Gauge("holdfast_slots", "Threads for events", multiprocess_mode=_MODE))
+    async_running = Declared(
+        (PROCESSOR,),
+        lambda: Gauge("holdfast_async_running", "Events of async def handlers at work", multiprocess_mode=_MODE),
+    )
+    async_limit = Declared(
+        (PROCESSOR,), lambda: Gauge("holdfast_async_limit", "…and that there may be", multiprocess_mode=_MODE)
+    )
+    loop_blocked = Declared(
+        (PROCESSOR,),
+        lambda: Counter(
+            "holdfast_event_loop_blocked", "Times that a handler kept the event loop for long", ["handler"]
+        ),
+    )
     stale_doorbells = Declared(
         (PROCESSOR,), lambda: Counter("holdfast_stale_doorbells", "Doorbells that found nothing to claim")
     )

@@ -14,7 +14,7 @@ from holdfast.domain.errors import LaneTaken
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.transitions import Grant, claim
 from holdfast.domain.update import Update
-from holdfast.storage.event_columns import EVENT_COLUMN_TYPES, EVENT_COLUMNS, stored_event
+from holdfast.storage.event_columns import EVENT_COLUMN_TYPES, EVENT_COLUMNS, ROUTE, stored_event
 from holdfast.storage.lanes import ITS_TURN, wait_for_turn
 from holdfast.storage.lifecycle import MOVE, MOVE_PARAMETERS, execute, violates
 from holdfast.storage.planned import Planned
@@ -54,14 +54,14 @@ SELECT EXISTS (SELECT FROM processing_state s WHERE s.event_id = ANY (:event_ids
 """, turn=ITS_TURN)  # fmt: skip
 
 _CANDIDATES = render("""
-SELECT s.event_id, s.version, e.type, e.subject IS NOT NULL AS has_subject, s.lane_key IS NOT NULL AS has_lane,
+SELECT s.event_id, s.version, {route} AS type, e.subject IS NOT NULL AS has_subject, s.lane_key IS NOT NULL AS has_lane,
        CAST(extract(epoch FROM now() - coalesce(s.waiting_since, s.available_at)) AS float8) AS waited_seconds,
        s.unserved_type IS NOT NULL AS is_unserved,
        s.unserved_type IS NOT NULL AND EXISTS (
            SELECT FROM event_update u
            WHERE u.event_id = s.event_id AND u.version = s.version AND u.detail->>'reason' = 'no_handler') AS is_reported
 FROM {states} s JOIN event e ON e.id = s.event_id
-""", states="{states}")  # fmt: skip
+""", states="{states}", route=ROUTE)  # fmt: skip
 
 _DUE = statement("""
 -- Parameters: overdue_seconds, how long an event has been due at least; limit. Chosen before anything is joined: where
@@ -111,7 +111,8 @@ FOR NO KEY UPDATE OF s SKIP LOCKED
 class Candidate:
     """A due event, locked until the transaction ends, before it is decided what becomes of it.
 
-    ``waited_seconds``: since it became due. ``is_unserved``: it waits for a handler; ``is_reported``: clients know.
+    ``type``: its route (``StoredEvent.route``). ``waited_seconds``: since it became due. ``is_unserved``: it waits for a
+    handler; ``is_reported``: clients know.
     """
 
     event_id: UUID

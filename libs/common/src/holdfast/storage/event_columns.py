@@ -7,10 +7,11 @@ from typing import Any
 import msgspec
 from sqlalchemy import Row
 
+from holdfast.domain.attributes import HANDLER
 from holdfast.domain.event import NewEvent, StoredEvent
 from holdfast.domain.trace import Origin, read_traceparent
 
-__all__ = ["EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "recordset", "stored_event"]
+__all__ = ["EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "ROUTE", "recordset", "stored_event"]
 
 _CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
 """Events from before revision 0008 have their JSON in ``data``."""
@@ -26,6 +27,9 @@ EVENT_COLUMN_TYPES = {
     "replay_of": "uuid", "parent_id": "uuid", "request_id": "text", "trace_id": "uuid", "span_id": "text",
 }  # fmt: skip
 """SQL types of ``EVENT_COLUMNS``, in their order."""
+
+ROUTE = f"e.type || coalesce(E'\\x1f' || (e.extensions ->> '{HANDLER}'), '')"
+"""``StoredEvent.route`` of the event ``e``, as ``domain.event_types`` makes it."""
 
 
 def stored_event(row: Row[Any]) -> StoredEvent:

@@ -59,6 +59,7 @@ class Claimer:
         database: whose commits need not be durable.
         publish: takes updates after their commit.
         wake: rings for the event of a lane whose turn it is.
+        is_async_full: whether events of ``async def`` handlers are to be left where they are, for others or for later.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Claimer:
         no_handler_seconds: float,
         publish: Callable[[list[Update]], object],
         wake: Callable[[Doorbell], None],
+        is_async_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._handlers = handlers
         self._database = database
@@ -79,6 +81,7 @@ class Claimer:
         self._no_handler_seconds = no_handler_seconds
         self._publish = publish
         self._wake = wake
+        self._is_async_full = is_async_full
         self._logged_types: set[str] = set()
 
     def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
@@ -203,10 +206,17 @@ class Claimer:
             raise _Misfit(misfits)
 
     def _is_misfit(self, lease: Lease) -> bool:
-        is_ordered = self._handlers.is_ordered(lease.event.type)
-        if is_ordered is None:
+        handler = self._handlers.find(lease.event.route)
+        if handler is None:
             return self._no_handler_seconds > 0
-        return is_ordered and lease.event.subject is not None and lease.lane is None
+        if handler.is_async and self._is_async_full():
+            return True
+        return handler.is_ordered and lease.event.subject is not None and lease.lane is None
+
+    def _has_no_place(self, route: str) -> bool:
+        """Whether it is an event of an ``async def`` handler, of which this process has as many as it may."""
+        handler = self._handlers.find(route)
+        return handler is not None and handler.is_async and self._is_async_full()
 
     def _served_of_the_waiting(self, session: Session) -> list[str]:
         return [each for each in served.unserved_types(session) if self._handlers.find(each) is not None]
@@ -216,6 +226,8 @@ class Claimer:
         chosen: list[Candidate] = []
         for each in candidates:
             is_ordered = self._handlers.is_ordered(each.type)
+            if self._has_no_place(each.type):
+                continue  # left as it is: a poll finds it once there is a place
             if is_ordered is None and not self._is_given_up(session, each, reported):
                 continue
             if is_ordered and each.has_subject and not each.has_lane:

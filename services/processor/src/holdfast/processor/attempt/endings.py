@@ -4,21 +4,31 @@ What needs no transaction of its own is left to :class:`~holdfast.processor.atte
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from holdfast.domain.errors import AlreadyProcessed
 from holdfast.domain.transitions import Completion, Transition, resettle, settle
 from holdfast.domain.update import Update
 from holdfast.processor.attempt.claiming import Claimer
+from holdfast.processor.attempt.failures import HandlerFailed
+from holdfast.processor.attempt.interruption import Interrupted
 from holdfast.processor.attempt.joining import End, Joined
+from holdfast.processor.attempt.releasing import UNDECIDED, Releaser
 from holdfast.processor.attempt.reporting import report_failure, report_lost
 from holdfast.processor.attempt.turn import Turn
 from holdfast.processor.handlers.outcomes import failure
 from holdfast.processor.handlers.reports import Report, report_of
+from holdfast.runtime.collecting import Collected
 from holdfast.runtime.telemetry import Log, Metrics
 
-__all__ = ["Endings"]
+__all__ = ["AsyncEnds", "Endings", "Outcome"]
+
+MOST_TOGETHER = 64
+"""Ends that are settled in one transaction."""
+
+Outcome = Completion | BaseException
+"""What a handler comes to: its completion, ``HandlerFailed``, ``Interrupted``, ``LeaseLost`` or ``AlreadyProcessed``."""
 
 
 class Endings:
@@ -108,3 +118,51 @@ def _not_told(turn: Turn, exc: Exception) -> None:
     """There is nothing left to try: recovery finds the event when its lease expires."""
     turn.log.error(Log.EXECUTION_BROKE, exc_info=exc)
     turn.end()
+
+
+class AsyncEnds:
+    """Ends attempts of ``async def`` handlers, which are left on the event loop, in a thread that may wait.
+
+    Args:
+        settle: settles what has ended.
+    """
+
+    def __init__(self, endings: Endings, releaser: Releaser, *, settle: Callable[[], None]) -> None:
+        self._endings = endings
+        self._releaser = releaser
+        self._settle = settle
+        self._ends: Collected[tuple[Turn, Outcome]] = Collected("async-ends", self._end_all, most=MOST_TOGETHER)
+
+    def leave(self, turn: Turn, outcome: Outcome) -> None:
+        """An attempt has ended."""
+        self._ends.leave((turn, outcome))
+        self._ends.work_off_beside()
+
+    def _end_all(self, ends: Sequence[tuple[Turn, Outcome]]) -> None:
+        interrupted = [turn for turn, outcome in ends if isinstance(outcome, Interrupted)]
+        for turn, outcome in ends:
+            if not isinstance(outcome, Interrupted):
+                with turn.current():
+                    self._end(turn, outcome)
+        if interrupted:
+            self._give_back(interrupted)
+        self._settle()
+
+    def _end(self, turn: Turn, outcome: Outcome) -> None:
+        if isinstance(outcome, Completion):
+            self._endings.finished(turn, outcome)
+        elif isinstance(outcome, HandlerFailed):
+            self._endings.failed(turn, outcome.error, outcome.report)
+        elif isinstance(outcome, AlreadyProcessed):
+            self._endings.already_processed(turn)
+        else:
+            report_lost(turn.log)
+            turn.end()
+
+    def _give_back(self, turns: Sequence[Turn]) -> None:
+        try:
+            self._releaser.all_interrupted(turns)
+        except UNDECIDED as exc:
+            for turn in turns:
+                turn.log.warning(Log.DATABASE_UNAVAILABLE, reason=str(exc))
+                turn.end()

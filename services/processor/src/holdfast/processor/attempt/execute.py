@@ -36,6 +36,7 @@ class Executor:
         no_handler_seconds: how long an event waits for a processor that serves its type.
         wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
         is_spoiled: whether a handler has closed connections of this process, which is then about to end.
+        is_async_full: whether events of ``async def`` handlers are to be left where they are.
         is_logging_texts: log the texts of handlers' exceptions, which may quote payloads, beside their types and frames.
     """
 
@@ -52,6 +53,7 @@ class Executor:
         draw: Callable[[], float] = random.random,
         wake: Callable[[Doorbell], None] = lambda _: None,
         is_spoiled: Callable[[], bool] = lambda: False,
+        is_async_full: Callable[[], bool] = lambda: False,
         is_logging_texts: bool = False,
     ) -> None:
         self._handlers = handlers
@@ -61,17 +63,19 @@ class Executor:
         made = parts(
             handlers, claims=claims, effects=effects, announcer=announcer, owner=owner, lease_seconds=lease_seconds,
             no_handler_seconds=no_handler_seconds, draw=draw, wake=wake, on_stuck=self._note_stuck,
-            undecided=self._undecided, is_logging_texts=is_logging_texts,
+            undecided=self._undecided, is_async_full=is_async_full, is_logging_texts=is_logging_texts,
         )  # fmt: skip
+        self._fan_out = made.fan_out
         self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
         self.running = made.heartbeat.running
         """Every handler that is at work now; of events that run together the first one."""
         self._settler, self._endings, self._releaser = made.settler, made.endings, made.releaser
-        self._joined, self._batches = made.joined, made.batches
+        self._joined, self._batches, self._coroutines = made.joined, made.batches, made.coroutines
 
     def start(self) -> None:
         """Begin to keep leases and to enforce timeouts, and declare the ordered types."""
         self._heartbeat.start()
+        self._coroutines.start()
         with contextlib.suppress(*UNDECIDED):
             self._claimer.declare()
 
@@ -85,12 +89,13 @@ class Executor:
 
     def stop(self) -> None:
         """The last event has been executed."""
+        self._coroutines.stop()
         self._heartbeat.stop()
 
     @property
     def is_alive(self) -> bool:
-        """Whether leases are kept and timeouts enforced."""
-        return self._heartbeat.is_alive
+        """Whether leases are kept and timeouts enforced, and the event loop runs."""
+        return self._heartbeat.is_alive and self._coroutines.is_alive
 
     def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
         """Lease the events of doorbells that are still to be done; each is to be :meth:`run`.
@@ -145,14 +150,39 @@ class Executor:
         """Whether the events of two groups may be run together."""
         return self._batches.fits(leases, others)
 
+    def is_async(self, lease: Lease) -> bool:
+        """Whether the event's handler is ``async def``: it is to :meth:`begin`, and needs no thread."""
+        handler = self._handlers.find(lease.event.route)
+        return handler is not None and handler.is_async
+
+    def begin(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
+        """Begin with events of ``async def`` handlers; returns at once. ``end`` is called for each, when it has ended.
+
+        Never raises for what a handler, PostgreSQL or Redis can do.
+        """
+        turns = [Turn.of(lease, self._handlers.find(lease.event.route), end) for lease in leases]
+        try:
+            self._fan_out.make(leases)
+            self._coroutines.begin(turns)
+        except UNDECIDED as exc:
+            self._undecided(exc, turns)
+
     def run_group(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
         """Run the events of a group; ``end`` is called once, when all of them have ended, from whatever thread.
 
         Follow with :meth:`settle` or :meth:`settle_beside`. Never raises for what a handler, PostgreSQL or Redis can do.
         """
-        handler = self._handlers.find(leases[0].event.type)
+        handler = self._handlers.find(leases[0].event.route)
+        if handler is not None and handler.is_async:
+            self.begin(leases, end if len(leases) == 1 else after_all(len(leases), end))
+            return
         ended = end if len(leases) == 1 else after_all(len(leases), end)
         turns = [Turn.of(lease, handler, ended) for lease in leases]
+        try:
+            self._fan_out.make(leases)
+        except UNDECIDED as exc:
+            self._undecided(exc, turns)
+            return
         if len(turns) == 1 or handler is None:
             for turn in turns:
                 self._take(turn)
@@ -182,6 +212,7 @@ class Executor:
         self._releaser.hurry()
         self._heartbeat.cancel_all()
         self._interruptions.interrupt()
+        self._heartbeat.stop_coroutines()
         self._heartbeat.cancel_statements()  # not before: a handler would take it for an error of its own
 
     def abandon(self) -> None:

@@ -53,6 +53,10 @@ class Running:
     """When the lease was last seen to be held."""
     told_at: float | None = None
     is_given_up: bool = False
+    is_lost: bool = False
+    """Whether the event was given to another worker, as far as is known."""
+    stop: Callable[[], object] | None = None
+    """Cancels a handler that is a coroutine; ``None`` for one that has a thread to itself."""
     cancelled: threading.Event = field(default_factory=threading.Event)
 
     def hold(self, backend: Backend) -> None:
@@ -74,6 +78,7 @@ class Heartbeat:
     The row of a handler that has its session is locked, so its lease needs no care. Another handler's lease is extended every
     third of it; when that fails for a whole lease, however it fails, the handler is told to stop. A transactional handler
     whose time is up is ended by an exception (nowhere else than within it: see ``interruption``); another one is told first.
+    A coroutine is cancelled, which reaches it where it awaits something.
 
     Args:
         extend: see ``storage.leases.extend``; in a transaction of its own.
@@ -126,19 +131,33 @@ class Heartbeat:
     def watched(self, lease: Lease, handler: Handler) -> Iterator[Running]:
         """The block is one handler's run in this thread."""
         running = Running(lease, handler)
-        with self._lock:
-            self._running.add(running)
-        self._check.wake()
+        self.add(running)
         try:
             yield running
         finally:
-            with self._lock:
-                self._running.discard(running)
+            self.discard(running)
+
+    def add(self, running: Running) -> None:
+        """From now on look after this handler, which may begin later: until then it ``started`` at infinity."""
+        with self._lock:
+            self._running.add(running)
+        self._check.wake()
+
+    def discard(self, running: Running) -> None:
+        """It has ended."""
+        with self._lock:
+            self._running.discard(running)
 
     def cancel_all(self) -> None:
         """Tell every handler to stop."""
         for running in self.running():
             running.cancelled.set()
+
+    def stop_coroutines(self) -> None:
+        """Cancel every handler that is a coroutine."""
+        for running in self.running():
+            if running.stop is not None:
+                running.stop()
 
     def cancel_statements(self) -> None:
         """Let PostgreSQL cancel what transactional handlers wait for, since no exception reaches them meanwhile."""
@@ -167,7 +186,10 @@ class Heartbeat:
             if held.get(running.lease.event.id):
                 running.kept_at = now  # the time before the call: the lease lasts at least from then
             elif running.lease.event.id not in held and running.backend is None:
+                running.is_lost = True
                 self._cancel(running, "the lease was lost")
+                if running.stop is not None:
+                    running.stop()
 
     def check(self) -> None:
         """End what has run for too long."""
@@ -181,11 +203,14 @@ class Heartbeat:
     def _end(self, running: Running, now: float) -> None:
         is_first = not running.cancelled.is_set()
         self._cancel(running, "its time was up")
-        if is_first and not running.handler.is_transactional:
+        if is_first and not running.handler.is_transactional and running.stop is None:
             running.told_at = now  # it may be in the middle of a call to somebody else: it is asked first
         elif running.told_at is None or now - running.told_at >= self._insist_seconds:
             running.told_at = now
-            self._interruptions.interrupt_one(running.thread, TimedOut)
+            if running.stop is not None:
+                running.stop()
+            else:
+                self._interruptions.interrupt_one(running.thread, TimedOut)
         if now - running.started >= running.handler.timeout_seconds + self._stuck_seconds and not running.is_given_up:
             running.is_given_up = True
             self._on_stuck()

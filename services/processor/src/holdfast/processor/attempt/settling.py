@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 
 from holdfast.domain.errors import LeaseLost
+from holdfast.domain.event_types import read_route
 from holdfast.domain.transitions import Completion
 from holdfast.domain.update import Update
 from holdfast.processor.attempt.effects import Effects, ended_before, settle_effects
@@ -50,7 +51,11 @@ class Settler:
         with self._effects.transaction() as session:
             lifecycle.hold(session, turn.lease)  # what it does elsewhere is not to be done again
         if handler is None:
-            raise NoHandler(f"no handler for {turn.lease.event.type}; deploy one and replay the event")
+            event_type, name = read_route(turn.lease.event.route)
+            missing = (
+                f"no handler for {event_type}" if name is None else f"no handler named {name}, for which it was made"
+            )
+            raise NoHandler(f"{missing}; deploy one and replay the event")
         return self._runner.run(handler, turn.lease, turn.log, Effects())
 
     def checked(self, failed: HandlerFailed) -> tuple[BaseException, Report]:

@@ -15,7 +15,7 @@ from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.crew import Crew
 from holdfast.processor.worker.poller import Poller
-from holdfast.processor.worker.presence import Presence, identity
+from holdfast.processor.worker.presence import Presence, async_places, identity
 from holdfast.processor.worker.recovery import Recovery
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.storage.database import Database
@@ -98,32 +98,34 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
     executor = Executor(
         handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
         lease_seconds=settings.lease_seconds, no_handler_seconds=settings.no_handler_seconds, is_spoiled=canary.is_dead,
-        is_logging_texts=settings.log_error_texts,
+        is_logging_texts=settings.log_error_texts, is_async_full=lambda: crew.is_async_full(),
         # Without a broker whose turn it is has to be looked for.
         wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
     )  # fmt: skip
     # A suspect may take its neighbours along; and nobody extends the lease of an event that waits.
     is_alone = role.is_suspect or settings.lease_seconds < LEAST_LEASE_SECONDS
-    crew = Crew(executor, threads=role.threads, most_ahead=0 if is_alone else _most_ahead(handlers))
+    crew = Crew(
+        executor, threads=role.threads, most_ahead=0 if is_alone else _most_ahead(handlers),
+        async_places=async_places(settings, role, handlers), on_room=lambda: poller.nudge(),
+    )  # fmt: skip
     poller = Poller(
         executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering,
         is_any_due=lambda seconds: executor.is_any_due(is_suspect=role.is_suspect, overdue_seconds=seconds),
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     presence = Presence(
-        claims, identity(settings, role, handlers, board), board=board, slots=crew.slots, running=executor.running,
+        claims, identity(settings, role, handlers, board), board=board, crew=crew, running=executor.running,
         is_broker_answering=lambda: broker_watch.is_answering, seconds_since_poll=poller.seconds_since_poll,
     )  # fmt: skip
     return Parts(
         claims=claims, effects=effects, bell=bell, publisher=publisher, executor=executor, crew=crew, poller=poller,
-        broker_watch=broker_watch,
+        broker_watch=broker_watch, presence=presence,
         recovery=Recovery(
             effects, announcer, node_id=board.node_id, note_served=executor.note_served, hear=presence.turn,
             # One worker does it for the service; of those for suspects there is one.
             declare=declaring.Declaring(effects, handlers.schedules if role.is_suspect else ()).turn,
         ),
         listener=bell.consume(role.queue, room=crew.slots, answer=crew.answer),
-        presence=presence,
     )  # fmt: skip
 
 
@@ -136,7 +138,7 @@ def _database(settings: ProcessorSettings, role: roles.Role, *, is_durable: bool
     return Database(
         settings.database_url.get_secret_value(),
         application_name="holdfast-processor",
-        pool_size=role.threads + 1,
+        pool_size=role.threads + 2,  # and one for what begins, or ends, events of async def handlers
         is_durable=is_durable,
         idle_in_transaction_seconds=max(IDLE_SECONDS, 4 * settings.lease_seconds),
     )
