@@ -237,6 +237,21 @@ def test_they_do_not_wait_for_the_order_of_their_type(executor: MakeExecutor, st
     assert stored.row(child.id).lane_key is None
 
 
+def test_nobody_puts_them_in_line_later(executor: MakeExecutor, stored: Any) -> None:
+    handlers = handling(nothing, "mail", ordering="subject")
+    handlers.on("other", name="other", ordering="subject")(nothing)
+    event_id = stored.record("order", subject="7")
+    one = executor(handlers)
+    one.execute(event_id, 1)
+    [child] = made(stored, event_id)
+    later = stored.record("other", subject="7")  # before anybody has said that this type is ordered
+
+    one.execute(later, 1)
+
+    assert (stored.state(later), stored.state(child.id)) == ("processed", "queued")
+    assert stored.row(child.id).lane_key is None
+
+
 def test_nobody_makes_such_an_event_by_hand() -> None:
     def emitting(data: Any, ctx: Context) -> None:  # noqa: ARG001
         ctx.emit("order", None, holdfasthandler="mail")

@@ -286,7 +286,10 @@ def test_coroutines_are_run_to_their_end_without_any_server() -> None:
 
 def test_coroutines_are_run_as_they_are_declared_with_what_is_around_them() -> None:
     handlers = Handlers()
-    handlers.on("test.asked", name="ask")(ask)
+
+    @handlers.on("test.asked", name="ask")
+    async def asks(payload: dict[str, str], ctx: Context) -> str:
+        return await ask(payload, ctx)
 
     @handlers.around
     async def shout(_: Attempt, call: Callable[[], Any]) -> str:
