@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 from sqlalchemy import text
 
-from holdfast.domain.attributes import HANDLER
+from holdfast.domain.attributes import HANDLER, attribute_faults
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.event import Doorbell
 from holdfast.local.fixtures import Eventually
@@ -16,6 +16,7 @@ from holdfast.messaging.doorbell import QUEUE
 from holdfast.processor import Context, Handlers, Reject
 from holdfast.processor.testing import attempt, run
 from holdfast.storage.copies import record_copy
+from holdfast.storage.statistics import unserved
 
 MakeExecutor = Callable[..., Any]
 Start = Callable[..., Any]
@@ -202,6 +203,7 @@ def test_an_event_for_a_handler_that_is_not_here_waits_for_it(executor: MakeExec
 
     assert (stored.state(waiting.id), stored.row(waiting.id).unserved_type) == ("queued", "order\x1faudit")
     assert stored.state(taken.id) == "processed"
+    assert [each.type for each in stored.database.call(unserved, "acme")] == ["order (for audit)"]
     [lease] = all_here.claim_due(5, is_suspect=False, overdue_seconds=0)
     all_here.run(lease)
     assert stored.state(waiting.id) == "processed"
@@ -260,6 +262,8 @@ def test_nobody_makes_such_an_event_by_hand() -> None:
     handlers.on("order", name="main", transactional=False)(emitting)
     with pytest.raises(TypeError, match=HANDLER):
         run(emitting, None)
+    sent = {"specversion": "1.0", "id": "1", "source": "/s", "type": "order", HANDLER: "mail"}
+    assert [name for name, _, _ in attribute_faults(sent)] == [HANDLER]
 
 
 def test_two_for_one_type_are_refused_unless_one_is_beside_the_other() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-__all__ = ["fits", "nearest", "read_route", "route_of"]
+__all__ = ["fits", "nearest", "read_route", "route_of", "route_text"]
 
 ROUTE_MARK = "\x1f"
 """Between a type and the handler that an event of it was made for. No type has a control character in it."""
@@ -44,6 +44,12 @@ def read_route(route: str) -> tuple[str, str | None]:
     """The type and the handler of :func:`route_of`."""
     event_type, mark, handler = route.partition(ROUTE_MARK)
     return event_type, handler if mark else None
+
+
+def route_text(route: str) -> str:
+    """For people: ``com.acme.order.placed``, or ``com.acme.order.placed (for mail-order)``."""
+    event_type, handler = read_route(route)
+    return event_type if handler is None else f"{event_type} (for {handler})"
 
 
 def nearest(event_type: str, known: Iterable[str]) -> str | None:
