@@ -207,9 +207,6 @@ def test_a_forked_process_that_comes_back_does_not_run_through_what_is_around(
     assert (tmp_path / "ends").read_text() == f"{os.getpid()}\n"
 
 
-async def coroutine(attempt: Attempt, call: Call) -> Any: ...
-
-
 def generator(attempt: Attempt, call: Call) -> Any:
     yield call()
 
@@ -217,7 +214,7 @@ def generator(attempt: Attempt, call: Call) -> Any:
 @pytest.mark.parametrize(
     ("function", "told"),
     [
-        (coroutine, "ordinary function"), (generator, "ordinary function"), (lambda call: call(), "two arguments"),
+        (generator, "without 'yield'"), (lambda call: call(), "two arguments"),
         (lambda attempt, call, more: call(), "two arguments"), (lambda *, attempt, call: call(), "two arguments"),
         (functools.partial(twice), "is a function"), (Order, "is a function"),
     ],

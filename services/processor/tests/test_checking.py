@@ -36,7 +36,7 @@ def test_handlers_are_listed_with_their_options_and_place(tmp_path: Path) -> Non
     assert line.endswith("shop.py:7")
     assert told["handlers"][0] | {"place": ""} == {
         "name": "book", "types": ["shop.paid", "shop.refund.*"], "place": "", "timeout_seconds": 5, "attempts": 3,
-        "transactional": True, "ordering": "subject", "batch": 1,
+        "transactional": True, "ordering": "subject", "batch": 1, "async": False, "also": False,
     }  # fmt: skip
 
 
@@ -59,6 +59,18 @@ def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, old: str, new: str,
     assert (done.returncode, done.stdout) == (1, "")
     assert [words for words in said if words not in done.stderr] == [], done.stderr
     assert "importlib" not in done.stderr
+
+
+def test_coroutines_and_further_handlers_are_told(tmp_path: Path) -> None:
+    more = '@handlers.on("shop.paid", also=True, name="ask")\nasync def ask(data: dict, ctx: Context) -> None: ...\n'
+
+    line = check(tmp_path, f"{GOOD}\n{more}").stdout.splitlines()[-1]
+
+    assert [each.strip() for each in line.split("  ") if each][:3] == [
+        "ask",
+        "shop.paid",
+        "timeout=60 attempts=8 async also",
+    ]
 
 
 def test_two_handlers_for_one_type_are_both_named(tmp_path: Path) -> None:

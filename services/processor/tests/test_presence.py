@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from sqlalchemy import text
@@ -201,17 +201,17 @@ def test_a_row_that_was_forgotten_comes_back_as_the_processor_remembers_it(
 
 @pytest.mark.parametrize("is_drained", [True, False])
 def test_a_worker_that_cannot_ask_does_as_the_board_remembers(is_drained: bool) -> None:
-    board, slots = Board(["worker-0"]), Slots(1)
+    board, crew = Board(["worker-0"]), Crew(cast("Any", None), threads=1, most_ahead=0)
     board.note_drained(is_drained=is_drained)
     database = Database(f"postgresql://user:password@127.0.0.1:{free_port()}/name", application_name="test")
     presence = Presence(
-        database, Identity(board.node_id, "processor", "box", 1, "1.0", "worker-0", 2), board=board, slots=slots,
+        database, Identity(board.node_id, "processor", "box", 1, "1.0", "worker-0", 2), board=board, crew=crew,
         running=list, is_broker_answering=lambda: True, seconds_since_poll=lambda: 0.0,
     )  # fmt: skip
 
     presence.begin()
 
-    assert slots.is_paused is is_drained
+    assert crew.slots.is_paused is is_drained
     database.close()
 
 

@@ -114,15 +114,11 @@ def one_argument(order: Order) -> None:
     """Not a handler."""
 
 
-async def coroutine(order: Order, ctx: Context) -> None:
-    """Not a handler."""
-
-
 def unknown_annotation(order: "Nowhere", ctx: Context) -> None:  # type: ignore[name-defined]  # noqa: F821
     """Not a handler."""
 
 
-@pytest.mark.parametrize("function", [no_arguments, one_argument, coroutine, unknown_annotation])
+@pytest.mark.parametrize("function", [no_arguments, one_argument, unknown_annotation])
 def test_a_function_of_another_shape_is_refused_where_it_stands(function: Any) -> None:
     with pytest.raises(ConfigurationError, match=r"test_registry.py:\d+"):
         Handlers().on("a.b", name="x")(function)
@@ -182,7 +178,7 @@ class Unknowable:
         (second_is_a_model, "the payload comes first"),
         (keyword_only, "two arguments"),
         (nothing_to_check, "must be a pydantic model"),
-        (generator, "ordinary function"),
+        (generator, "leave out 'yield'"),
         (partial(handle), "a handler is a function"),
         (Unknowable, "a handler is a function"),
     ],
@@ -204,7 +200,7 @@ def test_options_of_the_wrong_type_are_refused_where_they_stand(options: dict[st
     "options",
     [
         {"timeout": 0}, {"timeout": True}, {"timeout": "30"}, {"timeout": 86_401}, {"timeout": None},
-        {"transactional": None}, {"ordering": "source"}, {"ordering": True}, {"batch": 0}, {"batch": 101}, {"batch": True},
+        {"transactional": "yes"}, {"ordering": "source"}, {"ordering": True}, {"batch": 0}, {"batch": 101}, {"batch": True},
         {"batch": "50"},
     ],
 )  # fmt: skip

@@ -1,6 +1,7 @@
 """What handler authors test with, tested."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.orm import Session as SqlalchemySession
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.processor import Backoff, Context, Handlers, Reject, Retry
+from holdfast.processor import Attempt, Backoff, Context, Handlers, Reject, Retry
 from holdfast.processor.handlers.outcomes import InvalidResult
 from holdfast.processor.testing import Attempted, Run, assert_idempotent, attempt, run
 from holdfast.storage import Session
@@ -279,3 +280,44 @@ def test_a_run_goes_through_sleeps_and_returns_the_steps_that_it_did() -> None:
 
     resumed = run(remind, {}, steps={"charge": {"id": "old"}, "a day": timedelta(days=1)})
     assert (resumed.result, resumed.steps) == ("old", {"remind": "old"})
+
+
+async def ask(payload: dict[str, str], ctx: Context) -> str:
+    ctx.progress(0.5, "asking")
+    await asyncio.sleep(0)
+    ctx.emit("asked", payload)
+    if ctx.cancelled:
+        raise Retry("told to stop", after=7)
+    return payload["of"]
+
+
+def test_coroutines_are_run_to_their_end_without_any_server() -> None:
+    done = run(ask, {"of": "them"})
+
+    assert (done.result, done.progress, [each.type for each in done.emitted]) == ("them", [(0.5, "asking")], ["asked"])
+    tried = attempt(ask, {"of": "them"}, cancelled=True)
+    assert (tried.state, tried.retry_in_seconds, tried.emitted) == ("failed", 7, [])
+    assert attempt(ask, []).state == "dead", "its data does not fit"
+
+
+def test_coroutines_are_run_as_they_are_declared_with_what_is_around_them() -> None:
+    handlers = Handlers()
+
+    @handlers.on("test.asked", name="ask")
+    async def asks(payload: dict[str, str], ctx: Context) -> str:
+        return await ask(payload, ctx)
+
+    @handlers.around
+    async def shout(_: Attempt, call: Callable[[], Any]) -> str:
+        return str(await call()).upper()
+
+    assert run(handlers.find("test.asked"), {"of": "them"}).result == "THEM"
+
+
+def test_a_test_that_is_a_coroutine_is_told_how_to_call_one() -> None:
+    async def test() -> None:
+        with pytest.raises(ConfigurationError, match=r"asyncio[.]to_thread"):
+            run(ask, {"of": "them"})
+        assert (await asyncio.to_thread(run, ask, {"of": "them"})).result == "them"
+
+    asyncio.run(test())

@@ -13,8 +13,8 @@ from holdfast.domain.trace import is_traceparent
 from holdfast.domain.window import WINDOW_ATTRIBUTES, window_faults
 
 __all__ = [
-    "DELIVER_AT", "KNOWN", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "PRIORITY", "attribute_faults", "extensions_of",
-    "priority_of",
+    "DELIVER_AT", "HANDLER", "KNOWN", "MAX_ATTRIBUTE_BYTES", "MAX_EXTENSIONS", "PRIORITY", "attribute_faults",
+    "extensions_of", "priority_of",
 ]  # fmt: skip
 
 MAX_ATTRIBUTE_BYTES = 1024
@@ -35,6 +35,9 @@ DELIVER_AT = "deliverat"
 
 PRIORITY = "priority"
 """The extension that says which events go first: 0 to 9, 9 first. In HTTP headers it is a text."""
+
+HANDLER = "holdfasthandler"
+"""The extension that names the handler which an event was made for. Holdfast sets it; nobody can send it."""
 
 _REQUIRED = ("specversion", "id", "source", "type")
 _EXTENSION = re.compile(r"(?!data\Z)[a-z0-9]{1,64}", re.ASCII)
@@ -122,6 +125,10 @@ def _deliver_at_fault(value: str) -> tuple[str, str] | None:
     return ("invalid_value", f"{DELIVER_AT} is {RANGE}") if read_moment(value) is None else None
 
 
+def _handler_fault(_: str) -> tuple[str, str] | None:
+    return "invalid_name", f"{HANDLER} is set by Holdfast, on events that it makes for one handler; leave it out"
+
+
 def _traceparent_fault(value: str) -> tuple[str, str] | None:
     return None if is_traceparent(value) else ("invalid_value", "traceparent is a W3C trace context header")
 
@@ -143,5 +150,6 @@ _MEANINGS: dict[str, Callable[[str], tuple[str, str] | None]] = {
     "traceparent": _traceparent_fault,
     "audience": _audience_fault,
     DELIVER_AT: _deliver_at_fault,
+    HANDLER: _handler_fault,
 }
 """What is wrong with an attribute whose text is one."""

@@ -9,8 +9,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from holdfast.domain.attributes import DELIVER_AT
+from holdfast.domain.attributes import DELIVER_AT, HANDLER
 from holdfast.domain.errors import HoldfastError
+from holdfast.domain.event_types import route_of
 from holdfast.domain.moment import read_moment
 from holdfast.domain.trace import NO_ORIGIN, Origin
 from holdfast.domain.update import Update
@@ -110,6 +111,11 @@ class StoredEvent:
         wanted = self.extensions.get(DELIVER_AT)
         moment = read_moment(wanted) if isinstance(wanted, str) else None
         return self.received_at if moment is None or moment < self.received_at else moment
+
+    @property
+    def route(self) -> str:
+        """By which its handler is found: its type, and the handler that it was made for, if it was made for one."""
+        return route_of(self.type, self.extensions.get(HANDLER))
 
     @cached_property
     def data(self) -> Any:

@@ -2,7 +2,10 @@
 
 from collections.abc import Iterable
 
-__all__ = ["fits", "nearest"]
+__all__ = ["fits", "nearest", "read_route", "route_of", "route_text"]
+
+ROUTE_MARK = "\x1f"
+"""Between a type and the handler that an event of it was made for. No type has a control character in it."""
 
 NEAR_SHARE = 5
 """A type is near another one if at most one edit for so many of its characters lies between them…"""
@@ -30,6 +33,23 @@ def fits(pattern: str, event_type: str) -> bool:
             return False
         position = place + len(part)
     return True
+
+
+def route_of(event_type: str, handler: str | None) -> str:
+    """Which way events go: their type; with the name of the handler that they were made for, if they were made for one."""
+    return event_type if handler is None else f"{event_type}{ROUTE_MARK}{handler}"
+
+
+def read_route(route: str) -> tuple[str, str | None]:
+    """The type and the handler of :func:`route_of`."""
+    event_type, mark, handler = route.partition(ROUTE_MARK)
+    return event_type, handler if mark else None
+
+
+def route_text(route: str) -> str:
+    """For people: ``com.acme.order.placed``, or ``com.acme.order.placed (for mail-order)``."""
+    event_type, handler = read_route(route)
+    return event_type if handler is None else f"{event_type} (for {handler})"
 
 
 def nearest(event_type: str, known: Iterable[str]) -> str | None:

@@ -251,6 +251,8 @@ class ProcessorSettings(SealingSettings, BrokerSettings, LiveSettings, LeaseSett
     processor_threads: int = Field(default=8, ge=1, le=64)
     pool: str = ""
     """Names of the pools of handlers that it serves, with commas; ``default``: of handlers that name none. Empty: all."""
+    async_concurrency: int = Field(default=100, ge=1, le=10_000)
+    """Events of ``async def`` handlers at once, in each process: they share a thread, beside those above."""
     no_handler_seconds: float = Field(default=3600.0, ge=0, le=30 * 86_400)
     """How long an event waits for a processor that serves its type, from when it became due, before it is a dead letter
     (``no_handler``); 0: the first processor that does not serve it decides."""

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import DataUnreadable, KeyMissing
 from holdfast.domain.event import Doorbell
-from holdfast.storage.event_columns import CONTENT, opened
+from holdfast.storage.event_columns import CONTENT, ROUTE, opened
 from holdfast.storage.statements import render, statement
 
 __all__ = [
@@ -24,7 +24,7 @@ MOST_KINDS = 64
 """That one search looks at, in each pool."""
 
 _CANDIDATES = render("""
-SELECT s.event_id, s.version, e.type, e.tenant, e.subject, s.lane_key IS NOT NULL AS has_lane, s.priority, s.pool,
+SELECT s.event_id, s.version, {route} AS type, e.tenant, e.subject, s.lane_key IS NOT NULL AS has_lane, s.priority, s.pool,
        CASE WHEN s.unserved_type = '' THEN s.waits_in END AS waits_in, coalesce(s.waiting_since, s.available_at) AS due_at,
        CAST(extract(epoch FROM now() - coalesce(s.waiting_since, s.available_at)) AS float8) AS waited_seconds,
        s.unserved_type > '' AS is_unserved,
@@ -33,8 +33,8 @@ SELECT s.event_id, s.version, e.type, e.tenant, e.subject, s.lane_key IS NOT NUL
            WHERE u.event_id = s.event_id AND u.version = s.version), false) AS is_reported
 FROM {states} s
 -- OFFSET 0: one look-up an event, whatever the planner takes their number for.
-CROSS JOIN LATERAL (SELECT tenant, type, subject FROM event WHERE id = s.event_id OFFSET 0) e
-""", states="{states}")  # fmt: skip
+CROSS JOIN LATERAL (SELECT tenant, type, extensions, subject FROM event WHERE id = s.event_id OFFSET 0) e
+""", states="{states}", route=ROUTE)  # fmt: skip
 
 _KINDS = statement("""
 -- Pools, tenants and priorities of which there are open events, due or not. Hops from one to the next, so that it costs their
@@ -142,8 +142,8 @@ class Kind(NamedTuple):
 class Candidate:
     """A due event, locked until the transaction ends, before it is decided what becomes of it.
 
-    ``waited_seconds``: since it became due, ``due_at``. ``waits_in``: the line that it waits in; ``is_unserved``: it waits
-    for a handler; ``is_reported``: clients know.
+    ``type``: its route (``StoredEvent.route``). ``waited_seconds``: since it became due, ``due_at``. ``waits_in``: the line
+    that it waits in; ``is_unserved``: it waits for a handler; ``is_reported``: clients know.
     """
 
     event_id: UUID

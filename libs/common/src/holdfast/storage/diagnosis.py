@@ -7,6 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from holdfast.domain.errors import DatabaseUnavailable, DatabaseUnsuitable
+from holdfast.domain.event_types import route_text
 from holdfast.storage.backlog import oldest_due_age_seconds
 from holdfast.storage.database import Database
 from holdfast.storage.schema import applied_revision
@@ -105,6 +106,6 @@ def _look(session: Session, known_revision: str) -> DatabaseFacts:
         connection_count=sum(row.sessions for row in sessions),
         max_connections=server.max_connections,
         services=frozenset(row.name for row in sessions if row.is_here and row.name.startswith("holdfast-")),
-        unserved=[each for each in waiting if not is_served_elsewhere(session, each)],
+        unserved=[route_text(each) for each in waiting if not is_served_elsewhere(session, each)],
         oldest_due_seconds=oldest_due_age_seconds(session) if has_events else 0.0,
     )

@@ -10,13 +10,15 @@ import msgspec
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
+from holdfast.domain.attributes import HANDLER
 from holdfast.domain.errors import DataUnreadable, KeyMissing
 from holdfast.domain.event import NewEvent, StoredEvent, UnreadableEvent
 from holdfast.domain.trace import Origin, read_traceparent
 from holdfast.storage.sealing import Purpose, Sealed, sealing_of, unsealed
 
 __all__ = [
-    "CONTENT", "EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "SealedData", "opened", "recordset", "sealed_data", "stored_event",
+    "CONTENT", "EVENT_COLUMNS", "EVENT_COLUMN_TYPES", "ROUTE", "SealedData", "opened", "recordset", "sealed_data",
+    "stored_event",
 ]  # fmt: skip
 
 CONTENT = "coalesce(e.data_bytes, convert_to(CAST(e.data AS text), 'UTF8'))"
@@ -37,6 +39,9 @@ EVENT_COLUMN_TYPES = {
     "data_key_id": "uuid",
 }  # fmt: skip
 """SQL types of ``EVENT_COLUMNS``, in their order."""
+
+ROUTE = f"e.type || coalesce(E'\\x1f' || (e.extensions ->> '{HANDLER}'), '')"
+"""``StoredEvent.route`` of the event ``e``, as ``domain.event_types`` makes it."""
 
 
 def stored_event(session: Session, row: Row[Any]) -> StoredEvent:

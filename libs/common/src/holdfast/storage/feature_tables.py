@@ -9,6 +9,6 @@ from holdfast.storage.step_tables import EventStep
 from holdfast.storage.window_tables import EventWindow
 
 __all__ = [
-    "CancelRequest", "DataKey", "EventGroup", "EventGroupMember", "EventStep", "EventWindow", "FlowVersion", "HandlerRoute", "Pause",
-    "RateStart", "ScheduleRow", "Tenant",
+    "CancelRequest", "DataKey", "EventGroup", "EventGroupMember", "EventStep", "EventWindow", "FlowVersion", "HandlerRoute",
+    "Pause", "RateStart", "ScheduleRow", "Tenant",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy.orm import Session
 
+from holdfast.domain.attributes import HANDLER
 from holdfast.domain.event import Doorbell
 from holdfast.storage.statements import render, statement
 
@@ -114,23 +115,24 @@ RETURNING s.event_id
 """)
 
 _TYPES = statement("""
--- Parameters: event_id. "lane", a 64-bit hash, finds the events of the subject, and perhaps others: they do no harm here.
+-- Parameters: event_id; extension: events with it were made for one handler, and have no order. "lane", a 64-bit hash, finds
+-- the events of the subject, and perhaps others: they do no harm here.
 SELECT DISTINCT e.type FROM processing_state s
 JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
 -- OFFSET 0: one look-up an event. Where many events share a subject the planner would read all types instead.
-CROSS JOIN LATERAL (SELECT type FROM event WHERE id = o.event_id OFFSET 0) e
-WHERE s.event_id = :event_id
+CROSS JOIN LATERAL (SELECT type, extensions FROM event WHERE id = o.event_id OFFSET 0) e
+WHERE s.event_id = :event_id AND NOT e.extensions ? :extension
 """)
 
 _ASSIGN = statement(
     """
--- Parameters: event_id; types, the ordered ones. Nothing is put in line behind an event that somebody else has locked: an
--- event in line may run as soon as no earlier one is in line.
+-- Parameters: event_id; types, the ordered ones; extension, as above. Nothing is put in line behind an event that somebody
+-- else has locked: an event in line may run as soon as no earlier one is in line.
 WITH listed AS (
     SELECT o.event_id, o.lane_at, {lane_key} AS lane_key FROM processing_state s
     JOIN processing_state o ON o.lane = s.lane AND o.lane IS NOT NULL AND o.state IN {OPEN} AND o.lane_key IS NULL
-    CROSS JOIN LATERAL (SELECT tenant, source, subject, type FROM event WHERE id = o.event_id OFFSET 0) e
-    WHERE s.event_id = :event_id AND e.type = ANY (:types)
+    CROSS JOIN LATERAL (SELECT tenant, source, subject, type, extensions FROM event WHERE id = o.event_id OFFSET 0) e
+    WHERE s.event_id = :event_id AND e.type = ANY (:types) AND NOT e.extensions ? :extension
 ), ours AS MATERIALIZED (
     SELECT o.event_id FROM processing_state o
     WHERE o.event_id = ANY (ARRAY(SELECT event_id FROM listed)) AND o.state IN {OPEN} AND o.lane_key IS NULL
@@ -184,9 +186,9 @@ def assign(session: Session, event_id: UUID, is_ordered: Callable[[str], bool]) 
     For events that were recorded before anybody had declared their type ordered. All of the subject at once, up to the first
     one that somebody else has locked, so that none overtakes another.
     """
-    types = ordered_among(session.scalars(_TYPES, {"event_id": event_id}), is_ordered)
+    types = ordered_among(session.scalars(_TYPES, {"event_id": event_id, "extension": HANDLER}), is_ordered)
     if types:
-        session.execute(_ASSIGN, {"event_id": event_id, "types": types})
+        session.execute(_ASSIGN, {"event_id": event_id, "types": types, "extension": HANDLER})
     return types
 
 

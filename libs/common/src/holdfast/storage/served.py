@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
+from holdfast.storage.event_columns import ROUTE
 from holdfast.storage.lanes import WAIT_SECONDS
 from holdfast.storage.statements import statement
 
@@ -84,15 +85,18 @@ WITH RECURSIVE types(type) AS (
 SELECT type FROM types WHERE type IS NOT NULL LIMIT :limit
 """)
 
-_WAIT = statement("""
+_WAIT = statement(
+    """
 -- Parameters: event_ids; wait_seconds; look_again_seconds, when the bell is rung again.
 UPDATE processing_state s SET
-    waiting_since = coalesce(s.waiting_since, s.available_at), unserved_type = e.type, waits_in = NULL, dispatches = 0,
+    waiting_since = coalesce(s.waiting_since, s.available_at), unserved_type = {route}, waits_in = NULL, dispatches = 0,
     available_at = now() + make_interval(secs => :wait_seconds),
     next_dispatch_at = now() + make_interval(secs => :look_again_seconds)
 FROM event e
 WHERE s.event_id = ANY (:event_ids) AND e.id = s.event_id AND s.state {FOUND_CLAIMABLE}
-""")
+""",
+    route=ROUTE,
+)
 
 
 def reconcile(session: Session, exact_types: Sequence[str], serves: Callable[[str], bool | None]) -> None:

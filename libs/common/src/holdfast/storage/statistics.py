@@ -11,6 +11,7 @@ from enum import Enum
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from holdfast.domain.event_types import route_text
 from holdfast.domain.histogram import quantile_ms
 from holdfast.domain.state import CLAIMABLE, State
 from holdfast.storage.counters import COUNTED_STATES, FLOW, OUTCOMES, STEPS, arrays
@@ -290,7 +291,7 @@ def unserved(session: Session, tenant: str) -> list[Unserved]:
         "types": types, "tenant": tenant, "most": UNSERVED_EVENTS, "seen_seconds": SEEN_SECONDS,
     }) if types else ()  # fmt: skip
     return [
-        Unserved(row.type, row.events, row.is_at_least, float(row.oldest_seconds), row.is_served) for row in rows
+        Unserved(route_text(row.type), row.events, row.is_at_least, float(row.oldest_seconds), row.is_served) for row in rows
     ]  # fmt: skip
 
 

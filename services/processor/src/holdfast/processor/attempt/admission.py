@@ -9,6 +9,7 @@ from dataclasses import replace
 from uuid import UUID
 
 from holdfast.domain.event import Doorbell, Lease
+from holdfast.domain.event_types import read_route
 from holdfast.domain.limits import Concurrency, Rate, needs_data
 from holdfast.domain.pauses import LINE, Pauses
 from holdfast.domain.turns import Turns, aged
@@ -65,7 +66,7 @@ class Admission:
     def is_placed(self, session: Session, candidate: Candidate, handler: Handler | None) -> Doorbell | bool:
         """Whether the event may not run here, and waits where it belongs now; the doorbell to ring where that is a pool."""
         paused = self._pauses.stopping(
-            tenant=candidate.tenant, type_=candidate.type, handler=handler.name if handler else None,
+            tenant=candidate.tenant, type_=read_route(candidate.type)[0], handler=handler.name if handler else None,
             pool=handler.pool if handler else candidate.pool,
         )  # fmt: skip
         if paused is not None:
@@ -150,7 +151,7 @@ class Admission:
         self._wakes |= {line: now + each for line, each in seconds.items()}
 
     def _started_by(self, lease: Lease, began: float) -> Lease:
-        handler = self._handlers.find(lease.event.type)
+        handler = self._handlers.find(lease.event.route)
         if handler is None or handler.rate is None:
             return lease
         # Half of the slack is for what comes between the last look at the clock and the handler.

@@ -66,7 +66,7 @@ class Batches:
 
     def _handler_of(self, lease: Lease) -> Handler | None:
         """Of a lease that is run together with others; ``None`` for those that are run alone."""
-        handler = self._handlers.find(lease.event.type)
+        handler = self._handlers.find(lease.event.route)
         return None if handler is None or handler.batch == 1 or lease.crashes else handler
 
     def run(self, turns: Sequence[Turn], handler: Handler, *, alone: Callable[[Turn], None]) -> None:

@@ -6,17 +6,17 @@ from typing import Any
 
 from holdfast.processor.attempt.effects import Effects
 from holdfast.processor.attempt.failures import HandlerFailed, failed
-from holdfast.processor.attempt.forked import call_in_this_process
+from holdfast.processor.attempt.forked import await_in_this_process, call_in_this_process
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.attempt.interruption import Interrupted
 from holdfast.processor.attempt.results import checked_result
-from holdfast.processor.handlers.around import Attempt, call_within
+from holdfast.processor.handlers.around import Attempt, await_within, call_within
 from holdfast.processor.handlers.bulk import BatchContext
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import InvalidResult
 from holdfast.processor.handlers.payloads import valid_payload
 
-__all__ = ["called", "called_for_all"]
+__all__ = ["awaited", "called", "called_for_all"]
 
 __tracebackhide__ = True
 
@@ -46,6 +46,25 @@ def called(running: Running, context: Context, effects: Effects) -> Any:
         raise
     except BaseException as exc:  # noqa: BLE001 (a handler that calls sys.exit() has failed, nothing more)
         raise failed(exc, running, effects.lent) from None
+
+
+async def awaited(running: Running, context: Context) -> Any:
+    """:func:`called` for an ``async def`` handler: on the event loop, in the task that is cancelled when its time is up.
+
+    Raises:
+        HandlerFailed: whatever any of it raised; also where it was cancelled, by whomever.
+    """
+    handler = running.handler
+    try:
+        payload = valid_payload(handler.payload, running.lease.event)
+        call = partial(await_in_this_process, handler.function, payload, context)
+        attempt = Attempt(handler.name, payload, context)
+        result = await await_in_this_process(await_within, handler.arounds, attempt, call)
+        return checked_result(result)
+    except GeneratorExit:  # the loop is closed, with the process
+        raise
+    except BaseException as exc:  # noqa: BLE001 (as in called)
+        raise failed(exc, running, None) from None
 
 
 def called_for_all(running: Running, contexts: Sequence[Context], effects: Effects) -> list[Any]:

@@ -32,7 +32,7 @@ from holdfast.storage.candidates import Candidate, Kind
 from holdfast.storage.claims import NO_LIMITS, Limits
 from holdfast.storage.database import Database
 
-__all__ = ["Claimer", "Verdict", "without_handler"]
+__all__ = ["Claimer", "Verdict", "Wake", "without_handler"]
 
 log = logging.get(__name__)
 
@@ -47,6 +47,9 @@ MAX_LOGGED_TYPES = 1000
 
 
 NOBODY: Mapping[str, int] = {}
+
+Wake = Callable[[Doorbell], None]
+"""Rings for an event whose turn it is. May fail to reach anybody."""
 
 
 class Verdict(Enum):
@@ -80,6 +83,7 @@ class Claimer:
         publish: takes updates after their commit.
         wake: rings for an event whose turn it is.
         pools: which it serves, see ``Admission``.
+        is_async_full: whether events of ``async def`` handlers are to be left where they are, for others or for later.
     """
 
     def __init__(
@@ -93,6 +97,7 @@ class Claimer:
         publish: Callable[[list[Update]], object],
         wake: Callable[[Doorbell], None],
         pools: Collection[str] = ("",),
+        is_async_full: Callable[[], bool] = lambda: False,
     ) -> None:
         self._handlers = handlers
         self._admission = Admission(handlers, pools)
@@ -105,6 +110,7 @@ class Claimer:
         self._no_handler_seconds = no_handler_seconds
         self._publish = publish
         self._wake = wake
+        self._is_async_full = is_async_full
         self._logged_types: set[str] = set()
 
     def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
@@ -280,10 +286,10 @@ class Claimer:
             raise _Misfit(misfits)
 
     def _is_misfit(self, lease: Lease) -> bool:
-        handler = self._handlers.find(lease.event.type)
+        handler = self._handlers.find(lease.event.route)
         if handler is None:
             return self._no_handler_seconds > 0
-        if self._admission.is_misfit(lease, handler):
+        if (handler.is_async and self._is_async_full()) or self._admission.is_misfit(lease, handler):
             return True
         return handler.is_ordered and lease.event.subject is not None and lease.lane is None
 
@@ -300,6 +306,8 @@ class Claimer:
         chosen: list[Candidate] = []
         for each in met:
             handler = self._handlers.find(each.type)
+            if handler is not None and handler.is_async and self._is_async_full():
+                continue  # left as it is: a poll finds it once there is a place
             if handler is None and keeps_lines and each.waits_in is not None:
                 continue
             placed = self._admission.is_placed(session, each, handler)

@@ -37,6 +37,7 @@ class Executor:
         wake: told whose turn it is once an event of an ordered subject is done with. May fail to reach anybody.
         is_spoiled: whether a handler has closed connections of this process, which is then about to end.
         pools: of which handlers run here.
+        is_async_full: whether events of ``async def`` handlers are to be left where they are.
         is_logging_texts: log the texts of handlers' exceptions, which may quote payloads, beside their types and frames.
     """
 
@@ -53,6 +54,7 @@ class Executor:
         draw: Callable[[], float] = random.random,
         wake: Callable[[Doorbell], None] = lambda _: None,
         is_spoiled: Callable[[], bool] = lambda: False,
+        is_async_full: Callable[[], bool] = lambda: False,
         is_logging_texts: bool = False,
         pools: Collection[str] = ("",),
     ) -> None:
@@ -63,19 +65,21 @@ class Executor:
         made = parts(
             handlers, claims=claims, effects=effects, announcer=announcer, owner=owner, lease_seconds=lease_seconds,
             no_handler_seconds=no_handler_seconds, draw=draw, wake=wake, on_stuck=self._note_stuck,
-            undecided=self._undecided, is_logging_texts=is_logging_texts, pools=pools,
+            undecided=self._undecided, is_async_full=is_async_full, is_logging_texts=is_logging_texts, pools=pools,
         )  # fmt: skip
+        self._fan_out = made.fan_out
         self._claimer, self._interruptions, self._heartbeat = made.claimer, made.interruptions, made.heartbeat
         self._cancels = made.cancels
         self.running = made.heartbeat.running
         """Every handler that is at work now; of events that run together the first one."""
         self._settler, self._endings, self._releaser = made.settler, made.endings, made.releaser
-        self._joined, self._batches = made.joined, made.batches
+        self._joined, self._batches, self._coroutines = made.joined, made.batches, made.coroutines
 
     def start(self) -> None:
         """Begin to keep leases, to enforce timeouts and to look for cancelled events, and declare the ordered types."""
         self._heartbeat.start()
         self._cancels.start()
+        self._coroutines.start()
         try:
             self._claimer.declare()
         except UNDECIDED:
@@ -92,12 +96,13 @@ class Executor:
     def stop(self) -> None:
         """The last event has been executed."""
         self._cancels.stop()
+        self._coroutines.stop()
         self._heartbeat.stop()
 
     @property
     def is_alive(self) -> bool:
-        """Whether leases are kept, timeouts enforced, and cancelled events ended."""
-        return self._heartbeat.is_alive and self._cancels.is_alive
+        """Whether leases are kept, timeouts enforced, cancelled events ended, and the event loop runs."""
+        return self._heartbeat.is_alive and self._cancels.is_alive and self._coroutines.is_alive
 
     def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
         """Lease the events of doorbells that are still to be done; each is to be :meth:`run`.
@@ -156,21 +161,47 @@ class Executor:
         """Whether the events of two groups may be run together."""
         return self._batches.fits(leases, others)
 
+    def is_async(self, lease: Lease) -> bool:
+        """Whether the event's handler is ``async def``: it is to :meth:`begin`, and needs no thread."""
+        handler = self._handlers.find(lease.event.route)
+        return handler is not None and handler.is_async
+
+    def begin(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
+        """Begin with events of ``async def`` handlers; returns at once. ``end`` is called for each, when it has ended.
+
+        Never raises for what a handler, PostgreSQL or Redis can do.
+        """
+        in_time = self._in_time(leases)
+        for _ in range(len(leases) - len(in_time)):
+            end()
+        turns = [Turn.of(lease, self._handlers.find(lease.event.route), end) for lease in in_time]
+        try:
+            if in_time:
+                self._fan_out.make(in_time)
+                self._coroutines.begin(turns)
+        except UNDECIDED as exc:
+            self._undecided(exc, turns)
+
     def run_group(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
         """Run the events of a group; ``end`` is called once, when all of them have ended, from whatever thread.
 
         Follow with :meth:`settle` or :meth:`settle_beside`. Never raises for what a handler, PostgreSQL or Redis can do.
         """
-        if late := [each for each in leases if each.starts_by is not None and each.starts_by < time.monotonic()]:
-            # A rate has counted them as started until then: now they might be one too many.
-            self._releaser.unbegun(late)
-            leases = [each for each in leases if each not in late]
+        leases = self._in_time(leases)
         if not leases:
             end()
             return
-        handler = self._handlers.find(leases[0].event.type)
+        handler = self._handlers.find(leases[0].event.route)
+        if handler is not None and handler.is_async:
+            self.begin(leases, end if len(leases) == 1 else after_all(len(leases), end))
+            return
         ended = end if len(leases) == 1 else after_all(len(leases), end)
         turns = [Turn.of(lease, handler, ended) for lease in leases]
+        try:
+            self._fan_out.make(leases)
+        except UNDECIDED as exc:
+            self._undecided(exc, turns)
+            return
         if len(turns) == 1 or handler is None:
             for turn in turns:
                 self._take(turn)
@@ -200,11 +231,20 @@ class Executor:
         self._releaser.hurry()
         self._heartbeat.cancel_all()
         self._interruptions.interrupt()
+        self._heartbeat.stop_coroutines()
         self._heartbeat.cancel_statements()  # not before: a handler would take it for an error of its own
 
     def abandon(self) -> None:
         """Give back the events of handlers that nothing ends, whose process is to be gone right after."""
         self._releaser.abandoned(self.running())
+
+    def _in_time(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+        """Without those that a rate has counted as started by now, which are given back: they might be one too many."""
+        late = [each for each in leases if each.starts_by is not None and each.starts_by < time.monotonic()]
+        if not late:
+            return leases
+        self._releaser.unbegun(late)
+        return [each for each in leases if each not in late]
 
     def _take(self, turn: Turn) -> None:
         with turn.current():

@@ -1,6 +1,7 @@
 """What a handler raised, judged: its own error, the end of its time, or that an operator wanted it to end."""
 
 import time
+from asyncio import CancelledError
 
 from holdfast.processor.attempt.effects import aborted
 from holdfast.processor.attempt.heartbeat import Running
@@ -46,5 +47,5 @@ def _is_over_time(exc: BaseException, running: Running) -> bool:
 
 def _timeout(exc: BaseException, running: Running) -> HandlerTimeout:
     error = HandlerTimeout(f"the handler took longer than its timeout of {running.handler.timeout_seconds:g} s")
-    error.__cause__ = None if isinstance(exc, TimedOut) else exc
+    error.__cause__ = None if isinstance(exc, TimedOut | CancelledError) else exc
     return error.with_traceback(exc.__traceback__)

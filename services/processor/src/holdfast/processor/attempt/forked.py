@@ -2,13 +2,14 @@
 
 import os
 import signal
-from collections.abc import Callable
+import types
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, NoReturn, TypeVar
 
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
 
-__all__ = ["call_in_this_process"]
+__all__ = ["await_in_this_process", "call_in_this_process"]
 
 __tracebackhide__ = True
 
@@ -38,6 +39,43 @@ def call_in_this_process(function: Callable[..., Result], *arguments: Any) -> Re
     if os.getpid() != pid:
         _end(None)
     return result
+
+
+async def await_in_this_process(function: Callable[..., Awaitable[Result]], *arguments: Any) -> Result:
+    """:func:`call_in_this_process` for a coroutine function. A forked process that awaits, and so runs our loop, ends."""
+
+    async def call() -> Result:
+        return await function(*arguments)
+
+    return await _watched(call(), os.getpid())
+
+
+@types.coroutine
+def _watched(coroutine: Coroutine[Any, Any, Result], pid: int) -> Generator[Any, Any, Result]:
+    """Pass on what goes in and out of a coroutine, with a look at the process after each of its steps."""
+    value: Any = None
+    error: BaseException | None = None
+    while True:
+        try:
+            awaited = coroutine.send(value) if error is None else coroutine.throw(error)
+        except StopIteration as exc:
+            if os.getpid() != pid:
+                _end(None)
+            return exc.value  # type: ignore[no-any-return]
+        except BaseException as exc:
+            if os.getpid() != pid:
+                _end(exc)
+            raise
+        if os.getpid() != pid:
+            _end(None)
+        value, error = None, None
+        try:
+            value = yield awaited
+        except GeneratorExit:
+            coroutine.close()
+            raise
+        except BaseException as exc:  # noqa: BLE001 (it is the coroutine's)
+            error = exc
 
 
 def _end(error: BaseException | None) -> NoReturn:

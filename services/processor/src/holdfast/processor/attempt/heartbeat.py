@@ -55,6 +55,10 @@ class Running:
     """When the lease was last seen to be held."""
     told_at: float | None = None
     is_given_up: bool = False
+    is_lost: bool = False
+    """Whether the event was given to another worker, as far as is known."""
+    stop: Callable[[], object] | None = None
+    """Cancels a handler that is a coroutine; ``None`` for one that has a thread to itself."""
     cancelled: threading.Event = field(default_factory=threading.Event)
     cancelled_by: str | None = None
     """Who has cancelled the event, or one of them; ``None``: nobody. What the handler does from then on does not count."""
@@ -85,7 +89,10 @@ class Running:
             self._left.set()
 
     def interrupt(self, interruptions: Interruptions, error: type[BaseException]) -> bool:
-        """Raise an exception in the handler, unless it has ended; whether it was within the handler."""
+        """Raise an exception in the handler, unless it has ended; whether it was within the handler. Stops a coroutine."""
+        if self.stop is not None:
+            self.stop()
+            return True
         with self._leaving:
             return not self._left.is_set() and interruptions.interrupt_one(self.thread, error)
 
@@ -114,6 +121,7 @@ class Heartbeat:
     The row of a handler that has its session is locked, so its lease needs no care. Another handler's lease is extended every
     third of it; when that fails for a whole lease, however it fails, the handler is told to stop. A transactional handler
     whose time is up is ended by an exception (nowhere else than within it: see ``interruption``); another one is told first.
+    A coroutine is cancelled, which reaches it where it awaits something.
 
     Args:
         extend: see ``storage.leases.extend``; in a transaction of its own.
@@ -170,19 +178,27 @@ class Heartbeat:
     def watched(self, lease: Lease, handler: Handler, others: Sequence[Lease] = ()) -> Iterator[Running]:
         """The block is one handler's run in this thread, for one event or a list."""
         running = Running(lease, handler, others)
-        with self._lock:
-            self._running.add(running)
-            if self.cancelled_by:
-                running.cancelled_by = self.cancelled_by.get(lease.event.id)
-        self._check.wake()
-        self.on_begin()
+        self.add(running)
         try:
             yield running
         finally:
-            with self._lock:
-                self._running.discard(running)
-                if not others and self.cancelled_by:
-                    self.cancelled_by.pop(lease.event.id, None)
+            self.discard(running)
+
+    def add(self, running: Running) -> None:
+        """From now on look after this handler, which may begin later: until then it ``started`` at infinity."""
+        with self._lock:
+            self._running.add(running)
+            if self.cancelled_by:
+                running.cancelled_by = self.cancelled_by.get(running.lease.event.id)
+        self._check.wake()
+        self.on_begin()
+
+    def discard(self, running: Running) -> None:
+        """It has ended."""
+        with self._lock:
+            self._running.discard(running)
+            if not running.others and self.cancelled_by:
+                self.cancelled_by.pop(running.lease.event.id, None)
 
     def note_cancelled(self, running: Running, event_id: UUID, by: str) -> None:
         """An operator has cancelled the event, which this handler runs for: what it does from now on does not count."""
@@ -197,6 +213,12 @@ class Heartbeat:
         """Tell every handler to stop."""
         for running in self.running():
             running.cancelled.set()
+
+    def stop_coroutines(self) -> None:
+        """Cancel every handler that is a coroutine."""
+        for running in self.running():
+            if running.stop is not None:
+                running.stop()
 
     def cancel_statements(self) -> None:
         """Let PostgreSQL cancel what transactional handlers wait for, since no exception reaches them meanwhile."""
@@ -225,7 +247,10 @@ class Heartbeat:
             if held.get(running.lease.event.id):
                 running.kept_at = now  # the time before the call: the lease lasts at least from then
             elif running.lease.event.id not in held and running.backend is None:
+                running.is_lost = True
                 self.tell(running, "the lease was lost")
+                if running.stop is not None:
+                    running.stop()
 
     def check(self) -> None:
         """End what has run for too long."""
@@ -239,7 +264,7 @@ class Heartbeat:
     def _end(self, running: Running, now: float) -> None:
         is_first = not running.cancelled.is_set()
         self.tell(running, "its time was up")
-        if is_first and not running.handler.is_transactional:
+        if is_first and not running.handler.is_transactional and running.stop is None:
             running.told_at = now  # it may be in the middle of a call to somebody else: it is asked first
         elif running.told_at is None or now - running.told_at >= self._insist_seconds:
             running.told_at = now

@@ -19,9 +19,12 @@ from holdfast.runtime.telemetry import Log
 from holdfast.storage.database import Database
 from holdfast.storage.settling import Moved, move
 
-__all__ = ["End", "Joined"]
+__all__ = ["End", "Joined", "Undecided"]
 
 Answer = TypeVar("Answer")
+
+Undecided = Callable[[Exception, Sequence[Turn]], None]
+"""Takes turns of which nobody knows what became of them, because PostgreSQL has gone away; ends them."""
 
 MOST_TOGETHER = 64
 """Transitions of one transaction: a statement for more costs each of them no less."""
@@ -55,7 +58,7 @@ class Joined:
 
     def __init__(
         self, database: Database, announcer: Announcer, *, owner: str,
-        undecided: Callable[[Exception, Sequence[Turn]], None],
+        undecided: Undecided,
         call_next: Callable[[Iterable[UUID], Mapping[str, int]], None],
     ) -> None:  # fmt: skip
         self._database = database

@@ -1,6 +1,7 @@
 """Progress, told live while a handler runs."""
 
 import time
+from collections.abc import Callable
 
 from holdfast.domain.event import Lease
 from holdfast.domain.state import State
@@ -21,12 +22,19 @@ class LiveProgress:
 
     Never an error: the first report that Redis does not take is logged and the last one tried. Each further one could
     hold the handler's transaction open for another timeout.
+
+    Args:
+        beside: calls what it is given, which waits for Redis; in another thread, where this one must not wait.
     """
 
-    def __init__(self, announcer: Announcer, lease: Lease, log: Logger) -> None:
+    def __init__(
+        self, announcer: Announcer, lease: Lease, log: Logger,
+        *, beside: Callable[[Callable[[], object]], object] = lambda tell: tell(),
+    ) -> None:  # fmt: skip
         self._announcer = announcer
         self._lease = lease
         self._log = log
+        self._beside = beside
         self._step = 0
         self._fraction = 0.0
         self._told_at = float("-inf")
@@ -40,7 +48,11 @@ class LiveProgress:
             return
         self._step += 1
         self._fraction, self._told_at = fraction, now
-        if not self._announcer.publish_progress(self._update(fraction, message)):
+        update = self._update(fraction, message)
+        self._beside(lambda: self._publish(update))
+
+    def _publish(self, update: Update) -> None:
+        if not self._announcer.publish_progress(update):
             self._is_silent = True
             self._log.warning(Log.PROGRESS_NOT_TOLD)
 

@@ -72,13 +72,23 @@ class Releaser:
         Raises:
             DatabaseUnavailable, StatementTooSlow: it is not given back, and the turn not ended.
         """
-        updates = self._apply(release(turn.lease.event.id, turn.lease.token))
-        if updates:
-            turn.log.warning(Log.RELEASED)
-            self._announcer.publish(updates)
-        else:
-            report_lost(turn.log)
-        turn.end()
+        self.all_interrupted([turn])
+
+    def all_interrupted(self, turns: Sequence[Turn]) -> None:
+        """:meth:`interrupted` for several, in one transaction.
+
+        Raises:
+            DatabaseUnavailable, StatementTooSlow: none is given back, and no turn ended.
+        """
+        updates = self._apply(*(release(turn.lease.event.id, turn.lease.token) for turn in turns))
+        self._announcer.publish(updates)
+        released = {update.event_id for update in updates}
+        for turn in turns:
+            if turn.lease.event.id in released:
+                turn.log.warning(Log.RELEASED)
+            else:
+                report_lost(turn.log)
+            turn.end()
 
     def undecided(self, exc: Exception, turns: Sequence[Turn]) -> None:
         """The database did not say what became of the attempts: give the events back once it does, and end the turns.

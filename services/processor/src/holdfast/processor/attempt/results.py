@@ -1,5 +1,6 @@
 """What a handler may return."""
 
+import inspect
 import json
 import re
 from typing import Any
@@ -22,6 +23,11 @@ def checked_result(result: Any, *, of: str = "a handler") -> Any:
     Raises:
         InvalidResult: it is not JSON (NaN and infinities are not), too long, or has NUL in it.
     """
+    if inspect.iscoroutine(result):
+        result.close()
+        raise InvalidResult(
+            "the handler returned a coroutine that nobody awaits: declare the handler itself with async def"
+        )
     try:
         text = canonical_json(result)
         size = len(text.encode())

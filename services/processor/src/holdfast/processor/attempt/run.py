@@ -75,6 +75,17 @@ class Runner:
             for each, context in zip(outcomes, contexts, strict=True)
         ]
 
+    def context_on_loop(
+        self, turn: Turn, running: Running, beside: Callable[[Callable[[], object]], object]
+    ) -> Context:
+        """The context of an ``async def`` handler; ``beside`` as for ``LiveProgress``."""
+        lease = turn.lease
+        return Context(
+            event=lease.event, handler=running.handler.name, attempt=lease.attempt, open_session=None, log=turn.log,
+            report=LiveProgress(self._announcer, lease, turn.log, beside=beside), is_cancelled=running.cancelled.is_set,
+            is_async=True,
+        )  # fmt: skip
+
     def _context(self, handler: Handler, lease: Lease, log: Logger, running: Running, effects: Effects) -> Context:
         return Context(
             event=lease.event, handler=handler.name, attempt=lease.attempt, open_session=effects.open, log=log,

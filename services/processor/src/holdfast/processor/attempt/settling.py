@@ -13,7 +13,7 @@ from holdfast.processor.attempt.lazy_effects import LazyEffects
 from holdfast.processor.attempt.run import Runner
 from holdfast.processor.attempt.step_effects import StepEffects
 from holdfast.processor.attempt.turn import Turn
-from holdfast.processor.handlers.outcomes import NoHandler, TransactionEnded
+from holdfast.processor.handlers.outcomes import NoHandler, TransactionEnded, missing_handler
 from holdfast.processor.handlers.registry import Handler
 from holdfast.processor.handlers.reports import Report
 from holdfast.storage import lifecycle
@@ -51,7 +51,7 @@ class Settler:
         with self._effects.transaction() as session:
             lifecycle.hold(session, turn.lease)  # what it does elsewhere is not to be done again
         if handler is None:
-            raise NoHandler(f"no handler for {turn.lease.event.type}; deploy one and replay the event")
+            raise NoHandler(missing_handler(turn.lease.event.route))
         effects = StepEffects(self._effects, self._interruptions, turn.log)
         return self._runner.run(handler, turn.lease, turn.log, effects)
 

@@ -54,6 +54,8 @@ def _described(handler: Handler) -> dict[str, Any]:
         "ordering": "subject" if handler.is_ordered else None,
         "batch": handler.batch,
         "attempts": handler.retry.attempts,
+        "async": handler.is_async,
+        "also": handler.is_also,
     }
 
 
@@ -90,7 +92,8 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def _options(described: dict[str, Any]) -> str:
     told = [f"timeout={described['timeout_seconds']:g}", f"attempts={described['attempts']}"]
-    told += [] if described["transactional"] else ["transactional=False"]
+    told += ["async"] if described["async"] else [] if described["transactional"] else ["transactional=False"]
+    told += ["also"] if described["also"] else []
     told += ["ordering=subject"] if described["ordering"] else []
     return " ".join(told + ([f"batch={described['batch']}"] if described["batch"] > 1 else []))
 

@@ -41,6 +41,7 @@ class Context:
         report: Report,
         is_cancelled: Callable[[], bool] = lambda: False,
         steps: Steps | None = None,
+        is_async: bool = False,
     ) -> None:
         self.event = event
         self.attempt = attempt
@@ -50,6 +51,7 @@ class Context:
         self._report = report
         self._is_cancelled = is_cancelled
         self._steps = steps
+        self._is_async = is_async
         self._emitter = Emitter(event, handler)
         self._pid = os.getpid()
 
@@ -63,9 +65,15 @@ class Context:
         Raises:
             LeaseLost, AlreadyProcessed, sqlalchemy.exc.DBAPIError: the transaction cannot begin; let it out, the attempt is
                 over.
-            RuntimeError: the handler is declared with ``transactional=False``; or this is a process that it forked.
+            RuntimeError: the handler is ``async def`` or declared with ``transactional=False``; or this is a process that it
+                forked.
         """
         self._refuse_in_child()
+        if self._is_async:
+            raise RuntimeError(
+                "an async def handler has no ctx.session, which would hold up the event loop and every handler on it; use an"
+                " async connection of your own and ctx.idempotency_key, or declare the handler with def"
+            )
         if self._open_session is None:
             raise RuntimeError(
                 "a handler with transactional=False has no ctx.session: nothing would commit with 'processed';"
@@ -78,6 +86,7 @@ class Context:
         """Whether to stop: the time is up, or the event may be with another worker by now.
 
         For handlers with ``transactional=False``, to be looked at between two calls to the other side. Return or raise soon.
+        An ``async def`` handler is cancelled as well when its time is up (``asyncio.CancelledError``, where it awaits).
         """
         return self._is_cancelled()
 

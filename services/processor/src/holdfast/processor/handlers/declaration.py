@@ -36,6 +36,7 @@ class Signature(NamedTuple):
 
     payload: TypeAdapter[Any]
     is_bulk: bool
+    is_async: bool
 
 
 def signature_of(function: Callable[..., Any]) -> Signature:
@@ -46,8 +47,8 @@ def signature_of(function: Callable[..., Any]) -> Signature:
             payload's annotation is nothing to check with.
     """
     place = place_of(function)
-    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise ConfigurationError(f"{place}: a handler is an ordinary function; run coroutines in it with asyncio.run")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(f"{place}: a handler is a function that returns; leave out 'yield'")
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 2 or any(parameter.kind not in POSITIONAL for parameter in parameters):
         raise ConfigurationError(f"{place}: a handler takes two arguments, (payload: Model, ctx: Context)")
@@ -55,13 +56,18 @@ def signature_of(function: Callable[..., Any]) -> Signature:
     first, second = (hints.get(parameter.name, Any) for parameter in parameters)
     if first in (Context, BatchContext) or second not in (Context, BatchContext, Any):
         raise ConfigurationError(f"{place}: the payload comes first, then the context: (payload: Model, ctx: Context)")
-    is_bulk = second is BatchContext
+    is_bulk, is_async = second is BatchContext, inspect.iscoroutinefunction(function)
+    if is_bulk and is_async:
+        raise ConfigurationError(
+            f"{place}: an async def handler takes one event, and many of them run at once; take (payload, ctx: Context), or"
+            " declare the handler of lists with def"
+        )
     if is_bulk and (get_origin(first) is not list or not get_args(first)):
         raise ConfigurationError(
             f"{place}: with a BatchContext the payloads are a list: (payloads: list[Model], ctx: …)"
         )
     try:
-        return Signature(TypeAdapter(get_args(first)[0] if is_bulk else first), is_bulk)
+        return Signature(TypeAdapter(get_args(first)[0] if is_bulk else first), is_bulk, is_async)
     except PydanticUserError as exc:
         raise ConfigurationError(
             f"{place}: the payload's annotation must be a pydantic model, dict, Any or bytes: {exc.message}"

@@ -35,6 +35,7 @@ def discover(path: str | None) -> Handlers:
             f"no handlers: install a package with an entry point in the group {ENTRY_POINTS},"
             " or set HOLDFAST_HANDLERS=package.module:attribute"
         )  # fmt: skip
+    found.check()
     return found
 
 

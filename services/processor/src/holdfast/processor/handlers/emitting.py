@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from holdfast.domain.attributes import DELIVER_AT, KNOWN, attribute_faults, extensions_of
+from holdfast.domain.attributes import DELIVER_AT, HANDLER, KNOWN, attribute_faults, extensions_of
 from holdfast.domain.data import json_text
 from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
 from holdfast.domain.moment import moment_text
@@ -115,7 +115,7 @@ class Emitter:
         Raises:
             ValueError, TypeError: it may not; the message says why.
         """
-        if taken := sorted(extensions.keys() & (KNOWN | {DELIVER_AT})):
+        if taken := sorted(extensions.keys() & (KNOWN | {DELIVER_AT, HANDLER})):
             raise TypeError(f"ctx.emit() has no argument {taken[0]!r}: Holdfast sets that attribute itself")
         attributes = {
             "specversion": "1.0", "id": "made later" if key is None else key, "source": self._source, "type": type_,

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 
 from holdfast.domain.errors import KeyMissing
 from holdfast.domain.event import Lease
+from holdfast.domain.event_types import read_route
 from holdfast.domain.retry import DEFAULT_BACKOFF, MAX_RETRY_SECONDS
 from holdfast.domain.transitions import AttemptError, Transition, await_key, bury, cancel, fail, sleep, snooze
 from holdfast.processor.handlers.registry import Handler
@@ -26,6 +27,7 @@ __all__ = [
     "TransactionEnded",
     "UnreadableData",
     "failure",
+    "missing_handler",
 ]
 
 LEAST_KEY_SECONDS, MOST_KEY_SECONDS = 30.0, 600.0
@@ -147,6 +149,13 @@ class EventCancelled(Coded):
     def __init__(self, by: str) -> None:
         super().__init__("an operator has cancelled the event")
         self.by = by
+
+
+def missing_handler(route: str) -> str:
+    """What a ``NoHandler`` says of an event of this route."""
+    event_type, name = read_route(route)
+    missing = f"no handler for {event_type}" if name is None else f"no handler named {name}, for which it was made"
+    return f"{missing}; deploy one and replay the event"
 
 
 class TransactionAborted(Coded):

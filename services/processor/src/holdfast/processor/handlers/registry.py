@@ -1,6 +1,5 @@
 """Handlers: how they are declared, and which of them serves a type."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -9,32 +8,35 @@ from typing import Any, Literal, TypeVar
 from pydantic import TypeAdapter
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.domain.event_types import fits
+from holdfast.domain.event_types import fits, read_route
 from holdfast.domain.limits import Concurrency, Rate
 from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
 from holdfast.domain.routes import Route
 from holdfast.domain.turns import DEFAULT_PRIORITY
-from holdfast.processor.handlers.around import Around, check_around
+from holdfast.processor.handlers.around import Around, Layer, check_around
+from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.declaration import place_of, signature_of
 from holdfast.processor.handlers.flow import PLAIN_FLOW, Flow, flow_of
+from holdfast.processor.handlers.options import (
+    FAN_OUT_NAME,
+    check_also,
+    check_async,
+    check_batch,
+    check_declared,
+    check_running,
+)
 from holdfast.processor.handlers.schedules import NO_DATA, Declared, Schedules, schedule_of
 
-__all__ = ["Handler", "Handlers", "declarations_of"]
+__all__ = ["FAN_OUT", "Handler", "Handlers", "declarations_of"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 DEFAULT_TIMEOUT_SECONDS = 60.0
 """A minute, as River's jobs have: longer work says so, and work that hangs is noticed."""
 
-MAX_TIMEOUT_SECONDS = 24 * 3600.0
-
-MAX_BATCH = 100
-"""Events in one transaction: they are all locked until its end."""
 
 _DECLARATIONS = "__holdfast_handlers__"
 """Attribute of a declared function."""
-
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +59,17 @@ class Handler:
     """Whether the function takes a list of payloads and a ``BatchContext``."""
     flow: Flow = PLAIN_FLOW
     """How many at once, in which pool, and which go first."""
-    layers: tuple[Sequence[Around], ...] = ()
-    """What is around it, outermost first: one sequence for each collection that it is in."""
+    is_async: bool = False
+    """Whether it runs on the event loop of its process."""
+    is_also: bool = False
+    """Whether it serves events that are made for it, beside the one that another handler serves."""
+    layers: tuple[Layer, ...] = ()
+    """What is around it, outermost first: one layer for each collection that it is in."""
 
     @property
     def arounds(self) -> Iterable[Around]:
         """What is around it now, outermost first."""
-        return chain.from_iterable(self.layers)
+        return chain.from_iterable(layer.of(is_async=self.is_async) for layer in self.layers)
 
     @property
     def limit(self) -> Concurrency | None:
@@ -97,7 +103,8 @@ class Handlers:
     def __init__(self) -> None:
         self._by_pattern: dict[str, Handler] = {}
         self._by_name: dict[str, Handler] = {}
-        self._arounds: list[Around] = []
+        self._also: list[Handler] = []
+        self._layer = Layer()
         self._schedules = Schedules()
 
     def on(
@@ -107,15 +114,16 @@ class Handlers:
         retry: Backoff = DEFAULT_BACKOFF,
         final: tuple[type[Exception], ...] = (),
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
-        transactional: bool = True,
+        transactional: bool | None = None,
         ordering: Literal["subject"] | None = None,
         batch: int = 1,
         priority: int = DEFAULT_PRIORITY,
         pool: str | None = None,
         limit: Concurrency | None = None,
         rate: Rate | None = None,
+        also: bool = False,
     ) -> Callable[[Function], Function]:
-        """Declare a function the handler of event types.
+        """Declare a function, ``def`` or ``async def``, the handler of event types.
 
         Args:
             patterns: event types. ``*`` stands for any run of characters, dots and none at all included. An exact type
@@ -125,7 +133,7 @@ class Handlers:
             final: exceptions after which it is not.
             timeout: seconds that an attempt may take, at most a day. Then it has failed (``timeout``).
             transactional: ``False`` for handlers that talk to the network: they run without an open transaction and
-                ``ctx.session``, and a heartbeat keeps their lease.
+                ``ctx.session``, and a heartbeat keeps their lease. So do all ``async def`` handlers, on one event loop.
             ordering: ``"subject"``: the events of one subject (and source) are taken one at a time, in the order in which
                 they arrived, also across retries; a dead letter lets the next one pass.
             batch: up to so many events that are due at the same moment share a transaction, 100 at most; each has its own
@@ -136,22 +144,30 @@ class Handlers:
             pool: only processors that serve it (``HOLDFAST_POOL``) run the handler. Those that name no pool serve all.
             limit: how many of its events run at once, over all processes: ``Concurrency(5, key="subject")``.
             rate: how many of its attempts start within a time, over all processes: ``Rate(100, per=60)``.
+            also: serve these types beside their handler: before that begins an event is made for this one, with the same
+                type and data, which is tried, processed or dead by itself. Any number of handlers may do so.
 
         Raises:
-            ConfigurationError: a name or pattern that cannot be or is taken, an option of the wrong type, or a function
-                with another signature than ``(payload, ctx)`` or, for lists, ``(payloads, ctx)``.
+            ConfigurationError: a name or pattern that cannot be or is taken, an option of the wrong type or one that an
+                ``async def`` handler cannot have, or a function with another signature than ``(payload, ctx)`` or, for
+                lists, ``(payloads, ctx)``.
         """
 
         def register(function: Function) -> Function:
             place, signature = place_of(function), signature_of(function)
-            _check(place, patterns, name, retry, final)
-            _check_running(place, timeout, transactional, ordering)
-            _check_batch(place, batch, transactional, signature.is_bulk)
+            check_declared(place, patterns, name, retry, final)
+            check_running(place, timeout, transactional, ordering)
             flow = flow_of(place, priority=priority, pool=pool, limit=limit, rate=rate)
+            is_transactional = not signature.is_async if transactional is None else transactional
+            if signature.is_async:
+                check_async(place, batch, is_transactional)
+            check_batch(place, batch, is_transactional, signature.is_bulk)
+            check_also(place, also, ordering)
             handler = Handler(
                 name, patterns, function, signature.payload, retry, final, place,
-                timeout_seconds=timeout, is_transactional=transactional, is_ordered=ordering == "subject",
-                batch=batch, is_bulk=signature.is_bulk, flow=flow, layers=(self._arounds,),
+                timeout_seconds=timeout, is_transactional=is_transactional, is_ordered=ordering == "subject",
+                batch=batch, is_bulk=signature.is_bulk, flow=flow, is_async=signature.is_async, is_also=also,
+                layers=(self._layer,),
             )  # fmt: skip
             self._add(handler)
             vars(function).setdefault(_DECLARATIONS, []).append(handler)
@@ -210,11 +226,14 @@ class Handlers:
         ``call()`` once and returns what the attempt shall return. What it raises is the attempt's failure, as if the
         handler had raised it. The first one is outermost; those of a collection that includes this one are outside of it.
 
+        An ``async def`` function is around ``async def`` handlers, a plain one around the others. A collection with handlers
+        of both kinds has none, or both; a processor refuses to start otherwise.
+
         Raises:
-            ConfigurationError: it is not an ordinary function of two arguments.
+            ConfigurationError: it is not a function of two arguments that returns.
         """
         check_around(function)
-        self._arounds.append(function)
+        self._layer.add(function)
         return function
 
     def include(self, other: "Handlers") -> None:
@@ -224,20 +243,49 @@ class Handlers:
             ConfigurationError: both have the same name or pattern.
         """
         for handler in other:
-            self._add(replace(handler, layers=(self._arounds, *handler.layers)))
+            self._add(replace(handler, layers=(self._layer, *handler.layers)))
         for declared in other.schedules:
             self._schedules.add(declared)
 
-    def find(self, event_type: str) -> Handler | None:
-        """The handler that serves a type, or ``None``."""
-        if handler := self._by_pattern.get(event_type):
-            return handler
-        fitting = [pattern for pattern in self._by_pattern if "*" in pattern and fits(pattern, event_type)]
-        return self._by_pattern[max(fitting, key=_rank)] if fitting else None
+    def find(self, route: str) -> Handler | None:
+        """The handler that serves a type, or events that were made for one handler (``StoredEvent.route``); or ``None``.
 
-    def is_ordered(self, event_type: str) -> bool | None:
+        Where handlers serve the type only beside another one, and there is no other one, it is ``FAN_OUT``.
+        """
+        if handler := self._by_pattern.get(route):
+            return handler
+        event_type, name = read_route(route)
+        if name is not None:
+            return self._by_name.get(name)
+        fitting = [pattern for pattern in self._by_pattern if "*" in pattern and fits(pattern, event_type)]
+        if fitting:
+            return self._by_pattern[max(fitting, key=_rank)]
+        return FAN_OUT if self.also(event_type) else None
+
+    def also(self, event_type: str) -> Sequence[Handler]:
+        """The handlers that serve a type beside the one that :meth:`find` answers with, in the order of their declaration."""
+        if not self._also:
+            return ()
+        return [each for each in self._also if any(fits(pattern, event_type) for pattern in each.patterns)]
+
+    @property
+    def has_also(self) -> bool:
+        """Whether any handler serves events beside another one."""
+        return bool(self._also)
+
+    def check(self) -> None:
+        """Refuse what can only be seen once everything is declared.
+
+        Raises:
+            ConfigurationError: a handler would run without what is around the others of its collection.
+        """
+        for handler in self:
+            for layer in handler.layers:
+                layer.check(is_async=handler.is_async, name=handler.name, place=handler.place)
+
+    def is_ordered(self, route: str) -> bool | None:
         """Whether the type's handler takes the events of a subject in order; ``None`` for a type that nobody here serves."""
-        handler = self.find(event_type)
+        handler = self.find(route)
         return None if handler is None else handler.is_ordered
 
     def exact_types(self) -> list[str]:
@@ -272,11 +320,15 @@ class Handlers:
             raise ConfigurationError(
                 f"two handlers are named {handler.name!r}: {taken.place} and {handler.place}; rename one"
             )
+        if handler.is_also:
+            self._by_name[handler.name] = handler
+            self._also.append(handler)
+            return
         for pattern in handler.patterns:
             if taken := self._by_pattern.get(pattern):
                 raise ConfigurationError(
                     f"two handlers claim {pattern!r}: {taken.name} at {taken.place} and {handler.name} at"
-                    f" {handler.place}; exactly one handler serves a type"
+                    f" {handler.place}; exactly one handler serves a type, and those with also=True beside it"
                 )
         self._by_name[handler.name] = handler
         self._by_pattern.update(dict.fromkeys(handler.patterns, handler))
@@ -287,38 +339,15 @@ def declarations_of(function: Callable[..., Any]) -> Sequence[Handler]:
     return tuple(getattr(function, _DECLARATIONS, ()))
 
 
-def _check(place: str, patterns: tuple[Any, ...], name: Any, retry: Any, final: Any) -> None:
-    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
-        raise ConfigurationError(f"{place}: a handler's name is 1 to 100 letters, digits, dots, dashes and underscores")
-    if not patterns or not all(isinstance(each, str) and each and each.isprintable() for each in patterns):
-        raise ConfigurationError(f"{place}: name at least one event type; a type is a text without control characters")
-    if not isinstance(retry, Backoff):
-        raise ConfigurationError(f"{place}: retry takes a Backoff, such as Backoff(first=2, attempts=5)")
-    is_tuple = isinstance(final, tuple)
-    if not is_tuple or not all(isinstance(each, type) and issubclass(each, Exception) for each in final):
-        raise ConfigurationError(f"{place}: final takes a tuple of exception types, such as (ValueError,)")
+def _serve_nothing(data: Any, ctx: Context) -> None:
+    """Nobody but ``also`` handlers serves the type: events for those were made before this is called."""
 
 
-def _check_running(place: str, timeout: Any, transactional: Any, ordering: Any) -> None:
-    is_number = isinstance(timeout, int | float) and not isinstance(timeout, bool)
-    if not is_number or not 0 < timeout <= MAX_TIMEOUT_SECONDS:
-        raise ConfigurationError(f"{place}: timeout takes seconds, more than 0 and at most a day, such as timeout=30")
-    if not isinstance(transactional, bool):
-        raise ConfigurationError(f"{place}: transactional takes True or False")
-    if ordering not in (None, "subject"):
-        raise ConfigurationError(f'{place}: ordering takes "subject" or None')
-
-
-def _check_batch(place: str, batch: Any, transactional: bool, is_bulk: bool) -> None:
-    is_number = isinstance(batch, int) and not isinstance(batch, bool)
-    if not is_number or not 1 <= batch <= MAX_BATCH:
-        raise ConfigurationError(f"{place}: batch takes a whole number from 1 to {MAX_BATCH}, such as batch=50")
-    if is_bulk and batch == 1:
-        raise ConfigurationError(f"{place}: say how many events it takes at once, such as batch=50")
-    if batch > 1 and not transactional:
-        raise ConfigurationError(
-            f"{place}: batch shares a transaction, which transactional=False does without; leave one of them out"
-        )
+FAN_OUT = Handler(
+    FAN_OUT_NAME, (), _serve_nothing, TypeAdapter(Any), DEFAULT_BACKOFF, (), place_of(_serve_nothing),
+    timeout_seconds=DEFAULT_TIMEOUT_SECONDS, is_transactional=True, is_ordered=False,
+)  # fmt: skip
+"""Serves types that only ``also`` handlers are declared for: their events are processed once those for these are made."""
 
 
 def _rank(pattern: str) -> tuple[bool, int, str]:

@@ -1,6 +1,5 @@
 """One call of a handler outside of a worker, for tests: as it is declared, with an event that is made up."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,6 +13,7 @@ from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.outcomes import TransactionEnded
 from holdfast.processor.handlers.registry import Handler, Handlers, declarations_of
+from holdfast.processor.testing.awaiting import called_to_the_end, wrapped
 from holdfast.processor.testing.sample import Emitted, EmittedGroup, GivenSteps, sample_lease
 from holdfast.runtime import logging
 from holdfast.storage import Session
@@ -58,7 +58,7 @@ class Case:
             HandlerFailed: as in an attempt.
         """
         effects = Effects(self.session)
-        return called(self._running, self._context(effects), effects)
+        return called_to_the_end(self._running, self._context(effects), effects)
 
     def call_in_savepoint(self) -> Any:
         """The same, with the effects of a failed attempt rolled back, and with a look at what was done to the transaction.
@@ -102,8 +102,8 @@ class Case:
             event=self.lease.event, handler=self.handler.name, attempt=self.lease.attempt, open_session=effects.open,
             log=logging.get(self.handler.function.__module__),
             report=lambda fraction, message: self.progress.append((fraction, message)),
-            is_cancelled=cancelled if callable(cancelled) else lambda: cancelled,
-            steps=None if self.handler.is_transactional else self.notebook.steps(),
+            is_cancelled=cancelled if callable(cancelled) else lambda: cancelled, is_async=self.handler.is_async,
+            steps=None if self.handler.is_transactional or self.handler.is_async else self.notebook.steps(),
         )  # fmt: skip
         return self._made
 
@@ -121,7 +121,7 @@ def _resolved(subject: Subject, name: str | None) -> Handler:
 
 
 def _declared(function: Callable[..., Any], name: str | None) -> Handler:
-    """As it is declared. A function that is not is taken for a transactional handler."""
+    """As it is declared. A function that is not is taken for a transactional handler, or for an ``async def`` one."""
     found = [each for each in declarations_of(function) if name in (None, each.name)]
     if len(found) == 1:
         return found[0]
@@ -129,10 +129,6 @@ def _declared(function: Callable[..., Any], name: str | None) -> Handler:
         names = ", ".join(each.name for each in declared)
         raise ConfigurationError(f"{declared[0].place}: it is declared as {names}; pass one of them as name=…")
 
-    @functools.wraps(function)
-    def under_test(payload: Any, ctx: Context) -> Any:
-        return function(payload, ctx)
-
     handlers = Handlers()
-    handlers.on("test", name=name or "handler-under-test")(under_test)
+    handlers.on("test", name=name or "handler-under-test")(wrapped(function))
     return next(iter(handlers))

@@ -4,12 +4,14 @@ import itertools
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+from uuid import UUID
 
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.messaging.bell import Rung
+from holdfast.processor.worker.async_crew import AsyncCrew
 from holdfast.processor.worker.slots import Slots
 from holdfast.runtime import logging
 from holdfast.runtime.telemetry import Log
@@ -40,8 +42,14 @@ class Runs(Protocol):
     def fits(self, leases: Sequence[Lease], others: Sequence[Lease]) -> bool:
         """Whether the events of two groups may be run together."""
 
+    def is_async(self, lease: Lease) -> bool:
+        """Whether its handler needs no thread."""
+
     def run_group(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
         """Run those of a group; ``end`` is called once, when all of them have ended."""
+
+    def begin(self, leases: Sequence[Lease], end: Callable[[], object]) -> None:
+        """Begin with events that need no thread; ``end`` is called for each."""
 
     def settle(self) -> None:
         """Settle, in this thread, what has ended and is not settled yet."""
@@ -76,13 +84,21 @@ class Crew:
 
     Args:
         most_ahead: how many may wait for a thread; 0 where an event must have no neighbours.
+        async_places: events of ``async def`` handlers at once, beside the threads; 0: they have a slot each, as all others.
+        on_room: called when such events may be claimed again.
 
     Attributes:
         slots: each event has one until it is done.
     """
 
-    def __init__(self, executor: Runs, *, threads: int, most_ahead: int) -> None:
+    def __init__(
+        self, executor: Runs, *, threads: int, most_ahead: int, async_places: int = 0,
+        on_room: Callable[[], object] = lambda: None,
+    ) -> None:  # fmt: skip
         self._executor = executor
+        self.aside = (
+            AsyncCrew(executor, places=async_places, is_ahead=most_ahead > 0, on_room=on_room) if async_places else None
+        )
         self.slots = Slots(threads, most_ahead=most_ahead)
         self._numbers = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
@@ -98,11 +114,30 @@ class Crew:
         """Begin to run what is added."""
         for thread in self._threads:
             thread.start()
+        if self.aside is not None:
+            self.aside.start()
 
     @property
     def is_alive(self) -> bool:
         """Whether every thread runs."""
-        return all(thread.is_alive() for thread in self._threads)
+        return all(thread.is_alive() for thread in self._threads) and (self.aside is None or self.aside.is_alive)
+
+    @property
+    def busy(self) -> int:
+        """How many events are claimed and have not ended, about."""
+        return self.slots.busy + (self.aside.places.busy if self.aside is not None else 0)
+
+    def is_async_full(self) -> bool:
+        """Whether no more events of ``async def`` handlers are to be claimed."""
+        return self.aside is not None and self.aside.is_full()
+
+    def wait_until_idle(self, timeout_seconds: float) -> bool:
+        """Whether no event is worked on, within this time."""
+        until = time.monotonic() + timeout_seconds
+        # In this order: an event leaves its slot once it has its place aside.
+        if not self.slots.wait_until_free(timeout_seconds):
+            return False
+        return self.aside is None or self.aside.places.wait_until_free(max(0.0, until - time.monotonic()))
 
     def answer(self, rung: Sequence[Rung]) -> None:
         """Claim the events of doorbells and run those that are due."""
@@ -120,7 +155,10 @@ class Crew:
     def add(self, claimed: Sequence[tuple[Lease, Done]]) -> None:
         """Run claimed events as soon as threads are free."""
         dones = {lease.event.id: done for lease, done in claimed}
-        for group in self._executor.groups([lease for lease, _ in claimed]):
+        leases = [lease for lease, _ in claimed]
+        if self.aside is not None:
+            leases = self._put_aside(self.aside, leases, dones)
+        for group in self._executor.groups(leases):
             number = next(self._numbers)
             self._waiting[number] = _Waiting(group, [dones[lease.event.id] for lease in group])
             self._queue.put(number)
@@ -129,6 +167,8 @@ class Crew:
 
     def give_back_overdue(self) -> None:
         """Give back what has waited for too long: every thread is busy with something slow."""
+        if self.aside is not None:
+            self.aside.give_back_overdue(PATIENCE_SECONDS)
         limit = time.monotonic() - PATIENCE_SECONDS
         overdue = list(itertools.takewhile(lambda number: self._is_older(number, limit), list(self._waiting)))
         if overdue:
@@ -138,7 +178,20 @@ class Crew:
     def close(self) -> None:
         """Begin no event any more: give back those that wait. What runs goes on."""
         self._is_closed = True
+        if self.aside is not None:
+            self.aside.close()
         self._give_back(list(self._waiting))
+
+    def _put_aside(self, aside: AsyncCrew, leases: Sequence[Lease], dones: Mapping[UUID, Done]) -> list[Lease]:
+        """Leave those to it that need no thread, whose doorbells are answered with that; returns the others."""
+        others: list[Lease] = []
+        for lease in leases:
+            if self._executor.is_async(lease):
+                aside.add(lease)
+                dones[lease.event.id]()
+            else:
+                others.append(lease)
+        return others
 
     def _is_older(self, number: int, limit: float) -> bool:
         waiting = self._waiting.get(number)

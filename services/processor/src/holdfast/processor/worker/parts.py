@@ -15,7 +15,7 @@ from holdfast.processor.worker.broker_watch import BrokerWatch
 from holdfast.processor.worker.canary import Canary
 from holdfast.processor.worker.crew import Crew
 from holdfast.processor.worker.poller import Poller
-from holdfast.processor.worker.presence import Presence, identity
+from holdfast.processor.worker.presence import Presence, async_places, identity
 from holdfast.processor.worker.recovery import Recovery
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.storage.database import Database
@@ -89,22 +89,22 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
     claims, effects = databases.open_databases(settings, role)
     broker_url = settings.broker_url.get_secret_value()
     bell = open_bell(broker_url, timeout_seconds=REDIS_TIMEOUT_SECONDS, is_consumer=True)
-    publisher = open_publisher(
-        settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
-        window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
-    )  # fmt: skip
+    publisher = _publisher(settings)
     announcer = Announcer(publisher, bell)
     pools = settings.pools or handlers.pools()
     executor = Executor(
         handlers, claims=claims, effects=effects, announcer=announcer, owner=f"{settings.node_name}:{os.getpid()}",
         lease_seconds=settings.lease_seconds, no_handler_seconds=settings.no_handler_seconds, is_spoiled=canary.is_dead,
-        is_logging_texts=settings.log_error_texts, pools=pools,
+        is_logging_texts=settings.log_error_texts, pools=pools, is_async_full=lambda: crew.is_async_full(),
         # Without a broker whose turn it is has to be looked for.
         wake=lambda due: None if announcer.ring([due]) else poller.nudge(),
     )  # fmt: skip
     # A suspect may take its neighbours along; and nobody extends the lease of an event that waits.
     is_alone = role.is_suspect or settings.lease_seconds < LEAST_LEASE_SECONDS
-    crew = Crew(executor, threads=role.threads, most_ahead=0 if is_alone else _most_ahead(handlers))
+    crew = Crew(
+        executor, threads=role.threads, most_ahead=0 if is_alone else _most_ahead(handlers),
+        async_places=async_places(settings, role, handlers), on_room=lambda: poller.nudge(),
+    )  # fmt: skip
     poller = Poller(
         executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering,
         is_any_due=lambda seconds: executor.is_any_due(is_suspect=role.is_suspect, overdue_seconds=seconds),
@@ -112,19 +112,25 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     presence = Presence(
-        claims, identity(settings, role, handlers, board), board=board, slots=crew.slots, running=executor.running,
+        claims, identity(settings, role, handlers, board), board=board, crew=crew, running=executor.running,
         is_broker_answering=lambda: broker_watch.is_answering, seconds_since_poll=poller.seconds_since_poll,
     )  # fmt: skip
     return Parts(
         claims=claims, effects=effects, bell=bell, publisher=publisher, executor=executor, crew=crew, poller=poller,
-        broker_watch=broker_watch,
+        broker_watch=broker_watch, presence=presence,
         recovery=Recovery(
             effects, announcer, node_id=board.node_id, note_served=executor.note_served, hear=presence.turn,
             # One worker does it for the service; of those for suspects there is one.
             declare=declaring.Declaring(effects, handlers.schedules if role.is_suspect else ()).turn,
         ),
         listeners=tuple(bell.consume(each, room=crew.slots, answer=crew.answer) for each in roles.queues(role, pools)),
-        presence=presence,
+    )  # fmt: skip
+
+
+def _publisher(settings: ProcessorSettings) -> Publisher:
+    return open_publisher(
+        settings.redis_url.get_secret_value(), timeout_seconds=REDIS_TIMEOUT_SECONDS,
+        window_seconds=settings.live_window_seconds, window_updates=settings.live_window_updates,
     )  # fmt: skip
 
 

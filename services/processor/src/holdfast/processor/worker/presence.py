@@ -11,8 +11,8 @@ from holdfast.processor import VERSION
 from holdfast.processor.attempt.heartbeat import Running
 from holdfast.processor.handlers.registry import Handlers
 from holdfast.processor.worker.board import Board
+from holdfast.processor.worker.crew import Crew
 from holdfast.processor.worker.roles import Role
-from holdfast.processor.worker.slots import Slots
 from holdfast.runtime import logging
 from holdfast.runtime.settings import ProcessorSettings
 from holdfast.runtime.telemetry import Log
@@ -20,7 +20,7 @@ from holdfast.storage import nodes
 from holdfast.storage.database import Database
 from holdfast.storage.nodes import Beat, Identity
 
-__all__ = ["BEAT_SECONDS", "Presence", "identity"]
+__all__ = ["BEAT_SECONDS", "Presence", "async_places", "identity"]
 
 log = logging.get(__name__)
 
@@ -51,7 +51,7 @@ class Presence:
         who: Identity,
         *,
         board: Board,
-        slots: Slots,
+        crew: Crew,
         running: Callable[[], Iterable[Running]],
         is_broker_answering: Callable[[], bool],
         seconds_since_poll: Callable[[], float],
@@ -59,7 +59,8 @@ class Presence:
         self._database = database
         self._who = who
         self._board = board
-        self._slots = slots
+        self._crew = crew
+        self._slots = crew.slots
         self._running = running
         self._is_broker_answering = is_broker_answering
         self._seconds_since_poll = seconds_since_poll
@@ -115,7 +116,7 @@ class Presence:
     def _beat(self) -> Beat:
         runs = sorted(self._running(), key=lambda run: run.started)[: nodes.MOST_RUNNING]
         return Beat(
-            busy=self._slots.busy, is_draining=self._slots.is_paused, is_broker_away=not self._is_broker_answering(),
+            busy=self._crew.busy, is_draining=self._slots.is_paused, is_broker_away=not self._is_broker_answering(),
             running=tuple(map(_told_of, runs)),
         )  # fmt: skip
 
@@ -128,9 +129,14 @@ def identity(settings: ProcessorSettings, role: Role, handlers: Handlers, board:
     """Who this process is, and what it serves."""
     return Identity(
         board.node_id, "processor", settings.node_name, board.first_pid, VERSION, role.name, os.getpid(),
-        slots=role.threads, is_suspect=role.is_suspect,
+        slots=role.threads + async_places(settings, role, handlers), is_suspect=role.is_suspect,
         types=tuple(pattern for each in handlers for pattern in each.patterns),
     )  # fmt: skip
+
+
+def async_places(settings: ProcessorSettings, role: Role, handlers: Handlers) -> int:
+    """How many events of ``async def`` handlers a process has at once beside its threads. Suspects have no neighbours."""
+    return settings.async_concurrency if not role.is_suspect and any(each.is_async for each in handlers) else 0
 
 
 def _told_of(run: Running) -> nodes.Running:

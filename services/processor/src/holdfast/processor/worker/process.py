@@ -47,7 +47,7 @@ class WorkerProcess:
     @property
     def is_idle(self) -> bool:
         """Whether no event is worked on."""
-        return self._parts.crew.slots.wait_until_free(0)
+        return self._parts.crew.wait_until_idle(0)
 
     def start(self) -> None:
         """Begin."""
@@ -63,6 +63,9 @@ class WorkerProcess:
         slots = self._parts.crew.slots
         Metrics.slots_busy.set(min(slots.busy, slots.count))
         Metrics.slots_total.set(0 if self._is_stopping else slots.count)
+        if (aside := self._parts.crew.aside) is not None:
+            Metrics.async_running.set(min(aside.places.busy, aside.places.count))
+            Metrics.async_limit.set(0 if self._is_stopping else aside.places.count)
         note_connections(self._parts.claims, self._parts.effects)
 
     def is_alive(self) -> bool:
@@ -84,7 +87,7 @@ class WorkerProcess:
         # that is left what was waited so far, for every thread anew).
         listening = threading.Thread(target=self._stop_listening, args=[grace], name="stop-listening", daemon=True)
         listening.start()
-        if not slots.wait_until_free(grace.seconds_to_interrupt()):
+        if not self._parts.crew.wait_until_idle(grace.seconds_to_interrupt()):
             self._interrupt(grace)
         listening.join(grace.seconds_to_give_up())  # doorbells that were not begun are being handed back
         self._parts.close()
@@ -94,7 +97,7 @@ class WorkerProcess:
         executor, is_over = self._parts.executor, False
         while not is_over and grace.seconds_to_give_up():
             executor.interrupt()
-            is_over = self._parts.crew.slots.wait_until_free(min(INSIST_SECONDS, grace.seconds_to_give_up()))
+            is_over = self._parts.crew.wait_until_idle(min(INSIST_SECONDS, grace.seconds_to_give_up()))
         if not is_over:
             executor.abandon()
 

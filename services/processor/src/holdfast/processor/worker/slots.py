@@ -2,7 +2,7 @@
 
 import threading
 
-__all__ = ["Slots"]
+__all__ = ["FIRST_PACE_SECONDS", "Slots"]
 
 AHEAD_SECONDS = 0.05
 """How long an event may wait for a thread once it is claimed, about: meanwhile an idle process could have it."""
@@ -21,10 +21,12 @@ class Slots:
 
     Args:
         most_ahead: how many may wait at most; 0 where an event must have no neighbours.
+        ahead_seconds: how long one may wait, about.
     """
 
-    def __init__(self, count: int, *, most_ahead: int = 0) -> None:
+    def __init__(self, count: int, *, most_ahead: int = 0, ahead_seconds: float = AHEAD_SECONDS) -> None:
         self.count = count
+        self._ahead_seconds = ahead_seconds
         self._free = count
         """Negative while events wait for a thread."""
         self._most_ahead = most_ahead
@@ -49,6 +51,16 @@ class Slots:
             self._free -= taken
         return taken
 
+    def take_regardless(self, count: int) -> None:
+        """Take so many, for events that are claimed already."""
+        with self._changed:
+            self._free -= count
+
+    @property
+    def has_room(self) -> bool:
+        """Whether :meth:`take` would take any now."""
+        return not self._is_closed and self._room() > 0
+
     def give_back(self, count: int) -> None:
         """Of those that were taken."""
         with self._changed:
@@ -60,7 +72,7 @@ class Slots:
         """A thread was busy with an event for so long."""
         # Without the lock: threads that do so at once may lose one of many.
         self._pace_seconds += (seconds - self._pace_seconds) * WEIGHT
-        self._ahead = min(self._most_ahead, int(self.count * AHEAD_SECONDS / max(self._pace_seconds, 1e-6)))
+        self._ahead = min(self._most_ahead, int(self.count * self._ahead_seconds / max(self._pace_seconds, 1e-6)))
 
     def slow_down(self) -> None:
         """Events have waited for too long: none is to wait until threads are quick again."""
