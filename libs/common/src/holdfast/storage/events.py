@@ -10,14 +10,14 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from holdfast.domain.data import Data, is_same_data
-from holdfast.domain.event import NewEvent, StoredEvent, canonical_json, digest
+from holdfast.domain.event import NewEvent, StoredEvent
 from holdfast.domain.moment import moment_text
 from holdfast.domain.state import State
 from holdfast.domain.update import Update
 from holdfast.storage.event_columns import EVENT_COLUMNS, recordset, stored_event
 from holdfast.storage.lanes import LANE_KEY
 from holdfast.storage.planned import Planned
+from holdfast.storage.repetitions import IS_FORGOTTEN, REQUESTED, Recorded, record_all, resolve
 from holdfast.storage.served import IS_ORDERED
 from holdfast.storage.statements import render, statement
 
@@ -37,14 +37,6 @@ __all__ = [
 GRACE_SECONDS = 5.0
 """How long a doorbell has before redispatch rings again, where no setting says so: as ingest has it by default."""
 
-_REQUESTED = """requested AS (
-    SELECT *, coalesce(convert_to(data_json, 'UTF8'), decode(data_base64, 'base64')) AS content
-    FROM jsonb_to_recordset(CAST(:events AS jsonb)) AS r(
-        id uuid, tenant text, source text, ce_id text, type text, subject text, time timestamptz, audience text,
-        datacontenttype text, dataschema text, extensions jsonb, data_json text, data_base64 text, traceparent text,
-        replay_of uuid, parent_id uuid, request_id text, trace_id uuid, span_id text)
-)"""
-
 _RECORD = Planned("record", render("""
 -- Parameters: events, JSON array of objects with the columns of "r"; count, how many; grace_seconds, the wait before
 -- maintenance rings the bell again; due_at, JSON object of RFC 3339 timestamps by id, or NULL;
@@ -56,7 +48,9 @@ WITH {requested}, inserted AS (
     SELECT id, tenant, source, ce_id, type, subject, time, audience, datacontenttype, dataschema,
            coalesce(extensions, '{{}}'), content, data_json IS NOT NULL, traceparent, replay_of,
            parent_id, request_id, trace_id, span_id
-    FROM requested
+    FROM requested r
+    -- Of an event that is gone (ADR 0052). One probe of an index that is most often empty.
+    WHERE NOT {is_forgotten}
     ON CONFLICT ON CONSTRAINT uq_event_identity DO NOTHING
     RETURNING id, received_at, tenant, source, subject, type,
               greatest(received_at, CAST(CAST(:due_at AS jsonb) ->> CAST(id AS text) AS timestamptz)) AS due_at
@@ -79,30 +73,13 @@ WITH {requested}, inserted AS (
 )
 SELECT max(received_at) AS received_at, CASE WHEN count(*) < :count THEN array_agg(CAST(id AS text)) END AS new_ids
 FROM inserted
-""", requested=_REQUESTED, is_ordered=IS_ORDERED.format(alias="inserted"), lane_key=LANE_KEY),
+""", requested=REQUESTED, is_forgotten=IS_FORGOTTEN, is_ordered=IS_ORDERED.format(alias="inserted"),
+    lane_key=LANE_KEY),
     parameters={"events": "text", "count": "bigint", "grace_seconds": "float8", "due_at": "jsonb", "groups": "jsonb"},
     columns={"received_at": "timestamptz", "new_ids": "text[]"},
 )  # fmt: skip
 
 PLANNED = (_RECORD,)
-
-_RESOLVE = statement("""
--- The rows that were there before, a concurrent transaction's included: a new statement has a new snapshot.
--- Parameters: events, as above. is_same is NULL where only a look at the data can tell.
-WITH {requested}
-SELECT r.id AS requested_id, e.id, e.type, e.audience, e.received_at, e.data_digest, s.state, s.version, s.attempt,
-       CASE WHEN e.type <> r.type THEN false
-            WHEN e.data_digest IS NULL AND e.is_json = (r.data_json IS NOT NULL)
-                 AND e.data_bytes IS NOT DISTINCT FROM r.content THEN true END AS is_same
-FROM requested r
-JOIN event e USING (tenant, source, ce_id)
-JOIN processing_state s ON s.event_id = e.id
-""", requested=_REQUESTED)  # fmt: skip
-
-_DATA = statement("""
--- Parameters: event_id.
-SELECT e.data_bytes, e.is_json, e.datacontenttype FROM event e WHERE e.id = :event_id
-""")
 
 _FIND = statement("""
 -- Parameters: event_id, tenant.
@@ -121,26 +98,6 @@ _TIMELINE = text("""
 -- Parameters: event_id.
 SELECT version, state, attempt, at, detail FROM event_update WHERE event_id = :event_id ORDER BY version
 """)
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of one event handed to :func:`record`.
-
-    ``update`` is the event's state now: the new event's first update, or the original's current state for a duplicate.
-    ``is_conflict``: the identity belongs to an event with another type or data, which is left untouched.
-    ``due_at``: when a new event is due, if that is later than now: no doorbell is to be rung for it yet.
-    """
-
-    update: Update
-    is_duplicate: bool = False
-    is_conflict: bool = False
-    due_at: datetime | None = None
-
-    @property
-    def is_new(self) -> bool:
-        """Whether the event was not there before."""
-        return not (self.is_duplicate or self.is_conflict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,24 +127,32 @@ class TimelineEntry:
 def record(session: Session, events: Sequence[NewEvent], *, grace_seconds: float) -> list[Recorded]:
     """Insert events as ``queued``, all of them or none; answers are in the order given.
 
-    An identity that exists already is left as it is. ``grace_seconds`` is how long the doorbell has before maintenance
-    rings it again.
+    An identity that exists already is left as it is, and so is that of an event which is gone, within the time for which
+    identities are kept. ``grace_seconds`` is how long the doorbell has before maintenance rings it again.
+
+    Raises:
+        TransactionConflict: events go as fast as they are sent again; done again it succeeds.
     """
     # Rows go in sorted by identity, so that two batches with the same events wait for each other instead of deadlocking.
     ordered = sorted(events, key=lambda event: (event.tenant, event.source, event.ce_id))
+    known = record_all(ordered, lambda missing: _record(session, missing, grace_seconds))
+    return [known[event.id] for event in events]
+
+
+def _record(session: Session, events: Sequence[NewEvent], grace_seconds: float) -> dict[UUID, Recorded]:
+    """What became of events in the order of their identities, by their id; without those whose original went just now."""
     due_at = {str(event.id): moment_text(event.deliver_at) for event in events if event.deliver_at is not None}
     groups = {str(event.id): str(event.group_id) for event in events if event.group_id is not None}
     parameters = {
-        "events": recordset(ordered), "count": len(events), "grace_seconds": grace_seconds,
+        "events": recordset(events), "count": len(events), "grace_seconds": grace_seconds,
         "due_at": json.dumps(due_at) if due_at else None, "groups": json.dumps(groups) if groups else None,
     }  # fmt: skip
     row = _RECORD.execute(session, parameters).one()
     if row.new_ids is None and row.received_at is not None:
-        return [_recorded(event, row.received_at) for event in events]
+        return {event.id: _recorded(event, row.received_at) for event in events}
     new = {UUID(each) for each in row.new_ids or ()}
     known = {event.id: _recorded(event, row.received_at) for event in events if event.id in new}
-    known |= _resolve(session, [event for event in ordered if event.id not in new])
-    return [known[event.id] for event in events]
+    return known | resolve(session, [event for event in events if event.id not in new])
 
 
 def find(session: Session, *, event_id: UUID, tenant: str) -> EventView | None:
@@ -218,41 +183,6 @@ def timeline(session: Session, *, event_id: UUID) -> list[TimelineEntry]:
     """Every transition of an event, oldest first."""
     rows = session.execute(_TIMELINE, {"event_id": event_id})
     return [TimelineEntry(row.version, State(row.state), row.attempt, row.at, row.detail) for row in rows]
-
-
-def _resolve(session: Session, events: Sequence[NewEvent]) -> dict[UUID, Recorded]:
-    by_id = {event.id: event for event in events}
-    rows = session.execute(_RESOLVE, {"events": recordset(events)}).all()
-    return {row.requested_id: _met_again(session, by_id[row.requested_id], row) for row in rows}
-
-
-def _met_again(session: Session, event: NewEvent, row: Row[Any]) -> Recorded:
-    update = Update(
-        event_id=row.id,
-        tenant=event.tenant,
-        type=row.type,
-        audience=row.audience,
-        state=State(row.state),
-        version=row.version,
-        attempt=row.attempt,
-        at=row.received_at,
-    )
-    is_same = _is_same(session, event, row) if row.is_same is None else row.is_same
-    return Recorded(update, is_duplicate=is_same, is_conflict=not is_same)
-
-
-def _is_same(session: Session, event: NewEvent, row: Row[Any]) -> bool:
-    """Whether the event of this row has the same data; they have the same type."""
-    if row.data_digest is not None:  # a release before revision 0008 recorded it
-        text = None if event.data_json is None else canonical_json(json.loads(event.data_json))
-        return bytes(row.data_digest) == digest(event.type, text, event.data_bytes)
-    # One at a time: each may be as large as an event can be.
-    stored = session.execute(_DATA, {"event_id": row.id}).one()
-    content = None if stored.data_bytes is None else bytes(stored.data_bytes)
-    return is_same_data(
-        Data(content, stored.is_json, stored.datacontenttype),
-        Data(event.content, event.data_json is not None, event.datacontenttype),
-    )
 
 
 def _recorded(event: NewEvent, received_at: datetime) -> Recorded:

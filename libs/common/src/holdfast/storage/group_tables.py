@@ -36,6 +36,8 @@ class EventGroup(Base):
         CheckConstraint("open >= 0 AND size = open + processed + dead + discarded", name="members_add_up"),
         CheckConstraint("completed_at IS NULL OR open = 0", name="completed_when_none_is_open"),
         Index("ix_event_group_parent_id", "parent_id"),
+        # For erasing: a group may have another subject than its events.
+        Index("ix_event_group_subject", "tenant", "subject", postgresql_where=text("subject IS NOT NULL")),
     )
 
 

@@ -26,6 +26,7 @@ from holdfast.storage import upkeep
 from holdfast.storage.group_tables import EventGroup, EventGroupMember
 from holdfast.storage.node_tables import Node, NodeWorker
 from holdfast.storage.operator_tables import ApiKey, AuditEntry, ReplayItem, ReplayJob, TokenRevocation
+from holdfast.storage.retention_tables import ErasureJob, EventIdentity, RetentionRow, RetentionWalk
 from holdfast.storage.schedule_tables import ScheduleRow
 from holdfast.storage.statements import state_list
 from holdfast.storage.statistics_tables import (
@@ -42,9 +43,11 @@ __all__ = [
     "AttemptErrorRow",
     "AuditEntry",
     "Base",
+    "ErasureJob",
     "Event",
     "EventGroup",
     "EventGroupMember",
+    "EventIdentity",
     "EventStatistics",
     "EventUpdate",
     "HandlerStatistics",
@@ -55,6 +58,8 @@ __all__ = [
     "ProcessingState",
     "ReplayItem",
     "ReplayJob",
+    "RetentionRow",
+    "RetentionWalk",
     "ScheduleRow",
     "ServedType",
     "StateCount",
