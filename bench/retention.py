@@ -3,7 +3,7 @@
     python -m bench.retention [--events 500000] [--seconds 60]
 
 Makes a history of a month in a database of its own, with a rule of a day for all of it. A sender records events one by one,
-at a steady rate, which is what a POST waits for: first alone, then beside maintenance that drops. Says how fast events go, p50
+at a steady rate, which is what a POST waits for: first alone, then beside maintenance. Says how fast events go, p50
 and p99 of recording in both, and how large the tables are before, after, and once as many events came in as went.
 """
 
@@ -38,6 +38,8 @@ TABLES = ("event", "processing_state", "event_update", "processed_event_log", "e
 
 RATE = 100
 """Events a second that are sent meanwhile."""
+
+_COUNTED = "UPDATE statistics_cursor SET counted = CAST(pg_current_snapshot() AS text)"
 
 _SETTLE = "UPDATE event_identity SET made_at = now() - interval '1 h' WHERE made_at > now() - interval '9 min'"
 
@@ -76,6 +78,7 @@ def _measure_on(server: Postgres, count: int, seconds: float) -> None:
     server.execute("CREATE DATABASE retention")
     upgrade(server.url("retention"))
     make_history(lambda sql: server.execute(sql, database="retention"), count, say=_say)
+    server.execute(_COUNTED, database="retention")
     database = Database(server.url("retention"), application_name="bench", pool_size=8)
     _say(f"before: {_sizes(database)}")
     figures = measure(database, seconds=seconds)
