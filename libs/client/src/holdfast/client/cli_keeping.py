@@ -13,7 +13,7 @@ from holdfast.client.connection import find_address
 from holdfast.client.keeping import Erasure, Retention
 from holdfast.client.render import seconds
 
-__all__ = ["erase", "erasures", "retention"]
+__all__ = ["ERASURE_COLUMNS", "RETENTION_COLUMNS", "Ended", "erase", "erasures", "retention"]
 
 retention = typer.Typer(no_args_is_help=True, help="How long events are kept once they have ended.")
 

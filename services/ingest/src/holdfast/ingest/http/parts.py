@@ -8,7 +8,6 @@ from flask import current_app
 from holdfast.ingest.http.traffic import Traffic
 from holdfast.ingest.intake.backpressure import Backpressure
 from holdfast.ingest.intake.record import Recorder
-from holdfast.ingest.operate.keeper import Keeper
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import Revoker
 from holdfast.ingest.operate.scheduler import Scheduler
@@ -43,7 +42,6 @@ class Parts:
     operator: Operator
     revoker: Revoker
     scheduler: Scheduler
-    keeper: Keeper
     copying: Repeater
     backpressure: Backpressure
     looking: Repeater

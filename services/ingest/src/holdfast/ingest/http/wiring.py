@@ -4,7 +4,6 @@ from holdfast.ingest.http.auth import Authenticator
 from holdfast.ingest.http.parts import Parts
 from holdfast.ingest.intake.backpressure import LOOK_SECONDS, Backpressure
 from holdfast.ingest.intake.record import Recorder
-from holdfast.ingest.operate.keeper import Keeper
 from holdfast.ingest.operate.operator import Operator
 from holdfast.ingest.operate.revoker import COPY_SECONDS, Revoker
 from holdfast.ingest.operate.scheduler import Scheduler
@@ -50,7 +49,6 @@ def build(settings: IngestSettings) -> Parts:
         operator=Operator(database, announcer, grace_seconds=grace),
         revoker=revoker,
         scheduler=Scheduler(database, announcer, grace_seconds=grace),
-        keeper=Keeper(database),
         copying=Repeater("copy-revocations", revoker.refresh_copy, interval_seconds=COPY_SECONDS),
         backpressure=backpressure,
         looking=Repeater("look-at-backlog", lambda: _look(database, backpressure), interval_seconds=LOOK_SECONDS),

@@ -97,7 +97,7 @@ def erase() -> Response:
     if not isinstance(begun, Erasure):
         detail = "this Idempotency-Key belongs to an erasure of another subject; use a new one for another request"
         raise Problem(422, "id_conflict", detail)
-    return _json(erasure_view(begun), 202, {"Location": _address(begun.id)})
+    return _json(_erasure_view(begun), 202, {"Location": _address(begun.id)})
 
 
 @blueprint.get("/v1/erasures")
@@ -105,7 +105,7 @@ def erasures() -> Response:
     """Erasures of the key's tenant, newest first."""
     holder, wanted = require("admin"), read_arguments(ErasureList)
     page = _keeper().erasures(tenant=holder.tenant, limit=wanted.limit, before_id=wanted.cursor)
-    items = [erasure_view(each) for each in page.items]
+    items = [_erasure_view(each) for each in page.items]
     return _json({"items": items, "next_cursor": page.next_id and str(page.next_id)})
 
 
@@ -116,10 +116,10 @@ def erasure(erasure_id: str) -> Response:
     found = _keeper().find_erasure(identifier(erasure_id, ERASURE_NAME), tenant=holder.tenant)
     if found is None:
         raise missing(ERASURE_NAME)
-    return _json(erasure_view(found))
+    return _json(_erasure_view(found))
 
 
-def erasure_view(found: Erasure) -> dict[str, Any]:
+def _erasure_view(found: Erasure) -> dict[str, Any]:
     """An erasure as a JSON value."""
     return {
         "erasure_id": str(found.id),
@@ -168,8 +168,7 @@ def _address(erasure_id: UUID) -> str:
 
 
 def _keeper() -> Keeper:
-    keeper: Keeper = parts().keeper
-    return keeper
+    return Keeper(parts().database)
 
 
 def _json(body: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
