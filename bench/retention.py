@@ -30,7 +30,7 @@ from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.migrate import upgrade
 
-__all__ = ["Figures", "main", "measure"]
+__all__ = ["COUNTED", "TABLES", "Figures", "main", "measure", "refill"]
 
 TENANT = "acme"
 
@@ -39,7 +39,7 @@ TABLES = ("event", "processing_state", "event_update", "processed_event_log", "e
 RATE = 100
 """Events a second that are sent meanwhile."""
 
-_COUNTED = "UPDATE statistics_cursor SET counted = CAST(pg_current_snapshot() AS text)"
+COUNTED = "UPDATE statistics_cursor SET counted = CAST(pg_current_snapshot() AS text)"
 
 _SETTLE = "UPDATE event_identity SET made_at = now() - interval '1 h' WHERE made_at > now() - interval '9 min'"
 
@@ -78,7 +78,7 @@ def _measure_on(server: Postgres, count: int, seconds: float) -> None:
     server.execute("CREATE DATABASE retention")
     upgrade(server.url("retention"))
     make_history(lambda sql: server.execute(sql, database="retention"), count, say=_say)
-    server.execute(_COUNTED, database="retention")
+    server.execute(COUNTED, database="retention")
     database = Database(server.url("retention"), application_name="bench", pool_size=8)
     _say(f"before: {_sizes(database)}")
     figures = measure(database, seconds=seconds)
@@ -87,7 +87,7 @@ def _measure_on(server: Postgres, count: int, seconds: float) -> None:
     _say(f"{figures.dropped:,} events went, {figures.per_second:,.0f} a second")
     _say(f"after: {_sizes(database)}")
     server.execute("VACUUM ANALYZE", database="retention")
-    _refill(database, figures.dropped // 2)
+    refill(database, figures.dropped // 2)
     _say(f"after half as many came in as went: {_sizes(database)}")
     database.close()
 
@@ -147,7 +147,8 @@ def _event() -> NewEvent:
     )  # fmt: skip
 
 
-def _refill(database: Database, count: int) -> None:
+def refill(database: Database, count: int) -> None:
+    """Record so many events, 500 in a transaction."""
     for first in range(0, count, 500):
         database.call(events.record, [_event() for _ in range(min(500, count - first))], grace_seconds=3600)
 
