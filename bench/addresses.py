@@ -148,6 +148,7 @@ _PAGES: dict[str, Callable[[Landmarks], Iterator[str]]] = {
     "discards": lambda _: iter(["/discards"]),
     "new_discard": _discard_forms,
     "discard": lambda marks: iter([f"/discards/{marks.discard}"]),
+    "retention": lambda _: iter(["/retention"]),
     "schedules": lambda _: iter(["/schedules", _path("/schedules", cursor="m")]),
     "workers": lambda _: iter(["/workers"]),
     "tenant": lambda _: iter(["/tenant"]),

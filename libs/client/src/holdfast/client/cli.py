@@ -17,6 +17,7 @@ from holdfast.client import (
     cli_discard,
     cli_doctor,
     cli_events,
+    cli_keeping,
     cli_keys,
     cli_operate,
     cli_replays,
@@ -169,6 +170,9 @@ app.add_typer(cli_events.events, name="events")
 app.add_typer(cli_events.dead, name="dead")
 app.add_typer(cli_replays.replays, name="replays")
 app.add_typer(cli_schedules.schedules, name="schedules")
+app.add_typer(cli_keeping.retention, name="retention")
+app.command(epilog=WHERE)(cli_keeping.erase)
+app.add_typer(cli_keeping.erasures, name="erasures")
 app.add_typer(cli_workers.workers, name="workers")
 app.add_typer(cli_tokens.tokens, name="token")
 app.add_typer(cli_keys.keys, name="keys")

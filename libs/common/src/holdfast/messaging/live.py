@@ -6,7 +6,7 @@ of two tenants never meet. All of it may vanish at any time: PostgreSQL's outbox
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from typing import Any, NamedTuple
@@ -50,6 +50,9 @@ MAX_UPDATE_BYTES = 64 * 1024
 
 TOGETHER = 50
 """Updates of one script call: Redis serves nobody else meanwhile, for some 2 ms."""
+
+FORGOTTEN_TOGETHER = 100
+"""Updates that are looked at in one round trip when events are to be forgotten; each may be as long as an update can be."""
 
 REHEARSAL_SECONDS = 10
 """After which nothing is left in Redis of a rehearsed update."""
@@ -127,6 +130,11 @@ def _bounded_body(update: Update) -> str:
     return body
 
 
+def _event_of(fields: Mapping[bytes, bytes]) -> bytes:
+    """The id of the event that an entry of a stream is about."""
+    return str(json.loads(fields[b"u"])["id"]).encode()
+
+
 class Publisher:
     """Writes updates into the live window, each at most once.
 
@@ -162,6 +170,41 @@ class Publisher:
                 return []
             found: Any = self._client.mget(names)
         return [key for key, value in zip(keys, found, strict=True) if value is None]
+
+    def forget(self, tenant: str, events: Sequence[tuple[UUID, str | None]]) -> None:
+        """Empty the window of every topic that has an update of these events, given by id and audience.
+
+        Clients of such a topic are told of a gap, and fetch what there is; those that follow their tenant go on.
+
+        Raises:
+            LiveWindowUnavailable: some of it may still be there; forget all of it again.
+        """
+        if not events:
+            return
+        audiences = sorted({audience for _, audience in events if audience is not None})
+        ids = frozenset(str(event_id).encode() for event_id, _ in events)
+        with translated(LiveWindowUnavailable):
+            own = [key for event_id, _ in events for key in topic_keys(tenant, f"event:{event_id}")[:2]]
+            self._client.unlink(*own)
+            for topic in (topic_keys(tenant, f"audience:{audience}") for audience in audiences):
+                # The name is an erased one too: what follows gets another epoch, as after a flush.
+                if self._tells_of(topic.stream, ids, if_empty=True):
+                    self._client.unlink(topic.meta, topic.stream)
+            stream = topic_keys(tenant, f"tenant:{tenant}").stream
+            if self._tells_of(stream, ids, if_empty=False):
+                self._client.unlink(stream)
+
+    def _tells_of(self, stream: str, ids: frozenset[bytes], *, if_empty: bool) -> bool:
+        """Whether a stream has an update about one of these events."""
+        after, is_empty = "-", True
+        while True:
+            page: Any = self._client.xrange(stream, min=after, count=FORGOTTEN_TOGETHER)
+            if any(_event_of(fields) in ids for _, fields in page):
+                return True
+            is_empty = is_empty and not page
+            if len(page) < FORGOTTEN_TOGETHER:
+                return is_empty and if_empty
+            after = "(" + page[-1][0].decode()
 
     def ping(self) -> None:
         """Publish to a topic that nobody can subscribe to: a Redis that answers and takes no updates is of no use.

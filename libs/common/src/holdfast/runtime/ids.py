@@ -5,7 +5,7 @@ import time
 from datetime import UTC, datetime
 from uuid import UUID
 
-__all__ = ["utc_now", "uuid7"]
+__all__ = ["first_uuid7", "utc_now", "uuid7"]
 
 
 def uuid7() -> UUID:
@@ -16,6 +16,11 @@ def uuid7() -> UUID:
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
+
+
+def first_uuid7(moment: datetime) -> UUID:
+    """The smallest UUID of a millisecond: those that :func:`uuid7` made before it are smaller, the others are not."""
+    return UUID(int=(max(0, int(moment.timestamp() * 1000)) & (1 << 48) - 1) << 80)
 
 
 def utc_now() -> datetime:

@@ -96,6 +96,9 @@ class Log:
     REVOCATIONS_COPIED: Final = "revoked tokens copied to redis"
     REPLAY_FAILED: Final = "turn of a replay failed; it is tried again after a wait"
     TICKS_MISSED: Final = "ticks of a schedule have no event: they were missed, and it says not to make up for them"
+    DROPPED: Final = "events dropped by retention"
+    ERASED: Final = "erasure is done"
+    ERASURE_FAILED: Final = "turn of an erasure failed; it is tried again after a wait"
     SCHEDULE_FAILED: Final = "turn of a schedule failed; it is tried again after a wait"
     # gateway
     CONNECTED: Final = "client connected"
@@ -131,6 +134,8 @@ LINE_FIELDS: Final[Mapping[str, frozenset[str]]] = {
     Log.REPLAY_FAILED: frozenset({"replay_id"}),
     Log.TICKS_MISSED: frozenset({"schedule_id"}),
     Log.SCHEDULE_FAILED: frozenset({"schedule_id"}),
+    Log.ERASED: frozenset({"erasure_id"}),
+    Log.ERASURE_FAILED: frozenset({"erasure_id"}),
     Log.SIGNED_IN: frozenset({"request_id", "tenant", "role"}),
     Log.SIGN_IN_REFUSED: frozenset({"request_id"}),
     Log.CONNECTED: frozenset({"tenant", "session"}),

@@ -276,6 +276,12 @@ class MaintenanceSettings(SealingSettings, BrokerSettings, LiveSettings, Tracing
     relay_after_seconds: float = Field(default=5.0, ge=0.5, le=600)
     """Age by which maintenance publishes an update that its process did not; it is left alone for half of that."""
     maintenance_threads: int = Field(default=4, ge=1, le=16)
+    retention_days: int = Field(default=0, ge=0, le=36_500)
+    """Events that were processed or discarded go so long after their end, unless their tenant has a rule; 0: never. Dead
+    letters go by a rule only."""
+    dedupe_days: int = Field(default=30, ge=1, le=3_650)
+    """How long an event's identity is known at least, from when it was received: a repetition within that is a duplicate,
+    even if the event is gone."""
     shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
 
 

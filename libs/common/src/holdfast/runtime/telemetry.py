@@ -206,6 +206,8 @@ class Metrics:
         (MAINTENANCE,),
         lambda: Counter("holdfast_replay_items", "Events of replays and discards by filter", ["outcome"]),
     )
+    events_dropped = Declared((MAINTENANCE,), lambda: Counter("holdfast_events_dropped", "Events dropped by retention"))
+    events_erased = Declared((MAINTENANCE,), lambda: Counter("holdfast_events_erased", "Events erased on request"))
     schedule_ticks = Declared(
         (MAINTENANCE,), lambda: Counter("holdfast_schedule_ticks", "Ticks of schedules", ["outcome"])
     )

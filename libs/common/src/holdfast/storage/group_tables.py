@@ -38,6 +38,8 @@ class EventGroup(Base):
         CheckConstraint("completed_at IS NULL OR open = 0", name="completed_when_none_is_open"),
         Index("ix_event_group_parent_id", "parent_id"),
         Index("ix_event_group_open", "id", postgresql_where=text("completed_at IS NULL")),
+        # For erasing: a group may have another subject than its events.
+        Index("ix_event_group_subject", "tenant", "subject", postgresql_where=text("subject IS NOT NULL")),
     )
 
 

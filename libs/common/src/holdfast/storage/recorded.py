@@ -21,6 +21,8 @@ class Recorded:
     ``due_at``: when a new event is due, if that is later than now: no doorbell is to be rung for it yet.
     ``unique_until``: it is a duplicate by its key, of an event with another identity, until then. ``is_superseded``: a later
     event of its key has taken its place, and ``update`` is its last one.
+    ``is_forgotten``: a duplicate of an event that is gone, of which nothing but its identity, id, last state and version is
+    known; whether the data is the same nobody can say any more.
     ``doorbell``: what is to be rung for a new event that is due.
     """
 
@@ -30,6 +32,7 @@ class Recorded:
     due_at: datetime | None = None
     unique_until: datetime | None = None
     is_superseded: bool = False
+    is_forgotten: bool = False
     route: Route = PLAIN
     weight: int = 1
 

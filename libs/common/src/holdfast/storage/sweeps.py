@@ -11,9 +11,11 @@ from holdfast.storage.aside import HAS_LINES
 from holdfast.storage.cancels import IS_REQUESTED
 from holdfast.storage.counting import COUNT_AFTER_SECONDS, IS_COUNTING_DUE
 from holdfast.storage.database import Database
+from holdfast.storage.erasures import IS_ERASURE_DUE
 from holdfast.storage.looking import look as _look
 from holdfast.storage.outbox import IS_WINDOW_DUE
 from holdfast.storage.replays import IS_RUNNING
+from holdfast.storage.retention import IS_RETENTION_DUE
 from holdfast.storage.schedules import IS_SCHEDULE_DUE
 from holdfast.storage.statements import render
 
@@ -47,10 +49,13 @@ SELECT {expired} OR {cancels} AS recover,
        (SELECT next_at FROM replay_job WHERE {running} AND next_at <= now()
         ORDER BY next_at LIMIT 1) IS NOT NULL AS replay,
        ({counting}) AS count,
-       (SELECT next_at FROM schedule WHERE {scheduled} ORDER BY next_at LIMIT 1) IS NOT NULL AS schedules
+       (SELECT next_at FROM schedule WHERE {scheduled} ORDER BY next_at LIMIT 1) IS NOT NULL AS schedules,
+       (SELECT next_at FROM retention_walk WHERE {retained} ORDER BY next_at LIMIT 1) IS NOT NULL AS retain,
+       (SELECT next_at FROM erasure_job WHERE {erased} ORDER BY next_at LIMIT 1) IS NOT NULL AS erase
 """,
     expired=_IS_EXPIRED, turn=_IS_WAITING_FOR_A_TURN, window=IS_WINDOW_DUE, counting=IS_COUNTING_DUE,
-    running=IS_RUNNING, scheduled=IS_SCHEDULE_DUE, cancels=IS_REQUESTED,
+    running=IS_RUNNING, scheduled=IS_SCHEDULE_DUE, retained=IS_RETENTION_DUE, erased=IS_ERASURE_DUE,
+    cancels=IS_REQUESTED,
 )  # fmt: skip
 
 _IS_CLAIMABLE_BY = """
@@ -88,6 +93,8 @@ class Due:
     replay: bool
     count: bool = False
     schedules: bool = False
+    retain: bool = False
+    erase: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,14 +27,18 @@ from holdfast.storage import upkeep
 from holdfast.storage.feature_tables import (
     CancelRequest,
     DataKey,
+    ErasureJob,
     EventGroup,
     EventGroupMember,
+    EventIdentity,
     EventStep,
     EventWindow,
     FlowVersion,
     HandlerRoute,
     Pause,
     RateStart,
+    RetentionRow,
+    RetentionWalk,
     ScheduleRow,
     Tenant,
 )
@@ -51,6 +55,7 @@ from holdfast.storage.statistics_tables import (
 from holdfast.storage.table_base import Base, event_reference
 
 __all__ = [
+    "ErasureJob",
     "ApiKey",
     "AttemptErrorRow",
     "AuditEntry",
@@ -60,6 +65,7 @@ __all__ = [
     "Event",
     "EventGroup",
     "EventGroupMember",
+    "EventIdentity",
     "EventStatistics",
     "EventStep",
     "EventUpdate",
@@ -76,6 +82,8 @@ __all__ = [
     "RateStart",
     "ReplayItem",
     "ReplayJob",
+    "RetentionRow",
+    "RetentionWalk",
     "ScheduleRow",
     "ServedType",
     "StateCount",

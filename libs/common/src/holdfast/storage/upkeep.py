@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, event, text
 
-__all__ = ["APPENDED", "COUNTERS", "EVENTS", "STATES", "UPDATES", "add_statistics"]
+__all__ = ["APPENDED", "COUNTERS", "EVENTS", "IDENTITIES", "STATES", "UPDATES", "add_statistics"]
 
 STATES = {
     "fillfactor": 90,
@@ -26,9 +26,18 @@ UPDATES = {
     "autovacuum_vacuum_cost_delay": 1,
 }
 
-EVENTS = {"autovacuum_vacuum_insert_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.02}
+_DROPPED = {
+    "autovacuum_vacuum_scale_factor": 0.02,
+    "autovacuum_vacuum_threshold": 2000,
+    "autovacuum_vacuum_cost_delay": 1,
+}
+"""Of tables whose rows go by retention: what was freed comes back to new events while few have gone (ADR 0052)."""
 
-APPENDED = {"autovacuum_vacuum_insert_scale_factor": 0.05}
+EVENTS = {"autovacuum_vacuum_insert_scale_factor": 0.05, "autovacuum_analyze_scale_factor": 0.02, **_DROPPED}
+
+APPENDED = {"autovacuum_vacuum_insert_scale_factor": 0.05, **_DROPPED}
+
+IDENTITIES = {"autovacuum_vacuum_scale_factor": 0.05, "autovacuum_vacuum_insert_scale_factor": 0.05}
 
 COUNTERS = {"fillfactor": 70}
 """No index has a count, so an update is a HOT one while there is room in its page; that is what needs no vacuum."""

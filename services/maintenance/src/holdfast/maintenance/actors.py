@@ -152,6 +152,21 @@ def schedules() -> None:
 
 
 @dramatiq.actor(queue_name=QUEUE, periodic=cron(EVERY_MINUTE))
+def retain() -> None:
+    """Drop events whose time is over."""
+    if process.duties is not None:
+        process.duties.plan_retention()
+        process.duties.retain()
+
+
+@dramatiq.actor(queue_name=QUEUE, periodic=cron(EVERY_MINUTE))
+def erase() -> None:
+    """Go on with erasures."""
+    if process.duties is not None:
+        process.duties.erase()
+
+
+@dramatiq.actor(queue_name=QUEUE, periodic=cron(EVERY_MINUTE))
 def revocations() -> None:
     """Copy revoked tokens, and forget those that have expired."""
     if process.duties is not None:

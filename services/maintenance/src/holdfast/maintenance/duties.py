@@ -10,7 +10,7 @@ from holdfast.domain.errors import (
     StatementTooSlow,
     TransactionConflict,
 )
-from holdfast.maintenance import gauges, groups, schedule, windows
+from holdfast.maintenance import erase, gauges, groups, retain, schedule, windows
 from holdfast.maintenance.count import count
 from holdfast.maintenance.parts import parts
 from holdfast.maintenance.presence import Presence, forget_gone_nodes
@@ -51,13 +51,15 @@ class Duties:
         self._presence = Presence(self._parts.database, host=settings.node_name)
         self._redispatched = Summary(Log.REDISPATCHED, time.monotonic)
         self._relayed = Summary(Log.RELAYED, time.monotonic)
+        self._dropped = Summary(Log.DROPPED, time.monotonic)
+        self._dedupe_seconds = settings.dedupe_days * 86_400.0
         self._outages: set[tuple[str, str]] = set()
 
     def sweeps(self) -> Mapping[str, Callable[[], int]]:
         """The duties that :meth:`due` speaks of, by name."""
         return {
             "recover": self.recover, "redispatch": self.redispatch, "relay": self.relay, "replay": self.replay,
-            "count": self.count, "schedules": self.schedules,
+            "count": self.count, "schedules": self.schedules, "retain": self.retain, "erase": self.erase,
         }  # fmt: skip
 
     def due(self) -> Collection[str]:
@@ -111,6 +113,35 @@ class Duties:
             self._parts.database, self._parts.announcer, limit=limit, grace_seconds=RING_GRACE_SECONDS,
         ))  # fmt: skip
 
+    def retain(self) -> int:
+        """See ``maintenance.retain``. Returns how many events went."""
+        count = self._turn("retain", lambda limit: retain.retain(
+            self._parts.database, default_days=self._settings.retention_days, dedupe_seconds=self._dedupe_seconds,
+            limit=limit,
+        ), rounds=1)  # fmt: skip
+        self._dropped.add(count)
+        return count
+
+    def erase(self) -> int:
+        """See ``maintenance.erase``. Returns how many erasures had their turn."""
+        return self._turn("erase", lambda limit: erase.erase(
+            self._parts.database, self._parts.announcer, self._parts.publisher, dedupe_seconds=self._dedupe_seconds,
+            limit=limit,
+        ), rounds=1)  # fmt: skip
+
+    def plan_retention(self) -> int:
+        """See ``maintenance.retain``."""
+        days = self._settings.retention_days
+        return self._turn(
+            "plan_retention", lambda _: retain.plan_retention(self._parts.database, default_days=days), rounds=1
+        )
+
+    def forget_identities(self) -> int:
+        """See ``maintenance.retain``. Returns how many."""
+        return self._turn(
+            "forget_identities", lambda limit: retain.forget_expired_identities(self._parts.database, limit=limit)
+        )
+
     def copy_revocations(self) -> int:
         """See ``maintenance.revocations``. Returns how many."""
         copy = self._parts.revocations
@@ -139,7 +170,9 @@ class Duties:
 
     def prune(self) -> int:
         """Everything that is to be forgotten, none of which is in a hurry. Returns how much."""
-        return self.prune_revocations() + self.forget_gone_nodes() + self.forget_ended_windows()
+        self.plan_retention()
+        gone = self.prune_revocations() + self.forget_gone_nodes() + self.forget_identities()
+        return gone + self.forget_ended_windows()
 
     def measure(self) -> int:
         """See ``maintenance.gauges``; and say that this process runs. Returns how many events are open."""

@@ -36,6 +36,7 @@ NOTICES = {
     "schedule_paused": ("good", "The schedule rests until it is resumed. Its ticks until then are not made up for."),
     "schedule_resumed": ("good", "The schedule goes on with its next tick."),
     "schedule_ran": ("good", "The schedule's event was recorded. This is it."),
+    "retention_changed": ("good", "The rule is changed, and counts from now on."),
     "schedule_deleted": ("good", "The schedule is deleted. Its events stay."),
     "key_revoked": ("good", "The key is revoked. It opens nothing any more, within the time that keys are remembered."),
     "key_own_revoked": ("info", "The key that you were signed in with is revoked, and you are signed out."),

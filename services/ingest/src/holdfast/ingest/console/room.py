@@ -24,6 +24,7 @@ from holdfast.ingest.console.pages import (
     overview,
     preferences,
     replays,
+    retention,
     schedules,
     signing,
     tenant,
@@ -37,7 +38,7 @@ __all__ = ["content_security_policy", "install"]
 
 PAGES = (
     overview, events, event, edit, dead_letters, replays, handlers, schedules, workers, keys, tenant, audit, preferences,
-    live,
+    live, retention,
 )  # fmt: skip
 
 MAX_FORM_BYTES = 64 * 1024

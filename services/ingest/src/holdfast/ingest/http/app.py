@@ -16,6 +16,7 @@ from holdfast.ingest.http.routes import (
     discards,
     events,
     health,
+    keeping,
     keys,
     lists,
     operate,
@@ -89,7 +90,9 @@ def create_app(settings: IngestSettings | None = None, *, rooms: Sequence[Room] 
     app.extensions[EXTENSION] = parts
     app.before_request(_begin)
     problems.install(app)
-    for module in (events, lists, operate, replays, discards, schedules, stats, tokens, audit, keys, workers, health):
+    for module in (
+        events, lists, operate, replays, discards, schedules, keeping, stats, tokens, audit, keys, workers, health,
+    ):  # fmt: skip
         app.register_blueprint(module.blueprint)
     for install in rooms:
         install(app, settings)

@@ -123,6 +123,7 @@ def _answer(event: NewEvent, outcome: Outcome) -> dict[str, Any]:
         "version": update.version,
         "duplicate": outcome.recorded.is_duplicate,
         "enqueued": outcome.is_enqueued,
+        **({"forgotten": True} if outcome.recorded.is_forgotten else {}),  # its rows are gone, and no address has it
         **dict(update.detail),  # when it is due, of one that was sent for later
         **_unique(outcome),
         "links": links(event_id),

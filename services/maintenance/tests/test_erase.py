@@ -1,0 +1,281 @@
+"""Erasing what has a subject: every table, every key and every log is searched for a planted text afterwards."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from holdfast.domain.errors import LiveWindowUnavailable
+from holdfast.domain.event import NewEvent, NewGroup
+from holdfast.domain.schedule import ScheduleSpec
+from holdfast.domain.state import State
+from holdfast.domain.transitions import AttemptError, Completion, bury, fail, settle
+from holdfast.local.fixtures import Eventually
+from holdfast.maintenance.erase import erase
+from holdfast.maintenance.relay import relay
+from holdfast.messaging.announce import Announcer
+from holdfast.messaging.live import Publisher
+from holdfast.runtime.cron import next_tick
+from holdfast.runtime.ids import uuid7
+from holdfast.storage import erasures, events, groups
+from holdfast.storage.audit import Actor, AuditFilter, list_audit
+from holdfast.storage.claims import claim_events
+from holdfast.storage.counting import count_page
+from holdfast.storage.database import Database
+from holdfast.storage.erasures import KEY_REUSED, Erasure, ErasureState
+from holdfast.storage.filters import EventFilter
+from holdfast.storage.lifecycle import apply
+from holdfast.storage.replays import start_replay
+from holdfast.storage.schedules import put_schedule
+
+TENANT = "acme"
+ANN = Actor(TENANT, "abcdefghijkl", "ann's key")
+MARKER = "marker-7f3a"
+"""In the subject, and in everything that senders and handlers say of it."""
+
+SUBJECT = f"person {MARKER}"
+ERROR = AttemptError(f"Key{MARKER}", f"no {MARKER}", handler="h", traceback=f"at {MARKER}", fingerprint="f")
+
+Search = Callable[[str], list[str]]
+
+TEXTS = """
+SELECT table_name, column_name FROM information_schema.columns
+WHERE table_schema = 'public' AND data_type IN ('text', 'character varying', 'jsonb', 'json', 'bytea', 'ARRAY', 'xml')
+"""
+
+
+@pytest.fixture
+def places(database: Database, in_redis: Any) -> Search:
+    """Where a text is: columns of the database, and keys of Redis by their names or what they hold."""
+
+    def search(wanted: str) -> list[str]:
+        found = []
+        with database.transaction() as session:
+            for table, column in session.execute(text(TEXTS)).all():
+                shown = f'CAST("{column}" AS text)'
+                either = f"strpos({shown}, :wanted) > 0 OR strpos({shown}, :hexadecimal) > 0"
+                asked = text(f'SELECT EXISTS (SELECT FROM "{table}" WHERE {either})')  # noqa: S608
+                if session.scalar(asked, {"wanted": wanted, "hexadecimal": wanted.encode().hex()}):
+                    found.append(f"{table}.{column}")
+        keys = in_redis.client.scan_iter(count=1000)
+        found += [key.decode() for key in keys if wanted.encode() in key + plain(in_redis, key)]
+        return sorted(found)
+
+    return search
+
+
+def plain(in_redis: Any, key: bytes) -> bytes:
+    """What a key holds, as text; nothing where it is gone by now."""
+    kind = in_redis.client.type(key)
+    reads = {
+        b"string": lambda: in_redis.client.get(key), b"hash": lambda: in_redis.client.hgetall(key),
+        b"list": lambda: in_redis.client.lrange(key, 0, -1), b"set": lambda: in_redis.client.smembers(key),
+        b"zset": lambda: in_redis.client.zrange(key, 0, -1), b"stream": lambda: in_redis.client.xrange(key),
+    }  # fmt: skip
+    return repr(reads[kind]()).encode() if kind in reads else b""
+
+
+def new_event(subject: str | None = SUBJECT, *, said: str = MARKER, **attributes: Any) -> NewEvent:
+    return NewEvent(
+        id=uuid7(), tenant=TENANT, source=f"/s/{said}", ce_id=f"{said}-{uuid4().hex}", type=f"t.{said}", subject=subject,
+        audience=f"user {said}", data_json=json.dumps({"name": said}), extensions={"x": said}, **attributes,
+    )  # fmt: skip
+
+
+def bring(
+    database: Database, announcer: Announcer, made: list[NewEvent], state: State, *, said: str = MARKER
+) -> list[UUID]:
+    """Record events, lead each to a state and tell of it; what their handler says has the marker."""
+    told = [each.update for each in database.call(events.record, made, grace_seconds=60)]
+    if state is not State.QUEUED:
+        leased = database.call(claim_events, [(event.id, 1) for event in made], owner="w", lease_seconds=3600)
+        ends = {
+            State.PROCESSED: lambda lease: settle(
+                lease.event.id, lease.token, Completion("h", {"greeting": f"hi {said}"}, 1)
+            ),
+            State.DEAD: lambda lease: bury(lease.event.id, lease.token, ERROR),
+            State.FAILED: lambda lease: fail(lease.event.id, lease.token, ERROR, delay_seconds=3600),
+        }
+        if state in ends:
+            told += database.call(apply, [ends[state](lease) for lease, _ in leased])
+    announcer.publish(told)
+    return [event.id for event in made]
+
+
+def begin(database: Database, subject: str = SUBJECT, key: str = "k") -> Erasure:
+    begun = database.call(erasures.begin_erasure, ANN, subject, idempotency_key=key)
+    assert isinstance(begun, Erasure)
+    return begun
+
+
+def see_all(database: Database, publisher: Publisher) -> None:
+    """Every update is published and counted, as maintenance does it all the time."""
+    while database.call(count_page, limit=1000):
+        pass
+    for _ in range(3):
+        with database.transaction() as session:
+            session.execute(text("UPDATE outbox_cursor SET until_at = now() - interval '1 min'"))
+        relay(database, publisher, within_seconds=1, limit=1000)
+
+
+def settle_identities(database: Database) -> None:
+    with database.transaction() as session:
+        session.execute(text("UPDATE event_identity SET made_at = made_at - interval '2 min'"))
+        session.execute(text("UPDATE erasure_job SET next_at = now()"))
+
+
+def work_off(
+    database: Database, announcer: Announcer, publisher: Publisher, erasure: Erasure, turns: int = 6
+) -> Erasure:
+    """Let maintenance have its turns, until the erasure is done or those are over."""
+    for _ in range(turns):
+        see_all(database, publisher)
+        erase(database, announcer, publisher, dedupe_seconds=30 * 86_400, limit=3)
+        found = database.call(erasures.find_erasure, erasure.id, tenant=TENANT)
+        assert found is not None
+        erasure = found
+        if found.state is ErasureState.DONE:
+            break
+        settle_identities(database)
+    return erasure
+
+
+def test_nothing_is_left_of_a_subject(
+    database: Database, announcer: Announcer, publisher: Publisher, places: Search
+) -> None:
+    for state in (State.QUEUED, State.FAILED, State.PROCESSED, State.DEAD):
+        bring(database, announcer, [new_event(), new_event()], state)
+    kept = bring(database, announcer, [new_event("somebody", said="else")], State.PROCESSED, said="else")
+    group = NewGroup(
+        id=uuid7(), tenant=TENANT, parent_id=kept[0], type="done", subject=SUBJECT, data_json=f'"{MARKER}"'
+    )
+    with database.transaction() as session:
+        groups.record_group(session, group, [])
+    for state in (State.DEAD, State.PROCESSED):
+        with database.transaction() as session:
+            start_replay(
+                session, ANN, EventFilter(state=state, subject=SUBJECT), rate_per_s=1, idempotency_key=uuid4().hex
+            )
+    before = places(MARKER)
+    assert {place.split(".")[0] for place in before} >= {
+        "event", "processed_event_log", "attempt_error", "event_update", "audit_log", "replay_job", "event_group",
+        f"live:stream:{TENANT}:tenant:{TENANT}",
+    }, "the search finds what is there"  # fmt: skip
+
+    done = work_off(database, announcer, publisher, begin(database))
+
+    assert (done.state, done.erased, done.waiting) == (ErasureState.DONE, 9, 0)
+    assert done.remains == {"newer_events": 0, "schedules": []}
+    assert places(MARKER) == []
+    assert places("else") != [], "what is somebody else's is still there"
+
+
+def test_an_event_that_runs_is_waited_for(
+    database: Database, announcer: Announcer, publisher: Publisher, places: Search
+) -> None:
+    [running] = bring(database, announcer, [new_event()], State.PROCESSING)
+    begun = begin(database)
+
+    waiting = work_off(database, announcer, publisher, begun, turns=3)
+    assert (waiting.state, waiting.erased, waiting.waiting) == (ErasureState.RUNNING, 0, 1)
+
+    with database.transaction() as session:
+        token = session.scalar(text("SELECT lease_token FROM processing_state WHERE event_id = :id"), {"id": running})
+    announcer.publish(database.call(apply, [settle(running, token, Completion("h", {"greeting": MARKER}, 1))]))
+    assert work_off(database, announcer, publisher, begun).state is ErasureState.DONE
+    assert places(MARKER) == []
+
+
+def test_the_sender_cannot_bring_it_back_by_sending_again(
+    database: Database, announcer: Announcer, publisher: Publisher, places: Search
+) -> None:
+    sent = new_event()
+    bring(database, announcer, [sent], State.PROCESSED)
+    work_off(database, announcer, publisher, begin(database))
+
+    [again] = database.call(events.record, [sent], grace_seconds=60)
+
+    assert (again.is_duplicate, again.is_forgotten) == (True, True)
+    assert places(MARKER) == []
+
+
+def test_a_request_is_carried_out_once_and_audited_without_the_subject(
+    database: Database, announcer: Announcer, publisher: Publisher
+) -> None:
+    begun = begin(database)
+    assert begin(database) == begun
+    assert database.call(erasures.begin_erasure, ANN, "somebody", idempotency_key="k") == KEY_REUSED
+
+    done = work_off(database, announcer, publisher, begun)
+    assert begin(database) == done
+
+    entries = database.call(list_audit, AuditFilter(), tenant=TENANT, limit=10).items
+    assert [(each.action, each.actor) for each in reversed(entries)] == [
+        ("start_erase", "abcdefghijkl"), ("finish_erase", "maintenance"),
+    ]  # fmt: skip
+    assert all(each.detail["subject_sha256"] == begun.subject_sha256 for each in entries)
+
+
+def test_the_end_says_what_is_left(database: Database, announcer: Announcer, publisher: Publisher) -> None:
+    begun = begin(database)
+    bring(database, announcer, [new_event()], State.PROCESSED)
+    spec = ScheduleSpec(name="birthday", cron="0 7 * * *", type="t", subject=SUBJECT)
+    database.call(put_schedule, ANN, spec, next_tick=next_tick)
+
+    done = work_off(database, announcer, publisher, begun)
+
+    assert done.remains == {"newer_events": 1, "schedules": ["birthday"]}
+
+
+def test_nothing_is_erased_while_redis_is_away(
+    database: Database, announcer: Announcer, make_publisher: Callable[[str], Publisher],
+    closed_url: str, places: Search,
+) -> None:  # fmt: skip
+    bring(database, announcer, [new_event()], State.PROCESSED)
+    begin(database)
+    away = make_publisher(closed_url)
+
+    with pytest.raises(LiveWindowUnavailable):
+        erase(database, announcer, away, dedupe_seconds=1, limit=10)
+
+    assert "event.data_bytes" in places(MARKER)
+
+
+def test_a_killed_maintenance_leaves_an_erasure_to_the_next(
+    database: Database, announcer: Announcer, start: Callable[..., Any], eventually: Eventually, places: Search
+) -> None:
+    """Kills while it runs; the last one finishes it, and no log has anything of it."""
+    for state in (State.QUEUED, State.PROCESSED, State.DEAD):
+        bring(database, announcer, [new_event() for _ in range(100)], state)
+    begun = begin(database)
+    logs = []
+
+    def is_done() -> bool:
+        # The job's lock first, as maintenance has it: otherwise the two would wait for each other.
+        with database.transaction() as session:
+            session.execute(text("UPDATE erasure_job SET next_at = now() WHERE state = 'running'"))
+            session.execute(text("UPDATE event_identity SET made_at = made_at - interval '2 min'"))
+        found = database.call(erasures.find_erasure, begun.id, tenant=TENANT)
+        assert found is not None
+        progress.add(found.erased + found.waiting)
+        return found.state is ErasureState.DONE
+
+    progress: set[int] = set()
+    settings = {"SWEEP_LIMIT": "7", "SWEEP_SECONDS": "0.2", "RELAY_AFTER_SECONDS": "0.5"}
+    for _ in range(3):
+        worker = start(**settings)
+        logs.append(worker.log)
+        progress.clear()
+        eventually(lambda: is_done() or len(progress) > 2, timeout_seconds=30, message="it goes on")
+        worker.kill()
+    logs.append(start(**settings).log)
+    eventually(is_done, timeout_seconds=90, message="the erasure is done")
+
+    found = database.call(erasures.find_erasure, begun.id, tenant=TENANT)
+    assert found is not None
+    assert found.erased == 300
+    assert places(MARKER) == []
+    assert all(MARKER not in log.read_text() for log in logs)
