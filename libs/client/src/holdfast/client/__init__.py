@@ -19,6 +19,7 @@ from holdfast.client.frames import Gap, Status, Subscribed, UpdateReceived
 from holdfast.client.http import Client, LiveToken, Sent
 from holdfast.client.keys import ApiKey, NewApiKey
 from holdfast.client.live import watch
+from holdfast.client.made import EventGroup, Step
 from holdfast.client.nodes import Node, NodeRun, NodeWorker, Waiting
 from holdfast.client.replays import DeadLetterGroup, DeadLetterSample, DiscardProgress, ReplayProgress
 from holdfast.client.schedules import Schedule
@@ -44,6 +45,7 @@ __all__ = [
     "DeadLetterGroup",
     "DeadLetterSample",
     "DiscardProgress",
+    "EventGroup",
     "Gap",
     "HandlerStatistics",
     "Handlers",
@@ -60,6 +62,7 @@ __all__ = [
     "Statistics",
     "StatisticsPoint",
     "Status",
+    "Step",
     "StoredEvent",
     "Subscribed",
     "TimelineEntry",

@@ -22,6 +22,7 @@ from holdfast.storage.audit import AuditFilter, AuditPage
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
 from holdfast.storage.event_views import EventView, TimelineEntry
 from holdfast.storage.filters import EventFilter
+from holdfast.storage.groups import Group, groups_of
 from holdfast.storage.key_changes import KeyPage
 from holdfast.storage.keys import KeyEntry
 from holdfast.storage.listing import Attempt, Page
@@ -29,6 +30,7 @@ from holdfast.storage.nodes import NodeView
 from holdfast.storage.overview import OpenCounts
 from holdfast.storage.replays import Action, Replay, ReplayPage
 from holdfast.storage.statistics import Flow, HandlerRow, Overview, Point, Unserved, Window
+from holdfast.storage.steps import Step, steps_of
 
 __all__ = [
     "COUNTED",
@@ -74,6 +76,10 @@ class EventStory:
     """Why it has not been processed yet; ``None`` for one that is done with."""
     has_emitted: bool
     """Whether its handler made other events."""
+    groups: list[Group]
+    """Groups among those, in their order."""
+    steps: list[Step]
+    """What its handlers have stored, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +133,7 @@ def event_story(event_id: UUID, tenant: str) -> EventStory | None:
             return EventStory(
                 view, event_views.timeline(session, event_id=event_id), listing.attempts(session, event_id=event_id),
                 waiting.why(session, event_id), event_views.has_emitted(session, event_id=event_id),
+                groups_of(session, event_id), steps_of(session, event_id),
             )  # fmt: skip
 
     return reconnecting(read)
