@@ -17,6 +17,7 @@ from holdfast.client.answers import problem, read
 from holdfast.client.errors import Unreachable, WaitTimedOut
 from holdfast.client.events import StoredEvent
 from holdfast.client.operations import Operations
+from holdfast.client.pauses import Pausing
 from holdfast.client.retry import ATTEMPTS, MAX_RETRY_AFTER_SECONDS, backoff_seconds, retry_after_seconds
 from holdfast.client.schedules import Scheduling
 
@@ -52,7 +53,7 @@ class LiveToken:
     """The gateway's address; ``None`` if the API does not know it."""
 
 
-class Client(Operations, Administration, Scheduling):
+class Client(Operations, Administration, Scheduling, Pausing):
     """A connection to ingest. Threads may share it; close it, or use it in a ``with`` block.
 
     A request without an answer, or with the answer 429, 502, 503 or 504, is repeated up to four times, after growing

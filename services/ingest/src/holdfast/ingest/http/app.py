@@ -19,9 +19,11 @@ from holdfast.ingest.http.routes import (
     keys,
     lists,
     operate,
+    pauses,
     replays,
     schedules,
     stats,
+    tenant,
     tokens,
     workers,
 )
@@ -35,6 +37,10 @@ from holdfast.runtime.telemetry import Log, Metrics, export_metrics
 __all__ = ["Application", "create_app"]
 
 log = logging.get(__name__)
+
+ROUTES = (
+    events, lists, operate, replays, discards, schedules, pauses, stats, tenant, tokens, audit, keys, workers, health,
+)  # fmt: skip
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
 
@@ -89,7 +95,7 @@ def create_app(settings: IngestSettings | None = None, *, rooms: Sequence[Room] 
     app.extensions[EXTENSION] = parts
     app.before_request(_begin)
     problems.install(app)
-    for module in (events, lists, operate, replays, discards, schedules, stats, tokens, audit, keys, workers, health):
+    for module in ROUTES:
         app.register_blueprint(module.blueprint)
     for install in rooms:
         install(app, settings)

@@ -7,8 +7,9 @@ from flask import Blueprint, Response, json
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.ingest.connection import reconnecting
-from holdfast.ingest.http.auth import require
+from holdfast.ingest.http.auth import is_operator, require
 from holdfast.ingest.http.bodies import read_arguments
+from holdfast.ingest.http.handler_views import Standing, standing_view, standings
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.views import rfc3339
 from holdfast.storage import statistics
@@ -52,13 +53,16 @@ def stats() -> Response:
 
 @blueprint.get("/v1/handlers")
 def handlers() -> Response:
-    """Handlers by rate, with failures and times; and the types for which events wait, since nobody serves them."""
+    """Handlers by rate, with failures and times; the types for which events wait, since nobody serves them; and how handlers
+    are declared by the processors that run, and which are paused.
+    """
     holder = require("events:read")
     request = read_arguments(WindowRequest)
-    rows, unserved = reconnecting(lambda: _handlers(holder.tenant, request))
+    rows, unserved, standing = reconnecting(lambda: _handlers(holder.tenant, request))
     return _json({
         "window": request.window, "items": [_handler(row) for row in rows],
         "unserved": [_unserved(each) for each in unserved],
+        "declared": [standing_view(each, is_operator=is_operator(holder)) for each in standing],
     })  # fmt: skip
 
 
@@ -70,11 +74,11 @@ def _stats(tenant: str, request: WindowRequest) -> tuple[Overview, list[Point]]:
         return statistics.overview(session, tenant), series
 
 
-def _handlers(tenant: str, request: WindowRequest) -> tuple[list[HandlerRow], list[Unserved]]:
+def _handlers(tenant: str, request: WindowRequest) -> tuple[list[HandlerRow], list[Unserved], list[Standing]]:
     with parts().database.transaction() as session:
         since = request.chosen().since(statistics.present(session))
         rows = statistics.handlers(session, tenant, since=since)
-        return rows, statistics.unserved(session, tenant)
+        return rows, statistics.unserved(session, tenant), standings(session, tenant)[0]
 
 
 def _overview(overview: Overview) -> dict[str, Any]:
