@@ -155,7 +155,7 @@ class DeclaredHandler:
     rate: Mapping[str, Any] | None = field(hash=False)
     """``count``, ``per`` (seconds) and ``key``."""
     running: int | None
-    """Events that run under its limit, of all tenants; ``None`` without one, and for keys without the scope operate."""
+    """Events that run under its limit, of all tenants; ``None`` without one."""
     waiting: int | None
     """Events in its lines, of all tenants; at least so many if ``is_at_least``."""
     is_at_least: bool
@@ -176,7 +176,7 @@ class DeclaredHandler:
 class Handlers:
     """Handlers, the busiest first, and the types that nobody serves.
 
-    ``declared``: by name; empty of a service of an earlier release.
+    ``declared``: by name; empty for keys without the scope operate, and of a service of an earlier release.
     """
 
     items: tuple[HandlerStatistics, ...]

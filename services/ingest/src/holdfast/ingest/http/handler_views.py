@@ -51,9 +51,9 @@ def standings(session: Session, tenant: str) -> tuple[list[Standing], list[Pause
     return sorted(known, key=lambda each: each.handler.name), paused
 
 
-def standing_view(standing: Standing, *, is_operator: bool) -> dict[str, Any]:
-    """One handler. How much runs and waits, of all tenants, is for operators."""
-    handler, load = standing.handler, standing.load if is_operator else None
+def standing_view(standing: Standing) -> dict[str, Any]:
+    """One handler, for operators: how much runs and waits is of all tenants."""
+    handler, load = standing.handler, standing.load
     return {
         "name": handler.name,
         "priority": handler.priority,
