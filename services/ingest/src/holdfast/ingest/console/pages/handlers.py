@@ -35,6 +35,7 @@ def _handlers() -> AnyResponse:
     found = summaries.handler_statistics(current.tenant, window)
     return page(
         "handlers.html", rows=found.rows, unserved=found.unserved, windows=WINDOWS, window=window,
-        slowest=max((row.run.p95_ms or 0 for row in found.rows), default=0), standings=found.standings if current.is_operator else [],
-        pauses=found.pauses, shared=SHARED, kinds=PauseKind, longest_note=MAX_NOTE_LENGTH,
+        slowest=max((row.run.p95_ms or 0 for row in found.rows), default=0),
+        standings=found.standings if current.is_operator else [], pauses=found.pauses, shared=SHARED,
+        kinds=PauseKind, longest_note=MAX_NOTE_LENGTH,
     )  # fmt: skip
