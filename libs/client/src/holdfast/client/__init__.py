@@ -20,9 +20,11 @@ from holdfast.client.http import Client, LiveToken, Sent
 from holdfast.client.keys import ApiKey, NewApiKey
 from holdfast.client.live import watch
 from holdfast.client.nodes import Node, NodeRun, NodeWorker, Waiting
+from holdfast.client.pauses import Pause, Tenant
 from holdfast.client.replays import DeadLetterGroup, DeadLetterSample, DiscardProgress, ReplayProgress
 from holdfast.client.schedules import Schedule
 from holdfast.client.statistics import (
+    DeclaredHandler,
     Handlers,
     HandlerStatistics,
     Statistics,
@@ -43,6 +45,7 @@ __all__ = [
     "ClientError",
     "DeadLetterGroup",
     "DeadLetterSample",
+    "DeclaredHandler",
     "DiscardProgress",
     "Gap",
     "HandlerStatistics",
@@ -54,6 +57,7 @@ __all__ = [
     "Node",
     "NodeRun",
     "NodeWorker",
+    "Pause",
     "ReplayProgress",
     "Schedule",
     "Sent",
@@ -62,6 +66,7 @@ __all__ = [
     "Status",
     "StoredEvent",
     "Subscribed",
+    "Tenant",
     "TimelineEntry",
     "Times",
     "Unreachable",
