@@ -215,6 +215,32 @@ def test_an_event_is_shown_with_its_timeline_and_data(cli: Cli, script: Any, eve
     assert for_programs.stdout == json.dumps(view, ensure_ascii=False) + "\n"
 
 
+def test_an_event_is_shown_with_its_steps_and_groups(cli: Cli, script: Any, event_body: EventBody) -> None:
+    at = "2026-11-24T09:30:00Z"
+    step = {"name": "charge", "handler": "fulfil", "attempt": 1, "stored_at": at, "duration_ms": 12, "wake_at": None}
+    sleep = step | {"name": "cool [red]off", "wake_at": "2026-11-25T09:30:00Z"}
+    group = {
+        "group_id": EVENT_ID, "type": "all.done", "size": 3, "open": 0, "processed": 2, "dead": 1, "discarded": 0,
+        "created_at": at, "completed_at": at,
+    }  # fmt: skip
+    steps = [step | {"result": {"id": "\x1b[2J7"}}, sleep]
+    groups = [group, group | {"open": 1, "processed": 1, "completed_at": None}]
+    view = event_body(event={"id": "1", "source": "/shop", "type": "t"}, state="processed", version=2, timeline=[])
+    script.answers = [(200, view, {}), (200, {"items": steps}, {}), (200, {"items": groups}, {})] * 2
+
+    shown = cli("events", "show", EVENT_ID, "--steps", "--groups")
+    for_programs = cli("events", "show", EVENT_ID, "--steps", "--groups", "-o", "json")
+
+    asked = [path for path, _, _ in script.requests][1:3]
+    assert asked == [f"/v1/events/{EVENT_ID}/steps", f"/v1/events/{EVENT_ID}/groups"]
+    assert 'step      charge in 12 ms, attempt 1 of fulfil: {"id": "' in shown.stdout
+    assert "sleep     cool [red]off until 2026-11-25T09:30:00, attempt 1 of fulfil" in shown.stdout
+    assert "group     0 open, 2 processed, 1 dead, 0 discarded of 3; followed at 2026-11-24T09:30:00 by" in shown.stdout
+    assert "group     1 open, 1 processed, 1 dead, 0 discarded of 3; then comes all.done" in shown.stdout
+    assert "\x1b[2J" not in shown.stdout
+    assert json.loads(for_programs.stdout) == view | {"steps": steps, "groups": groups}
+
+
 def test_updates_are_told_as_json_lines_until_enough_are_settled(cli: Cli, gateway: Gateway) -> None:
     topic = "audience:user-42"
     gateway.frames = [

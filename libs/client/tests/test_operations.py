@@ -408,3 +408,21 @@ def test_what_does_not_go_together_is_said_before_anything_is_asked(
 
     assert (done.returncode, done.stdout, script.requests) == (2, "", [])
     assert said in " ".join(done.stderr.replace("│", " ").split())
+
+
+def test_steps_and_groups_of_an_event_are_read_with_their_times(script: Any, client: Client) -> None:
+    step = {"name": "charge", "handler": "h", "attempt": 2, "stored_at": DAY, "duration_ms": 12, "wake_at": None}
+    group = {
+        "group_id": OTHER_ID, "type": "all.done", "size": 3, "open": 1, "processed": 1, "dead": 1, "discarded": 0,
+        "created_at": DAY, "completed_at": None, "of_a_newer_server": 1,
+    }  # fmt: skip
+    sleep = step | {"name": "a day", "wake_at": NEXT_DAY}
+    script.answers = [(200, {"items": [step | {"result": [7]}, sleep]}, {}), (200, {"items": [group]}, {})]
+
+    charged, slept = client.steps(EVENT_ID)
+    [made] = client.groups(EVENT_ID)
+
+    assert (charged.name, charged.result, charged.wake_at, charged.attempt) == ("charge", [7], None, 2)
+    assert (slept.result, slept.wake_at) == (None, datetime(2026, 11, 25, tzinfo=UTC))
+    assert (made.open, made.processed, made.dead, made.completed_at) == (1, 1, 1, None)
+    assert [path for path, _, _ in script.requests] == [f"/v1/events/{EVENT_ID}/{each}" for each in ("steps", "groups")]

@@ -148,6 +148,22 @@ def test_its_session_is_refused_with_the_remedy(serve: Any, stored: Any) -> None
     assert "declare the handler with def" in stored.error(event_id).message
 
 
+def test_its_steps_are_refused_with_their_place_and_the_remedy(serve: Any, stored: Any) -> None:
+    async def work(data: Any, ctx: Context) -> None:
+        if data == "step":
+            ctx.step("charge", lambda: None)
+        ctx.sleep("1 day")
+
+    one, line = serve(handling(work)), work.__code__.co_firstlineno
+    for data, at in (("step", line + 2), ("sleep", line + 3)):
+        event_id = stored.record("test.done", data=data)
+        one.execute(event_id, 1)
+
+        message = stored.error(event_id).message
+        assert message.startswith(f"{__file__}:{at}: an async def handler has no ctx.step and no ctx.sleep")
+        assert "Declare the handler with def and transactional=False" in message
+
+
 def test_a_coroutine_whose_time_is_up_is_cancelled_and_has_timed_out(serve: Any, stored: Any) -> None:
     cancelled: list[bool] = []
 

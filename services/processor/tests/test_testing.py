@@ -310,6 +310,14 @@ def test_coroutines_are_run_to_their_end_without_any_server() -> None:
     assert attempt(ask, []).state == "dead", "its data does not fit"
 
 
+def test_coroutines_have_no_steps_in_tests_either() -> None:
+    async def work(payload: Any, ctx: Context) -> None:  # noqa: ARG001
+        ctx.step("charge", lambda: None)
+
+    with pytest.raises(RuntimeError, match=r"test_testing.py:\d+: an async def handler has no ctx\.step"):
+        run(work, None)
+
+
 def test_coroutines_are_run_as_they_are_declared_with_what_is_around_them() -> None:
     handlers = Handlers()
 

@@ -19,6 +19,7 @@ from holdfast.client.frames import Gap, Status, Subscribed, UpdateReceived
 from holdfast.client.http import Client, LiveToken, Sent
 from holdfast.client.keys import ApiKey, NewApiKey
 from holdfast.client.live import watch
+from holdfast.client.made import EventGroup, Step
 from holdfast.client.nodes import Node, NodeRun, NodeWorker, Waiting
 from holdfast.client.pauses import Pause, Tenant
 from holdfast.client.replays import DeadLetterGroup, DeadLetterSample, DiscardProgress, ReplayProgress
@@ -47,6 +48,7 @@ __all__ = [
     "DeadLetterSample",
     "DeclaredHandler",
     "DiscardProgress",
+    "EventGroup",
     "Gap",
     "HandlerStatistics",
     "Handlers",
@@ -64,6 +66,7 @@ __all__ = [
     "Statistics",
     "StatisticsPoint",
     "Status",
+    "Step",
     "StoredEvent",
     "Subscribed",
     "Tenant",

@@ -1,6 +1,8 @@
 """``holdfast events`` and ``holdfast dead``: show events."""
 
+import json
 import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -12,7 +14,8 @@ from holdfast.client.cli_output import Output, out, print_json
 from holdfast.client.cli_table import show_list
 from holdfast.client.connection import find_address
 from holdfast.client.events import Attempt, StoredEvent
-from holdfast.client.render import error_words, event_line, one_line, update_line
+from holdfast.client.made import EventGroup, Step
+from holdfast.client.render import error_words, event_line, one_line, seconds, update_line
 
 __all__ = ["dead", "events"]
 
@@ -31,6 +34,10 @@ Fingerprint = Annotated[
 ErrorType = Annotated[str | None, typer.Option(help="Type of the last error, such as KeyError.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="How many, newest first.")]
 EventId = Annotated[str, typer.Argument(metavar="EVENT_ID", help="The event_id that 'holdfast send' prints.")]
+
+
+MAX_RESULT = 200
+"""Characters of a step's result on its line; JSON has all of it."""
 
 
 @events.command("ls", epilog=WHERE)
@@ -78,22 +85,30 @@ def list_events(
 def show(
     event_id: EventId,
     attempts: Annotated[bool, typer.Option("--attempts", help="With the tracebacks of failed attempts.")] = False,
+    steps: Annotated[bool, typer.Option("--steps", help="With what its handler's steps have stored.")] = False,
+    groups_: Annotated[bool, typer.Option("--groups", help="With the groups of events that it made.")] = False,
     url: Url = None,
     api_key: Key = None,
     output: Format = Output.table,
 ) -> None:
     """Show one event with its timeline and data.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
     holdfast events show 01a20ce1-a999-7253-85bb-3c3e269307a2 --attempts
+
+    holdfast events show 01a20ce1-a999-7253-85bb-3c3e269307a2 --steps --groups -o json | jq .groups
     """
     with connect(find_address(url, api_key)) as client:
         event = client.get(event_id, include=["data", *(["attempts"] if attempts else []), "timeline"])
+        made_steps = client.steps(event_id) if steps else None
+        made_groups = client.groups(event_id) if groups_ else None
     if output is Output.json:
-        print_json(event.raw)
-    else:
-        _print_event(event)
+        beside = {"steps": made_steps, "groups": made_groups}
+        shown = {name: [each.raw for each in found] for name, found in beside.items() if found is not None}
+        print_json({**event.raw, **shown})
+        return
+    _print_event(event, made_steps or (), made_groups or ())
 
 
 @events.command(epilog=WHERE)
@@ -189,7 +204,7 @@ def _print_events(
         show_list(client.events(limit=limit, **filters), EVENT_COLUMNS, output, empty="no event matches")
 
 
-def _print_event(event: StoredEvent) -> None:
+def _print_event(event: StoredEvent, steps: Iterable[Step], groups: Iterable[EventGroup]) -> None:
     attributes = event.cloudevent
     out.print(Text.assemble((one_line(attributes["type"]), "bold"), f"  {event.event_id}"))
     for name in ("source", "id", "subject", "audience", "time"):
@@ -207,8 +222,30 @@ def _print_event(event: StoredEvent) -> None:
         out.print(update_line({"type": attributes["type"], "id": event.event_id, **entry.raw}))
     for attempt in event.attempts or ():
         _print_attempt(attempt)
+    for step in steps:
+        out.print(_step_line(step))
+    for group in groups:
+        out.print(_group_line(group))
     if "data" in attributes:
         out.print_json(data=attributes["data"])
+
+
+def _step_line(step: Step) -> Text:
+    line = Text.assemble((f"{'sleep' if step.wake_at else 'step':<10}", ""), (one_line(step.name), "bold"))
+    if step.wake_at:
+        line.append(f" until {seconds(step.wake_at)}")
+    else:
+        line.append(f" in {step.duration_ms} ms")
+    line.append(f", attempt {step.attempt} of {one_line(step.handler)}", "dim")
+    if step.result is not None:
+        line.append(f": {one_line(json.dumps(step.result, ensure_ascii=False))[:MAX_RESULT]}")
+    return line
+
+
+def _group_line(group: EventGroup) -> Text:
+    then = f"followed at {seconds(group.completed_at)} by" if group.completed_at else "then comes"
+    counts = f"{group.open} open, {group.processed} processed, {group.dead} dead, {group.discarded} discarded"
+    return Text(f"{'group':<10}{counts} of {group.size}; {then} {one_line(group.type)}")
 
 
 def _print_attempt(attempt: Attempt) -> None:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from holdfast.client.answers import read
 from holdfast.client.events import Accepted, Attempt, StoredEvent
+from holdfast.client.made import EventGroup, Step
 from holdfast.client.nodes import Node
 from holdfast.client.replays import DeadLetterGroup, DiscardProgress, ReplayProgress
 from holdfast.client.requests import JSON, PAGE, Requests
@@ -33,6 +34,14 @@ class Operations(Requests):
     def attempts(self, event_id: str) -> list[Attempt]:
         """The attempts of an event that have ended, oldest first."""
         return read(self._request("GET", f"{_event(event_id)}/attempts"), _attempts)
+
+    def steps(self, event_id: str) -> list[Step]:
+        """The steps and sleeps that handlers of an event have done, oldest first; results for the scope ``operate``."""
+        return read(self._request("GET", f"{_event(event_id)}/steps"), _steps)
+
+    def groups(self, event_id: str) -> list[EventGroup]:
+        """The groups of events that an event's handler made, in their order, and how far they are."""
+        return read(self._request("GET", f"{_event(event_id)}/groups"), _event_groups)
 
     def dead_letters(self, *, limit: int = PAGE) -> list[DeadLetterGroup]:
         """At most ``limit`` groups of dead letters (1 to 200), the largest first."""
@@ -147,6 +156,14 @@ def _nodes(body: Any) -> list[Node]:
 
 def _attempts(body: Any) -> list[Attempt]:
     return list(map(Attempt.read, body["items"]))
+
+
+def _steps(body: Any) -> list[Step]:
+    return list(map(Step.read, body["items"]))
+
+
+def _event_groups(body: Any) -> list[EventGroup]:
+    return list(map(EventGroup.read, body["items"]))
 
 
 def _groups(body: Any) -> list[DeadLetterGroup]:

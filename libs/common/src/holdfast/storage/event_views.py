@@ -18,7 +18,8 @@ __all__ = ["EventView", "TimelineEntry", "event_view", "find", "has_emitted", "t
 _FIND = statement("""
 -- Parameters: event_id, tenant.
 SELECT {columns}, s.state, s.version, s.attempt,
-       coalesce(s.waiting_since, s.available_at) AS available_at, s.last_error, s.finished_at
+       coalesce(s.waiting_since, s.available_at) AS available_at, s.last_error, s.finished_at,
+       s.priority, s.pool
 FROM event e JOIN processing_state s ON s.event_id = e.id
 WHERE e.id = :event_id AND e.tenant = :tenant
 """, columns=EVENT_COLUMNS)  # fmt: skip
@@ -36,7 +37,7 @@ SELECT version, state, attempt, at, detail FROM event_update WHERE event_id = :e
 
 @dataclass(frozen=True, slots=True)
 class EventView:
-    """An event and where it stands."""
+    """An event and where it stands. ``priority`` is from 0 to 9; ``pool`` is empty where its handler names none."""
 
     event: StoredEvent
     state: State
@@ -45,6 +46,8 @@ class EventView:
     available_at: datetime
     last_error: dict[str, Any] | None
     finished_at: datetime | None
+    priority: int
+    pool: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +82,8 @@ def event_view(session: Session, row: Row[Any]) -> EventView:
         available_at=row.available_at,
         last_error=row.last_error,
         finished_at=row.finished_at,
+        priority=row.priority,
+        pool=row.pool,
     )
 
 

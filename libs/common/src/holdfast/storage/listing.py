@@ -27,6 +27,8 @@ _COLUMNS: tuple[Any, ...] = (
     ProcessingState.available_at,
     ProcessingState.last_error,
     ProcessingState.finished_at,
+    ProcessingState.priority,
+    ProcessingState.pool,
 )
 
 _ATTEMPTS = text("""

@@ -10,12 +10,14 @@ from holdfast.ingest.http.parts import parts
 from holdfast.storage import (
     audit,
     event_views,
+    groups,
     key_changes,
     listing,
     nodes,
     overview,
     replays,
     statistics,
+    steps,
     waiting,
 )
 from holdfast.storage.audit import AuditFilter, AuditPage
@@ -70,6 +72,10 @@ class EventStory:
     """Why it has not been processed yet; ``None`` for one that is done with."""
     has_emitted: bool
     """Whether its handler made other events."""
+    groups: list[groups.Group]
+    """Groups among those, in their order."""
+    steps: list[steps.Step]
+    """What its handlers have stored, oldest first."""
 
 
 def list_events(wanted: EventFilter, *, tenant: str, limit: int, before_id: UUID | None = None) -> Page:
@@ -107,6 +113,7 @@ def event_story(event_id: UUID, tenant: str) -> EventStory | None:
             return EventStory(
                 view, event_views.timeline(session, event_id=event_id), listing.attempts(session, event_id=event_id),
                 waiting.why(session, event_id), event_views.has_emitted(session, event_id=event_id),
+                groups.groups_of(session, event_id), steps.steps_of(session, event_id),
             )  # fmt: skip
 
     return reconnecting(read)

@@ -8,6 +8,7 @@ from holdfast.domain.state import State
 from holdfast.domain.waiting import Reason
 
 __all__ = [
+    "REASONS",
     "REMEDIES",
     "STATES",
     "as_text",
@@ -30,6 +31,19 @@ STATES: dict[State, str] = {
 }
 """Titles of the states, those that want an eye first."""
 
+REASONS: dict[str, str] = {
+    "cancelled": "cancelled by an operator",
+    "key_missing": "its data is sealed with a key that its worker does not have",
+    "no_handler": "no processor that was met serves this type",
+    "recovered": "taken back from a worker that was lost",
+    "released": "given back by a worker that was stopped",
+    "replayed": "replayed by an operator",
+    "sleeping": "its handler sleeps between two steps",
+    "snoozed": "put off by its handler",
+    "superseded": "a later event of its key took its place",
+}
+"""Why an event came into a state, where its history says so (``reason``)."""
+
 REMEDIES: dict[Reason, str] = {
     Reason.LOST: "Nothing to do. If workers are lost again and again, look at what they ran last.",
     Reason.NO_HANDLER: "Deploy a handler for the type, or discard the event. When its time is over it is a dead letter.",
@@ -37,6 +51,9 @@ REMEDIES: dict[Reason, str] = {
     Reason.LIMIT: "Nothing to do. If too much waits, raise the limit where the handler is declared.",
     Reason.RATE: "Nothing to do. If too much waits, raise the rate where the handler is declared.",
     Reason.NO_PROCESSOR: "Start a processor; if one runs, its log says why it does not reach PostgreSQL.",
+    Reason.PAUSED: "Resume it, or discard the event.",
+    Reason.LIMIT: "Nothing to do: it runs when one of those ends. A limit is changed where its handler is declared.",
+    Reason.RATE: "Nothing to do: it runs when there is room. A rate is changed where its handler is declared.",
     Reason.DRAINED: "Undrain a node, or start another processor.",
     Reason.SUSPECT: "Nothing to do: alone it can take no other event along if it ends its worker again.",
     Reason.BROKER_AWAY: "Bring Redis back for speed. Events are safe without it, and are taken every few seconds.",

@@ -1,13 +1,14 @@
 """What a handler is given beside its payload."""
 
 import os
+import traceback
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
 from holdfast.processor.handlers.emitting import Emitter
-from holdfast.processor.handlers.steps import NO_STEPS, Steps
+from holdfast.processor.handlers.steps import NO_STEPS, NO_STEPS_ON_LOOP, Steps
 from holdfast.runtime.logging import Logger
 from holdfast.storage import Session
 
@@ -124,7 +125,7 @@ class Context:
         Raises:
             ValueError, TypeError: a name that is used or cannot be, too many steps, or no function; nothing was called.
             InvalidResult: the result cannot be stored. Let it out: the event is dead, since it was done already.
-            RuntimeError: the handler is transactional, or this is a process that it forked.
+            RuntimeError: the handler is transactional or ``async def``, or this is a process that it forked.
         """
         return self._stepping().run(name, function)
 
@@ -142,7 +143,7 @@ class Context:
 
         Raises:
             ValueError: the duration or the name is none, or the name is used.
-            RuntimeError: the handler is transactional, or this is a process that it forked.
+            RuntimeError: the handler is transactional or ``async def``, or this is a process that it forked.
         """
         self._stepping().sleep(duration, name)
 
@@ -218,6 +219,9 @@ class Context:
 
     def _stepping(self) -> Steps:
         self._refuse_in_child()
+        if self._is_async:
+            caller = traceback.extract_stack(limit=3)[0]  # of step or sleep
+            raise RuntimeError(f"{caller.filename}:{caller.lineno}: {NO_STEPS_ON_LOOP}")
         if self._steps is None:
             raise RuntimeError(NO_STEPS)
         return self._steps

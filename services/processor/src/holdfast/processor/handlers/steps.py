@@ -3,13 +3,20 @@
 from collections.abc import Callable
 from typing import Any, Protocol
 
-__all__ = ["NO_STEPS", "Sleeping", "Steps", "Stopped"]
+__all__ = ["NO_STEPS", "NO_STEPS_ON_LOOP", "Sleeping", "Steps", "Stopped"]
 
 NO_STEPS = (
     "a transactional handler has no ctx.step and no ctx.sleep: all that it writes through ctx.session is committed together"
     " or not at all, so there is nothing to keep of an attempt that fails. Declare it with transactional=False, or use"
     " ctx.emit() for what is to happen in a further event"
 )
+
+NO_STEPS_ON_LOOP = (
+    "an async def handler has no ctx.step and no ctx.sleep, which would hold up the event loop and every handler on it until"
+    " PostgreSQL has stored the step. Declare the handler with def and transactional=False; or hand ctx.idempotency_key"
+    " to the other side, and raise Snooze(seconds) to go on later"
+)
+"""What comes before says where the call stands."""
 
 
 class Stopped(BaseException):

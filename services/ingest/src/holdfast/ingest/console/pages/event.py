@@ -12,7 +12,7 @@ from holdfast.ingest.console.pages.forms import key_of, new_key, path_id
 from holdfast.ingest.console.payload import shown
 from holdfast.ingest.console.rendering import page
 from holdfast.ingest.console.visit import Role, Visit, require_role
-from holdfast.ingest.console.words import REMEDIES
+from holdfast.ingest.console.words import REASONS, REMEDIES
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.routes.lists import DATA_HEADERS
@@ -22,6 +22,12 @@ from holdfast.storage.event_views import EventView
 from holdfast.storage.operate import Outcome
 
 __all__ = ["add", "after", "present"]
+
+MOST_SHOWN = 100
+"""Steps, the latest, and groups, the first, of one event."""
+
+RESULT_CHARACTERS = 2000
+"""Of the result of a step: all of them together may have 4 MiB."""
 
 DISCARDABLE = frozenset({State.QUEUED, State.FAILED, State.DEAD})
 
@@ -60,8 +66,12 @@ def _show(event_id: str) -> AnyResponse:
         event=event,
         is_operator=current.is_operator,
         facts=waiting_facts(story.waiting, is_operator=current.is_operator) if story.waiting else {},
+        reasons=REASONS,
         remedy=REMEDIES.get(story.waiting.reason) if story.waiting else None,
         payload=shown(event, is_raw=request.args.get("payload") == "raw"),
+        steps=story.steps[-MOST_SHOWN:],
+        groups=story.groups[:MOST_SHOWN],
+        result_characters=RESULT_CHARACTERS,
         is_open=story.view.state not in FINISHED,
         can_replay=story.view.state in FINISHED,
         can_edit=story.view.state is State.PROCESSED,
