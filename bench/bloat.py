@@ -59,7 +59,7 @@ def work(database: Database, number: int) -> float:
 
 def plain(server: Postgres, database: str) -> None:
     """Take away what the tables say about autovacuum."""
-    for table in HOT_TABLES:
+    for table in (*HOT_TABLES, "event_identity"):
         options = server.execute(_OPTIONS.format(table=table), database=database)
         names = [each.partition("=")[0] for each in options.split(",") if "autovacuum" in each]
         if names:

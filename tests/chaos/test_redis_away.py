@@ -54,7 +54,7 @@ def test_r03_redis_flushed_with_everything_queued_loses_nothing(
 ) -> None:
     ids = fill(stack.database_url, count, "chaos.plain", grace_seconds=5)
     ring(stack, ids)
-    queued = stack.redis.execute("LLEN", "dramatiq:events")
+    queued = stack.redis.execute("ZCARD", "dramatiq:events.turns")
 
     stack.redis.execute("FLUSHALL")
     wake(stack.services["processor"])

@@ -304,7 +304,7 @@ def test_a_doorbell_that_could_not_be_rung_is_due_again(database: Database) -> N
         dispatch.undo_redispatch(session, [*doorbells, (unheard.id, 99), (uuid4(), 1)])
 
     with database.transaction() as session:
-        assert dispatch.redispatch_due(session, limit=10) == [Doorbell(unheard.id, 1)]
+        assert dispatch.redispatch_due(session, limit=10) == [Doorbell(unheard.id, 1, tenant="t")]
         assert session.scalar(text("SELECT max(dispatches) FROM processing_state")) == 1
 
 

@@ -97,7 +97,8 @@ def test_a_get_changes_nothing(operator: Any, api: Any, put: Callable[..., str])
     event_id = put("dead")
 
     for path in (f"/events/{event_id}/replay", f"/events/{event_id}/discard", "/theme?theme=dark", "/live-token",
-                 "/workers/0123456789ab/drain", "/keys/0123456789ab/revoke", "/keys/0123456789ab/rotate"):  # fmt: skip
+                 "/workers/0123456789ab/drain", "/keys/0123456789ab/revoke", "/keys/0123456789ab/rotate",
+                 "/pauses", "/pauses/0/resume"):  # fmt: skip
         assert operator.get(f"/console{path}").status_code == 404
     assert api("GET", f"/v1/events/{event_id}").json()["state"] == "dead"
 

@@ -2,12 +2,19 @@
 
 from collections.abc import Callable
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
+from sqlalchemy import text
 
+from holdfast.domain.declared import DeclaredHandler
+from holdfast.domain.limits import Concurrency, Rate
+from holdfast.domain.pauses import PauseKind
+from holdfast.storage import nodes, pauses
+from holdfast.storage.audit import Actor
 from holdfast.storage.counting import count_page
+from holdfast.storage.nodes import Identity
 from holdfast.storage.served import wait_for_handler
 
 pytestmark = pytest.mark.xdist_group("ingest-stats")  # one process for all of them
@@ -71,6 +78,40 @@ def test_handlers_are_told_with_their_times_and_types_nobody_serves(ingest: Any,
     [unserved] = body["unserved"]
     assert unserved.pop("oldest_seconds") >= 0
     assert unserved == {"type": "com.typo", "events": 1, "is_at_least": False, "is_served": False}
+
+
+def test_operators_see_handlers_as_processors_declare_them_and_what_is_paused(ingest: Any, api: Api, put: Put) -> None:
+    who = Identity(
+        uuid4().hex[:12], "processor", "box", 10, "1.0", "worker-0", 11, slots=8,
+        handlers=(DeclaredHandler("charge", 7, "", Concurrency(5, key="/account"), Rate(9, per=60)), DeclaredHandler("z")),
+    )  # fmt: skip
+    ingest.database.call(nodes.enter, who, is_drained=False)
+    first = put()
+    with ingest.database.transaction() as session:
+        session.execute(
+            text("UPDATE processing_state SET waits_in = 'rate:charge', unserved_type = '', waiting_since = now() "
+                 "WHERE event_id = :id"), {"id": first},
+        )  # fmt: skip
+        paused, _ = pauses.pause(session, Actor("other", "k", "ann"), PauseKind.POOL, "default", note_text="away")
+
+    found = api("GET", "/v1/handlers").json()["declared"]
+
+    pause = found[0].pop("pause")
+    assert found[0] == {
+        "name": "charge", "priority": 7, "pool": "default", "limit": {"count": 5, "key": "/account"},
+        "rate": {"count": 9, "per": 60, "key": None}, "running": 0, "waiting": 1, "is_at_least": False,
+    }  # fmt: skip
+    assert [pause[name] for name in ("pause_id", "kind", "note", "paused_by")] == [
+        str(paused.id),
+        "pool",
+        "away",
+        "ann",
+    ]
+    assert (found[1]["name"], found[1]["limit"], found[1]["running"], found[1]["waiting"]) == ("z", None, None, None)
+    assert api("GET", "/v1/handlers", key=ingest.key("events:read")).json()["declared"] == []
+    ingest.database.call(nodes.leave, who)
+    with ingest.database.transaction() as session:
+        session.execute(text("DELETE FROM pause"))
 
 
 def test_a_tenant_sees_nothing_of_another(ingest: Any, api: Api, put: Put) -> None:

@@ -83,6 +83,20 @@ def quick(slots: Slots) -> None:
         slots.note_pace(0.001)
 
 
+def test_reserved_slots_are_for_urgent_events() -> None:
+    slots = Slots(3, reserved=1)
+
+    assert slots.take(0) == 2
+    assert (slots.take(0), slots.take_free()) == (0, 0)
+    assert slots.take_for_urgent() == 1
+    assert slots.take_for_urgent() == 0
+    slots.give_back(1)
+    assert (slots.take(0), slots.take_free()) == (0, 0), "one is kept free again"
+    slots.give_back(1)
+    assert slots.take_free() == 1
+    assert Slots(3).take_for_urgent() == 0
+
+
 def test_while_threads_are_quick_there_is_room_for_events_that_wait() -> None:
     slots = Slots(8, most_ahead=64)
     assert slots.take(0) == 8

@@ -21,6 +21,7 @@ from holdfast.processor.worker.slots import Slots
 from holdfast.storage import nodes, waiting
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
+from holdfast.storage.declared import declared_handlers
 from holdfast.storage.nodes import Identity, NodeView
 
 Start = Callable[..., Any]
@@ -61,6 +62,7 @@ def test_a_processor_says_who_it_is_and_what_it_serves(begin: Start, stored: Any
     node = only(stored)
     assert (node.service, node.host, node.pid, node.is_stale) == ("processor", "box-7", worker.process.pid, False)
     assert "test.order" in node.types
+    assert "order" in {each.name for each in stored.database.call(declared_handlers)}
     assert [(each.name, each.slots, each.is_suspect) for each in node.workers] == [
         ("suspects", 1, True),
         ("worker-0", 3, False),

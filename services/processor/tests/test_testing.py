@@ -11,9 +11,19 @@ from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.orm import Session as SqlalchemySession
 
 from holdfast.domain.errors import ConfigurationError
-from holdfast.processor import Attempt, Backoff, Context, Handlers, Reject, Retry
+from holdfast.processor import Attempt, Backoff, Concurrency, Context, Handlers, Rate, Reject, Retry
 from holdfast.processor.handlers.outcomes import InvalidResult
-from holdfast.processor.testing import Attempted, Run, assert_idempotent, attempt, run
+from holdfast.processor.testing import (
+    Attempted,
+    Queued,
+    Run,
+    assert_idempotent,
+    attempt,
+    limit_key,
+    queued,
+    rate_key,
+    run,
+)
 from holdfast.storage import Session
 from holdfast.storage.database import Database
 
@@ -329,3 +339,26 @@ def test_a_test_that_is_a_coroutine_is_told_how_to_call_one() -> None:
         assert (await asyncio.to_thread(run, ask, {"of": "them"})).result == "them"
 
     asyncio.run(test())
+
+
+def test_limits_say_which_events_count_together_and_who_takes_them() -> None:
+    handlers = Handlers()
+
+    @handlers.on(
+        "order.placed", name="charge", priority=8, pool="gpu", limit=Concurrency(5, key="/account"),
+        rate=Rate(100, per=60, key="subject"),
+    )  # fmt: skip
+    def charge(data: Any, ctx: Context) -> None: ...
+
+    @handlers.on("order.billed", name="bill")
+    def bill(data: Any, ctx: Context) -> None: ...
+
+    assert limit_key(charge, {"account": "a"}) == limit_key(charge, {"account": "a", "n": 2}, subject="s")
+    assert limit_key(charge, {"account": "a"}) != limit_key(charge, {"account": "b"})
+    assert limit_key(charge, {"account": "a"}, tenant="x") != limit_key(charge, {"account": "a"}, tenant="y")
+    assert rate_key(handlers.find("order.placed"), {}, subject="s") == Rate(100, per=60, key="subject").line(
+        "charge", "test", "s", {}
+    )
+    assert (limit_key(bill, {}), rate_key(bill, {})) == (None, None)
+    assert queued(charge) == Queued(8, "gpu")
+    assert queued(bill) == Queued(5, "default")

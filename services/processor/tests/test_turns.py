@@ -112,3 +112,27 @@ def test_the_priority_of_a_handler_is_that_of_its_events(start: Start, stored: A
     assert stored.scalar("SELECT max(priority) FROM processing_state") == 9
     [named] = record(stored, "flow.urgent", None, tenant="a", priority=1)
     assert stored.row(named.event_id).priority == 1, "an event's own word counts for more"
+
+
+def test_threads_are_kept_for_urgent_events(start: Start, stored: Any, redis_url: str, eventually: Eventually) -> None:
+    stored.run(RUN)
+    start(HANDLERS="flow_handlers:handlers", PROCESSOR_THREADS="2", RESERVED_THREADS="1", RESERVED_PRIORITY="9")
+    bell = open_bell(redis_url, timeout_seconds=5, is_consumer=False)
+    bell.ring(record(stored, "flow.slow", 60, tenant="a", count=5))
+    eventually(lambda: stored.scalar("SELECT count(*) FROM run") == 1)
+
+    usual, urgent = (record(stored, "flow.slow", 0, tenant="b", priority=each)[0] for each in (8, 9))
+    bell.ring([usual, urgent])
+    bell.close()
+
+    eventually(lambda: stored.state(urgent.event_id) == "processed", timeout_seconds=10)
+    assert waited(stored, urgent.event_id) < 5
+    assert stored.state(usual.event_id) == "queued", "it waits for the thread that the slow one has"
+    assert stored.scalar("SELECT count(*) FROM run") == 2
+
+
+def test_not_all_threads_can_be_kept_for_urgent_events(launch: Start) -> None:
+    worker = launch(PROCESSOR_THREADS="2", RESERVED_THREADS="2")
+
+    assert worker.process.wait(30) == 78
+    assert "HOLDFAST_RESERVED_THREADS=2 leaves none of the 2 threads" in worker.log.read_text()

@@ -13,7 +13,10 @@ from sqlalchemy import text
 
 from holdfast.processor import Backoff, Context, Handlers, Rate
 
-__all__ = ["TABLE", "PriceWanted", "PricesCollected", "collect", "fetch", "handlers", "mail", "report"]
+__all__ = [
+    "TABLE", "Day", "PriceWanted", "PricesCollected", "PricesDue", "SupplierAway", "ask_supplier", "collect", "fetch",
+    "handlers", "mail", "report", "send",
+]  # fmt: skip
 
 TABLE = "CREATE TABLE price (day date, item text, cents integer NOT NULL, PRIMARY KEY (day, item))"
 

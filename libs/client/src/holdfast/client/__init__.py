@@ -21,9 +21,11 @@ from holdfast.client.keys import ApiKey, NewApiKey
 from holdfast.client.live import watch
 from holdfast.client.made import EventGroup, Step
 from holdfast.client.nodes import Node, NodeRun, NodeWorker, Waiting
+from holdfast.client.pauses import Pause, Tenant
 from holdfast.client.replays import DeadLetterGroup, DeadLetterSample, DiscardProgress, ReplayProgress
 from holdfast.client.schedules import Schedule
 from holdfast.client.statistics import (
+    DeclaredHandler,
     Handlers,
     HandlerStatistics,
     Statistics,
@@ -44,6 +46,7 @@ __all__ = [
     "ClientError",
     "DeadLetterGroup",
     "DeadLetterSample",
+    "DeclaredHandler",
     "DiscardProgress",
     "EventGroup",
     "Gap",
@@ -56,6 +59,7 @@ __all__ = [
     "Node",
     "NodeRun",
     "NodeWorker",
+    "Pause",
     "ReplayProgress",
     "Schedule",
     "Sent",
@@ -65,6 +69,7 @@ __all__ = [
     "Step",
     "StoredEvent",
     "Subscribed",
+    "Tenant",
     "TimelineEntry",
     "Times",
     "Unreachable",

@@ -20,9 +20,11 @@ from holdfast.client import (
     cli_keeping,
     cli_keys,
     cli_operate,
+    cli_pauses,
     cli_replays,
     cli_schedules,
     cli_stats,
+    cli_tenants,
     cli_tokens,
     cli_workers,
 )
@@ -176,7 +178,9 @@ app.add_typer(cli_keeping.erasures, name="erasures")
 app.add_typer(cli_workers.workers, name="workers")
 app.add_typer(cli_tokens.tokens, name="token")
 app.add_typer(cli_keys.keys, name="keys")
+app.add_typer(cli_tenants.tenants, name="tenants")
 cli_stats.register(app)
+cli_pauses.register(app)
 app.command(epilog=WHERE)(cli_doctor.doctor)
 app.command()(cli_completion.completion)
 app.command()(cli_develop.dev)

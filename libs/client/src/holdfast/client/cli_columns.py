@@ -11,6 +11,7 @@ from holdfast.client.cli_table import Column
 from holdfast.client.events import StoredEvent
 from holdfast.client.keys import ApiKey
 from holdfast.client.nodes import Node, NodeRun, NodeWorker
+from holdfast.client.pauses import Pause
 from holdfast.client.render import STYLES, error_words, one_line, seconds
 from holdfast.client.replays import DeadLetterGroup, ReplayProgress
 from holdfast.client.schedules import Schedule
@@ -20,6 +21,7 @@ __all__ = [
     "EVENT_COLUMNS",
     "GROUP_COLUMNS",
     "KEY_COLUMNS",
+    "PAUSE_COLUMNS",
     "REPLAY_COLUMNS",
     "SCHEDULE_COLUMNS",
     "node_columns",
@@ -74,6 +76,15 @@ REPLAY_COLUMNS: tuple[Column[ReplayProgress], ...] = (
     Column("RATE", lambda replay: f"{replay.rate_per_s:g}/s", is_right=True, is_whole=True),
     Column("BY", lambda replay: replay.created_by),
     Column("FILTER", lambda replay: " ".join(f"{name}={value}" for name, value in replay.filter.items())),
+)
+
+
+PAUSE_COLUMNS: tuple[Column[Pause], ...] = (
+    Column("SINCE", lambda pause: seconds(pause.paused_at), is_whole=True, style="dim"),
+    Column("KIND", lambda pause: pause.kind, is_whole=True),
+    Column("NAME", lambda pause: pause.name, style="bold"),
+    Column("BY", lambda pause: pause.paused_by),
+    Column("NOTE", lambda pause: pause.note),
 )
 
 

@@ -105,9 +105,8 @@ def show(
         made_groups = client.groups(event_id) if groups_ else None
     if output is Output.json:
         beside = {"steps": made_steps, "groups": made_groups}
-        print_json(
-            event.raw | {name: [each.raw for each in found] for name, found in beside.items() if found is not None}
-        )
+        shown = {name: [each.raw for each in found] for name, found in beside.items() if found is not None}
+        print_json({**event.raw, **shown})
         return
     _print_event(event, made_steps or (), made_groups or ())
 

@@ -12,14 +12,12 @@ from uuid import uuid4
 
 import httpx
 
-from holdfast.client.administration import Administration
 from holdfast.client.answers import problem, read
 from holdfast.client.errors import Unreachable, WaitTimedOut
 from holdfast.client.events import StoredEvent
-from holdfast.client.keeping import Keeping
+from holdfast.client.managing import Managing
 from holdfast.client.operations import Operations
 from holdfast.client.retry import ATTEMPTS, MAX_RETRY_AFTER_SECONDS, backoff_seconds, retry_after_seconds
-from holdfast.client.schedules import Scheduling
 
 __all__ = ["Client", "LiveToken", "Sent"]
 
@@ -55,7 +53,7 @@ class LiveToken:
     """The gateway's address; ``None`` if the API does not know it."""
 
 
-class Client(Operations, Administration, Scheduling, Keeping):
+class Client(Operations, Managing):
     """A connection to ingest. Threads may share it; close it, or use it in a ``with`` block.
 
     A request without an answer, or with the answer 429, 502, 503 or 504, is repeated up to four times, after growing

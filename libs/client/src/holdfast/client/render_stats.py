@@ -38,8 +38,8 @@ def handlers_table(handlers: Handlers, *, limit: int | None = None) -> Renderabl
     for item in handlers.items[:limit]:
         table.add_row(*_row(item))
     if not handlers.items:
-        return Group(Text("no handler has run in this time", "dim"), *_unserved(handlers))
-    return Group(table, *_unserved(handlers))
+        return Group(Text("no handler has run in this time", "dim"), *_standing_out(handlers), *_unserved(handlers))
+    return Group(table, *_standing_out(handlers), *_unserved(handlers))
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -91,6 +91,21 @@ def _row(item: HandlerStatistics) -> tuple[Text, ...]:
         Text(str(item.dead), "bold red" if item.dead else "dim"), Text(span(item.run.p50_ms)), Text(span(item.run.p95_ms)),
         Text(span(item.wait.p95_ms)),
     )  # fmt: skip
+
+
+def _standing_out(handlers: Handlers) -> list[Text]:
+    """A line for each handler that is paused, or in whose lines events wait."""
+    lines: list[Text] = []
+    for each in handlers.declared:
+        name = one_line(each.name)
+        if each.is_paused:
+            lines.append(Text(f"{name} is paused", "yellow"))
+        if each.waiting:
+            running = "" if each.running is None else f"{each.running} running, "
+            lines.append(
+                Text(f"{name}: {running}{each.waiting}{'+' if each.is_at_least else ''} waiting for its limit")
+            )
+    return lines
 
 
 def _unserved(handlers: Handlers) -> list[Text]:

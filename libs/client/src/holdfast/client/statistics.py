@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from holdfast.client.answers import optional_time, time_of
 
-__all__ = ["HandlerStatistics", "Handlers", "Statistics", "StatisticsPoint", "Times", "UnservedType"]
+__all__ = ["DeclaredHandler", "HandlerStatistics", "Handlers", "Statistics", "StatisticsPoint", "Times", "UnservedType"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,11 +144,44 @@ class UnservedType:
 
 
 @dataclass(frozen=True, slots=True)
+class DeclaredHandler:
+    """A handler as the processors that run declare it."""
+
+    name: str
+    priority: int
+    pool: str
+    limit: Mapping[str, Any] | None = field(hash=False)
+    """``count`` and ``key``."""
+    rate: Mapping[str, Any] | None = field(hash=False)
+    """``count``, ``per`` (seconds) and ``key``."""
+    running: int | None
+    """Events that run under its limit, of all tenants; ``None`` without one."""
+    waiting: int | None
+    """Events in its lines, of all tenants; at least so many if ``is_at_least``."""
+    is_at_least: bool
+    is_paused: bool
+    raw: Mapping[str, Any] = field(repr=False, compare=False)
+    """As the API sent it, with the pause."""
+
+    @classmethod
+    def read(cls, body: Any) -> Self:
+        """Read it from a JSON answer."""
+        return cls(
+            body["name"], body["priority"], body["pool"], body["limit"], body["rate"], body["running"], body["waiting"],
+            body["is_at_least"], body["pause"] is not None, body,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Handlers:
-    """Handlers, the busiest first, and the types that nobody serves."""
+    """Handlers, the busiest first, and the types that nobody serves.
+
+    ``declared``: by name; empty for keys without the scope operate, and of a service of an earlier release.
+    """
 
     items: tuple[HandlerStatistics, ...]
     unserved: tuple[UnservedType, ...]
+    declared: tuple[DeclaredHandler, ...]
     raw: Mapping[str, Any] = field(repr=False, compare=False)
     """The answer as the API sent it."""
 
@@ -156,5 +189,8 @@ class Handlers:
     def read(cls, body: Any) -> Self:
         """Read it from a JSON answer."""
         return cls(
-            tuple(map(HandlerStatistics.read, body["items"])), tuple(map(UnservedType.read, body["unserved"])), body
+            tuple(map(HandlerStatistics.read, body["items"])),
+            tuple(map(UnservedType.read, body["unserved"])),
+            tuple(map(DeclaredHandler.read, body.get("declared", ()))),
+            body,
         )

@@ -1,5 +1,6 @@
 """Where recorded events go: the priority and the pool that handlers have declared, and the weights of tenants. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -7,7 +8,14 @@ from typing import NamedTuple
 from holdfast.domain.event_types import fits
 from holdfast.domain.turns import DEFAULT_PRIORITY
 
-__all__ = ["PLAIN", "Route", "Routing"]
+__all__ = ["PLAIN", "Route", "Routing", "is_pool"]
+
+_POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
+
+
+def is_pool(name: str) -> bool:
+    """Whether a pool can have the name: 1 to 40 lower-case letters, digits, dashes and underscores."""
+    return _POOL.fullmatch(name) is not None
 
 
 class Route(NamedTuple):

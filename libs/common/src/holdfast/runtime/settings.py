@@ -11,7 +11,7 @@ import socket
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationError, ValidationInfo, field_validator
+from pydantic import Field, IPvAnyNetwork, SecretStr, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticUseDefault
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
@@ -251,6 +251,9 @@ class ProcessorSettings(SealingSettings, BrokerSettings, LiveSettings, LeaseSett
     processor_threads: int = Field(default=8, ge=1, le=64)
     pool: str = ""
     """Names of the pools of handlers that it serves, with commas; ``default``: of handlers that name none. Empty: all."""
+    reserved_threads: int = Field(default=0, ge=0, le=63)
+    """Of the threads of each process: kept free for events of ``reserved_priority`` and above. Fewer than there are."""
+    reserved_priority: int = Field(default=8, ge=1, le=9)
     async_concurrency: int = Field(default=100, ge=1, le=10_000)
     """Events of ``async def`` handlers at once, in each process: they share a thread, beside those above."""
     no_handler_seconds: float = Field(default=3600.0, ge=0, le=30 * 86_400)
@@ -258,6 +261,15 @@ class ProcessorSettings(SealingSettings, BrokerSettings, LiveSettings, LeaseSett
     (``no_handler``); 0: the first processor that does not serve it decides."""
     shutdown_seconds: float = Field(default=25.0, ge=1, le=3600)
     """Grace for running handlers at SIGTERM; keep it below the orchestrator's."""
+
+    @model_validator(mode="after")
+    def _reserves_fewer_than_there_are(self) -> "ProcessorSettings":
+        if self.reserved_threads >= self.processor_threads:
+            raise ValueError(
+                f"HOLDFAST_RESERVED_THREADS={self.reserved_threads} leaves none of the {self.processor_threads} threads"
+                " (HOLDFAST_PROCESSOR_THREADS) for other events; reserve fewer, or have more"
+            )
+        return self
 
     @property
     def pools(self) -> set[str]:

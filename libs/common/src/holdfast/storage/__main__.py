@@ -1,15 +1,16 @@
-"""``python -m holdfast.storage``: migrations, API keys and encryption, for containers that have no ``holdfast`` command."""
+"""``python -m holdfast.storage``: migrations, API keys, tenants and encryption, where there is no ``holdfast`` command."""
 
 import argparse
 import getpass
 import re
 import socket
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 
 from holdfast.domain.errors import HoldfastError
 from holdfast.runtime.settings import StorageSettings, load
-from holdfast.storage import Session, encryption_commands
+from holdfast.storage import Session, encryption_commands, tenant_command
 from holdfast.storage.database import Database
 from holdfast.storage.keys import LONGEST_LIFE, SCOPES, KeyEntry, create_key, list_keys, revoke_key
 from holdfast.storage.migrate import upgrade_when_up
@@ -28,19 +29,19 @@ def main(arguments: list[str] | None = None) -> int:
         if options.command == "migrate":
             upgrade_when_up(url, within_seconds=options.wait_seconds, report=_say)
             return 0
-        return _keys(url, options)
+        return _in_transaction(url, options)
     except HoldfastError as exc:
         _say(str(exc))
         return 1
 
 
-def _keys(url: str, options: argparse.Namespace) -> int:
-    """Run one action on keys."""
+def _in_transaction(url: str, options: argparse.Namespace) -> int:
+    """Run one action on keys or tenants."""
     database = Database(url, application_name="holdfast-keys", pool_size=1)
     try:
         with database.transaction() as session:
             check_revision(session)
-            status, lines = _ACTIONS[options.action](session, options)
+            status, lines = _ACTIONS[options.command, options.action](session, options)
     finally:
         database.close()
     # After the commit: a key that is printed exists.
@@ -99,7 +100,13 @@ def _life(text: str) -> timedelta:
     return life
 
 
-_ACTIONS = {"create": _create, "revoke": _revoke, "ls": _list}
+_ACTIONS: dict[tuple[str, str], Callable[[Session, argparse.Namespace], tuple[int, list[str]]]] = {
+    ("keys", "create"): _create,
+    ("keys", "revoke"): _revoke,
+    ("keys", "ls"): _list,
+    ("tenants", "ls"): lambda session, _: (0, tenant_command.listing(session)),
+    ("tenants", "set"): lambda session, options: (0, tenant_command.change(session, options, user=_operator())),
+}
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,6 +131,7 @@ def _parser() -> argparse.ArgumentParser:
     listed.add_argument("--tenant", help="only this tenant's")
     revoke = keys.add_parser("revoke", help="revoke a key by its id, the part between 'hf_' and the next '_'")
     revoke.add_argument("key_id")
+    tenant_command.add_commands(commands)
     return parser
 
 

@@ -27,6 +27,8 @@ class Node(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=func.now())
     types: Mapped[list[str]] = mapped_column(server_default=text("'{}'"))
     """What its handlers serve: types, and patterns with ``*``."""
+    handlers: Mapped[Any] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
+    """What they declare: a ``domain.declared.DeclaredHandler`` each, as it is told."""
     drain_since: Mapped[datetime | None]
     drained_by: Mapped[str | None]
     """The id of the key that asked for it."""

@@ -14,13 +14,14 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from holdfast.domain.declared import DeclaredHandler
 from holdfast.storage.audit import Actor, note
 from holdfast.storage.connection import Dialect
 from holdfast.storage.database import Database
 
 __all__ = [
-    "MOST_RUNNING", "MOST_TYPES", "STALE_SECONDS", "Beat", "Identity", "NodeState", "NodeView", "NotDrainable", "Running",
-    "WorkerView", "beat", "enter", "find", "forget_gone", "leave", "list_nodes", "set_draining",
+    "MOST_HANDLERS", "MOST_RUNNING", "MOST_TYPES", "STALE_SECONDS", "Beat", "Identity", "NodeState", "NodeView",
+    "NotDrainable", "Running", "WorkerView", "beat", "enter", "find", "forget_gone", "leave", "list_nodes", "set_draining",
 ]  # fmt: skip
 
 STALE_SECONDS = 30.0
@@ -31,6 +32,9 @@ GONE_SECONDS = 600.0
 
 MOST_TYPES = 500
 """That are written down; a node with more is taken to serve every type."""
+
+MOST_HANDLERS = 500
+"""That are written down, by name."""
 
 MOST_RUNNING = 64
 MOST_NODES = 1000
@@ -50,6 +54,7 @@ class Identity:
     slots: int = 0
     is_suspect: bool = False
     types: tuple[str, ...] = ()
+    handlers: tuple[DeclaredHandler, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +193,13 @@ SELECT EXISTS (SELECT FROM told)
 """)
 
 _ENTER = text("""
--- Parameters: id, service, host, pid, version, types; is_drained, as the node's processes remember it. A row that is there is
+-- Parameters: id, service, host, pid, version, types, handlers; is_drained, as the node's processes remember it. A row that
+-- is there is
 -- updated although nothing changes, so that it is locked: no other worker that leaves takes it away meanwhile.
-INSERT INTO node (id, service, host, pid, version, types, drain_since)
-VALUES (:id, :service, :host, :pid, :version, CAST(:types AS text[]), CASE WHEN :is_drained THEN now() END)
-ON CONFLICT (id) DO UPDATE SET types = excluded.types
+INSERT INTO node (id, service, host, pid, version, types, handlers, drain_since)
+VALUES (:id, :service, :host, :pid, :version, CAST(:types AS text[]), CAST(:handlers AS jsonb),
+        CASE WHEN :is_drained THEN now() END)
+ON CONFLICT (id) DO UPDATE SET types = excluded.types, handlers = excluded.handlers
 """)
 
 _ENTER_WORKER = text("""
@@ -251,7 +258,9 @@ def enter(session: Session, who: Identity, *, is_drained: bool) -> bool:
 
     ``is_drained``: what the node's processes remember, for a node whose row was forgotten while it was frozen.
     """
+    declared = [each.told() for each in sorted(who.handlers, key=lambda each: each.name)[:MOST_HANDLERS]]
     node = {
+        "handlers": json.dumps(declared),
         "id": who.node_id, "service": who.service, "host": who.host, "pid": who.node_pid, "version": who.version,
         "types": sorted(who.types)[:MOST_TYPES], "is_drained": is_drained,
     }  # fmt: skip

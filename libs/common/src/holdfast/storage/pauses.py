@@ -6,14 +6,20 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row
 from sqlalchemy.orm import Session
 
-from holdfast.domain.pauses import Paused, PauseKind, Pauses
+from holdfast.domain.pauses import SHARED, Paused, PauseKind, Pauses
 from holdfast.storage.audit import Actor, note
 from holdfast.storage.statements import statement
 
-__all__ = ["MOST_PAUSES", "VERSION", "TooManyPauses", "list_pauses", "pause", "read", "resume", "version"]
+__all__ = [
+    "MOST_OF_TENANT", "MOST_PAUSES", "VERSION", "TooManyPauses", "find", "list_pauses", "pause", "read", "resume",
+    "version",
+]  # fmt: skip
 
 MOST_PAUSES = 1000
-"""Every processor keeps all of them in mind."""
+"""Of all tenants, and as many of those that hold for every tenant. Every processor keeps all of them in mind."""
+
+MOST_OF_TENANT = 100
+"""So that one tenant cannot take the room of the others."""
 
 VERSION = "(SELECT version FROM flow_version)"
 """For the columns of a claim: a look at a table of one row."""
@@ -56,7 +62,17 @@ WITH one AS (
 SELECT * FROM ended
 """)
 
-_COUNT = statement("SELECT count(*) FROM pause")
+_COUNT = statement("""
+-- Parameters: tenant, NULL for pauses that hold for every tenant.
+SELECT count(*) FILTER (WHERE tenant IS NOT DISTINCT FROM :tenant) AS own, count(*) AS alike
+FROM pause WHERE (tenant IS NULL) = (CAST(:tenant AS text) IS NULL)
+""")
+
+_FIND = statement("""
+-- Parameters: id; tenant.
+SELECT id, kind, name, tenant, paused_by, note, paused_at FROM pause
+WHERE id = :id AND (tenant IS NULL OR tenant = :tenant)
+""")
 
 _LIST = statement("""
 -- Parameters: tenant; most.
@@ -66,7 +82,7 @@ WHERE tenant IS NULL OR tenant = :tenant ORDER BY paused_at DESC, id LIMIT :most
 
 
 class TooManyPauses(Exception):
-    """There are as many as there may be."""
+    """There are as many as there may be; the transaction has to be rolled back."""
 
 
 def read(session: Session) -> Pauses:
@@ -82,7 +98,13 @@ def version(session: Session) -> int:
 
 def list_pauses(session: Session, tenant: str) -> list[Paused]:
     """Those that concern a tenant, newest first."""
-    return [_paused(row) for row in session.execute(_LIST, {"tenant": tenant, "most": MOST_PAUSES})]
+    return [_paused(row) for row in session.execute(_LIST, {"tenant": tenant, "most": MOST_PAUSES + MOST_OF_TENANT})]
+
+
+def find(session: Session, pause_id: UUID, *, tenant: str) -> Paused | None:
+    """A pause that concerns the tenant, or ``None``."""
+    row = session.execute(_FIND, {"id": pause_id, "tenant": tenant}).one_or_none()
+    return None if row is None else _paused(row)
 
 
 def pause(
@@ -91,17 +113,20 @@ def pause(
     """Pause from the commit on; the pause, and whether it is new. A type and a tenant are the actor's own.
 
     Raises:
-        TooManyPauses: see ``MOST_PAUSES``.
+        TooManyPauses: see ``MOST_PAUSES`` and ``MOST_OF_TENANT``.
     """
-    if int(session.execute(_COUNT).scalar_one()) >= MOST_PAUSES:
-        raise TooManyPauses
-    tenant = actor.tenant if kind in (PauseKind.TYPE, PauseKind.TENANT) else None
+    tenant = None if kind in SHARED else actor.tenant
     parameters = {
         "id": uuid4(), "kind": kind, "name": name, "tenant": tenant, "paused_by": actor.name or actor.key_id,
         "note": note_text,
     }  # fmt: skip
-    row = session.execute(_PAUSE, parameters).one()
+    row = session.execute(_PAUSE, parameters).one_or_none()
+    if row is None:  # somebody else's, committed while this statement waited: it is seen by the next one
+        row = session.execute(_PAUSE, parameters).one()
     if row.is_new:
+        there = session.execute(_COUNT, {"tenant": tenant}).one()
+        if there.alike > MOST_PAUSES or (tenant is not None and there.own > MOST_OF_TENANT):
+            raise TooManyPauses
         note(session, actor, "pause", detail={"kind": kind, "name": name, "note": note_text})
     return _paused(row), row.is_new
 

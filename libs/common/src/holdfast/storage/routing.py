@@ -51,7 +51,7 @@ _known: WeakKeyDictionary[Engine, tuple[float, Routing]] = WeakKeyDictionary()
 
 def routing_of(session: Session) -> Routing:
     """What was read lately, or is read now, in the session's transaction."""
-    engine = session.connection().engine
+    engine = session.get_bind().engine
     known = _known.get(engine)
     if known is not None and time.monotonic() - known[0] < FRESH_SECONDS:
         return known[1]

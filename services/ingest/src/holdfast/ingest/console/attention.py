@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from holdfast.domain.pauses import Paused
 from holdfast.ingest.console import words
 from holdfast.storage.nodes import NodeView
 from holdfast.storage.statistics import Unserved
@@ -12,6 +13,12 @@ __all__ = ["OVERDUE_SECONDS", "Point", "points"]
 
 OVERDUE_SECONDS = 60
 """As the alert ``HoldfastEventsWait`` has it."""
+
+
+MOST_PAUSES = 5
+"""That are named."""
+
+PAUSES = "/console/handlers#pauses"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +31,32 @@ class Point:
 
 
 def points(
-    *, oldest_due_at: datetime | None, unserved: Iterable[Unserved], nodes: Sequence[NodeView] | None, now: datetime
+    *,
+    oldest_due_at: datetime | None,
+    unserved: Iterable[Unserved],
+    nodes: Sequence[NodeView] | None,
+    now: datetime,
+    pauses: Sequence[Paused] = (),
 ) -> list[Point]:
     """All that there is; nothing if all is well.
 
     ``nodes``: ``None`` for somebody who may not see them.
     """
     found = [*_processors(nodes)] if nodes is not None else []
+    found += [_paused(each, now) for each in pauses[:MOST_PAUSES]]
+    if (more := len(pauses) - MOST_PAUSES) > 0:
+        found.append(Point("warn", f"{words.count_text(more)} more pauses are in force.", PAUSES))
     if oldest_due_at is not None and (late := (now - oldest_due_at).total_seconds()) > OVERDUE_SECONDS:
         found.append(Point("bad", f"An event has been due for {words.span(late)}.", "/console/events?state=queued"))
     found += [_unserved(each) for each in unserved if not each.is_served]
     return sorted(found, key=lambda point: point.tone != "bad")
+
+
+def _paused(each: Paused, now: datetime) -> Point:
+    what = "Your tenant" if each.kind == "tenant" else f"The {each.kind} {each.name}"
+    said = f" ({each.note})" if each.note else ""
+    since = words.since(each.paused_at, now)
+    return Point("warn", f"{what} is paused: {each.paused_by} paused it {since}{said}.", PAUSES)
 
 
 def _processors(nodes: Sequence[NodeView]) -> Iterable[Point]:

@@ -10,35 +10,33 @@ from holdfast.ingest.http.parts import parts
 from holdfast.storage import (
     audit,
     event_views,
+    groups,
     key_changes,
     listing,
     nodes,
     overview,
     replays,
     statistics,
+    steps,
     waiting,
 )
 from holdfast.storage.audit import AuditFilter, AuditPage
 from holdfast.storage.dead_letters import DeadGroup, dead_groups
 from holdfast.storage.event_views import EventView, TimelineEntry
 from holdfast.storage.filters import EventFilter
-from holdfast.storage.groups import Group, groups_of
 from holdfast.storage.key_changes import KeyPage
 from holdfast.storage.keys import KeyEntry
 from holdfast.storage.listing import Attempt, Page
 from holdfast.storage.nodes import NodeView
 from holdfast.storage.overview import OpenCounts
 from holdfast.storage.replays import Action, Replay, ReplayPage
-from holdfast.storage.statistics import Flow, HandlerRow, Overview, Point, Unserved, Window
-from holdfast.storage.steps import Step, steps_of
+from holdfast.storage.statistics import Point, Unserved, Window
 
 __all__ = [
     "COUNTED",
     "PAGE",
     "EventStory",
-    "HandlerStatistics",
     "all_events",
-    "TenantSummary",
     "audit_page",
     "count_matching",
     "event_story",
@@ -46,7 +44,6 @@ __all__ = [
     "find_key",
     "flow",
     "groups_of_dead",
-    "handler_statistics",
     "key_page",
     "list_events",
     "list_nodes",
@@ -54,7 +51,6 @@ __all__ = [
     "one_replay",
     "open_counts",
     "unserved",
-    "tenant_summary",
 ]
 
 COUNTED = 10_000
@@ -76,26 +72,10 @@ class EventStory:
     """Why it has not been processed yet; ``None`` for one that is done with."""
     has_emitted: bool
     """Whether its handler made other events."""
-    groups: list[Group]
+    groups: list[groups.Group]
     """Groups among those, in their order."""
-    steps: list[Step]
+    steps: list[steps.Step]
     """What its handlers have stored, oldest first."""
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerStatistics:
-    """How handlers did, the busiest first, and the types for which nobody is there."""
-
-    rows: list[HandlerRow]
-    unserved: list[Unserved]
-
-
-@dataclass(frozen=True, slots=True)
-class TenantSummary:
-    """How a tenant stands, and what happened to its events in each span of time."""
-
-    overview: Overview
-    happened: dict[Window, Flow]
 
 
 def list_events(wanted: EventFilter, *, tenant: str, limit: int, before_id: UUID | None = None) -> Page:
@@ -133,7 +113,7 @@ def event_story(event_id: UUID, tenant: str) -> EventStory | None:
             return EventStory(
                 view, event_views.timeline(session, event_id=event_id), listing.attempts(session, event_id=event_id),
                 waiting.why(session, event_id), event_views.has_emitted(session, event_id=event_id),
-                groups_of(session, event_id), steps_of(session, event_id),
+                groups.groups_of(session, event_id), steps.steps_of(session, event_id),
             )  # fmt: skip
 
     return reconnecting(read)
@@ -184,18 +164,6 @@ def flow(tenant: str, window: Window) -> list[Point]:
     return reconnecting(read)
 
 
-def handler_statistics(tenant: str, window: Window) -> HandlerStatistics:
-    """How handlers did in a window."""
-
-    def read() -> HandlerStatistics:
-        with parts().database.transaction() as session:
-            since = window.since(statistics.present(session))
-            rows = statistics.handlers(session, tenant, since=since)
-            return HandlerStatistics(rows, statistics.unserved(session, tenant))
-
-    return reconnecting(read)
-
-
 def audit_page(wanted: AuditFilter, tenant: str, *, limit: int, after_id: int | None) -> AuditPage:
     """Entries of the audit log, newest first."""
     return reconnecting(
@@ -218,21 +186,3 @@ def find_key(key_id: str, tenant: str) -> KeyEntry | None:
 def list_nodes() -> list[NodeView]:
     """Every node that was heard of lately, by service and host."""
     return reconnecting(lambda: parts().database.call(nodes.list_nodes))
-
-
-def tenant_summary(tenant: str) -> TenantSummary:
-    """How the tenant stands. Costs the same however many events it has."""
-
-    def read() -> TenantSummary:
-        with parts().database.transaction() as session:
-            now = statistics.present(session)
-            found = statistics.overview(session, tenant)
-            happened = {Window.HOUR: found.last_hour}
-            for window in (Window.DAY, Window.QUARTER):
-                points = statistics.flow(
-                    session, tenant, since=window.since(now), step_seconds=window.step_seconds
-                )  # fmt: skip
-                happened[window] = sum((point.flow for point in points), Flow())
-            return TenantSummary(found, happened)
-
-    return reconnecting(read)

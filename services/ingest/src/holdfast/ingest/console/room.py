@@ -22,6 +22,7 @@ from holdfast.ingest.console.pages import (
     live,
     oidc,
     overview,
+    pauses,
     preferences,
     replays,
     retention,
@@ -37,8 +38,8 @@ from holdfast.runtime.settings import IngestSettings
 __all__ = ["content_security_policy", "install"]
 
 PAGES = (
-    overview, events, event, edit, dead_letters, replays, handlers, schedules, workers, keys, tenant, audit, preferences,
-    live, retention,
+    overview, events, event, edit, dead_letters, replays, handlers, pauses, schedules, workers, keys, tenant, audit,
+    preferences, live, retention,
 )  # fmt: skip
 
 MAX_FORM_BYTES = 64 * 1024

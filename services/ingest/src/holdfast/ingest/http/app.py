@@ -20,9 +20,11 @@ from holdfast.ingest.http.routes import (
     keys,
     lists,
     operate,
+    pauses,
     replays,
     schedules,
     stats,
+    tenant,
     tokens,
     workers,
 )
@@ -36,6 +38,11 @@ from holdfast.runtime.telemetry import Log, Metrics, export_metrics
 __all__ = ["Application", "create_app"]
 
 log = logging.get(__name__)
+
+ROUTES = (
+    events, lists, operate, replays, discards, schedules, pauses, keeping, stats, tenant, tokens, audit, keys, workers,
+    health,
+)  # fmt: skip
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,128}", re.ASCII)
 
@@ -90,9 +97,7 @@ def create_app(settings: IngestSettings | None = None, *, rooms: Sequence[Room] 
     app.extensions[EXTENSION] = parts
     app.before_request(_begin)
     problems.install(app)
-    for module in (
-        events, lists, operate, replays, discards, schedules, keeping, stats, tokens, audit, keys, workers, health,
-    ):  # fmt: skip
+    for module in ROUTES:
         app.register_blueprint(module.blueprint)
     for install in rooms:
         install(app, settings)

@@ -156,8 +156,12 @@ class Claimer:
         """
         return cancels.requested(self._database, event_ids)
 
-    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
+    def claim_due(
+        self, limit: int, *, is_suspect: bool, overdue_seconds: float, least_priority: int = 0
+    ) -> list[Lease]:
         """Up to ``limit`` events that have been due for a while, and events that waited for a handler that is here.
+
+        ``least_priority``: of these priorities alone, and not out of lines.
 
         Raises:
             DatabaseUnavailable, StatementTooSlow: as :meth:`claim`.
@@ -168,9 +172,11 @@ class Claimer:
                 self._admission.refresh(session)
                 claimed = claims.claim_due(
                     session, owner=self._owner, lease_seconds=self._lease_seconds, limit=limit, is_suspect=is_suspect,
-                    overdue_seconds=overdue_seconds, unserved_types=self._served_of_the_waiting(session),
-                    lines=self._admission.open_lines(session, limit), pools=self._admission.pools,
-                    kinds=None if is_suspect else self._kinds(session),
+                    overdue_seconds=overdue_seconds,
+                    unserved_types=[] if least_priority else self._served_of_the_waiting(session),
+                    lines={} if least_priority else self._admission.open_lines(session, limit),
+                    pools=self._admission.pools,
+                    kinds=None if is_suspect else self._kinds(session, least_priority),
                     sort=lambda session, met: self._sort(session, met, judged, keeps_lines=True),
                     admit=lambda session, met, count: self._admit(session, met, count, judged),
                 )  # fmt: skip
@@ -265,9 +271,13 @@ class Claimer:
             session, doorbells, owner=self._owner, lease_seconds=self._lease_seconds, limits=held
         )
 
-    def _kinds(self, session: Session) -> list[Kind]:
+    def _kinds(self, session: Session, least_priority: int) -> list[Kind]:
         """Where to look now; where there is too much for one search the next one begins behind."""
-        kinds = candidates.kinds_of(session, self._admission.pools, after=self._after_tenant)
+        pools = self._admission.pools
+        if least_priority:
+            found = candidates.kinds_of(session, pools, after=self._after_tenant)
+            return [each for each in found if each.priority >= least_priority]
+        kinds = candidates.kinds_of(session, pools, after=self._after_tenant)
         self._after_tenant = kinds[-1].tenant if len(kinds) >= candidates.MOST_KINDS else ""
         return kinds
 

@@ -129,13 +129,17 @@ class Executor:
         """Give up leases of events that were not begun. Never raises for what PostgreSQL or Redis can do."""
         self._releaser.unbegun(leases)
 
-    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
+    def claim_due(
+        self, limit: int, *, is_suspect: bool, overdue_seconds: float, least_priority: int = 0
+    ) -> list[Lease]:
         """Claim up to ``limit`` events that have been due for a while, without a doorbell; each is to be :meth:`run`.
 
         Raises:
             DatabaseUnavailable: nothing was claimed; or it was, and the leases will expire.
         """
-        return self._claimer.claim_due(limit, is_suspect=is_suspect, overdue_seconds=overdue_seconds)
+        return self._claimer.claim_due(
+            limit, is_suspect=is_suspect, overdue_seconds=overdue_seconds, least_priority=least_priority
+        )
 
     def next_wake(self) -> float | None:
         """When to search next for events that wait for a rate, in seconds of the monotonic clock."""

@@ -1,20 +1,18 @@
 """Which events of a handler go first, where it runs, and how many of them at once: what is declared."""
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from holdfast.domain.declared import DeclaredHandler
 from holdfast.domain.errors import ConfigurationError
 from holdfast.domain.limits import Concurrency, Rate
-from holdfast.domain.routes import Route
+from holdfast.domain.routes import Route, is_pool
 from holdfast.domain.turns import DEFAULT_PRIORITY, HIGHEST_PRIORITY
 
 __all__ = ["DEFAULT_POOL", "PLAIN_FLOW", "Flow", "flow_of", "pool_of"]
 
 DEFAULT_POOL = "default"
 """What the pool of handlers that name none is called, in settings and on screens."""
-
-_POOL = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,10 @@ class Flow:
     def route(self) -> Route:
         """What recording has to know of it."""
         return Route(self.priority, self.pool)
+
+    def declared(self, name: str) -> DeclaredHandler:
+        """What others are told of the handler of this name."""
+        return DeclaredHandler(name, self.priority, self.pool, self.limit, self.rate)
 
 
 PLAIN_FLOW = Flow()
@@ -59,7 +61,7 @@ def pool_of(name: Any) -> str:
     Raises:
         ConfigurationError: no pool is named so.
     """
-    if not isinstance(name, str) or _POOL.fullmatch(name) is None:
+    if not isinstance(name, str) or not is_pool(name):
         raise ConfigurationError(
             f"a pool's name is 1 to 40 lower-case letters, digits, dashes and underscores, such as gpu, not {name!r}"
         )

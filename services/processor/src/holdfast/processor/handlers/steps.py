@@ -13,8 +13,8 @@ NO_STEPS = (
 
 NO_STEPS_ON_LOOP = (
     "an async def handler has no ctx.step and no ctx.sleep, which would hold up the event loop and every handler on it until"
-    " PostgreSQL has stored the step. Declare the handler with def and transactional=False; or hand ctx.idempotency_key to"
-    " the other side, and raise Snooze(seconds) to go on later"
+    " PostgreSQL has stored the step. Declare the handler with def and transactional=False; or hand ctx.idempotency_key"
+    " to the other side, and raise Snooze(seconds) to go on later"
 )
 """What comes before says where the call stands."""
 

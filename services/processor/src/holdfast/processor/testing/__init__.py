@@ -14,7 +14,8 @@
 
 A handler is called as it is declared with ``handlers.on``, and within what its collection puts around it. A function that is
 not declared is taken for a transactional handler. Timeouts are not enforced. Order is Holdfast's part: a test can only see
-that a handler asks for it (``handlers.find(type).is_ordered``).
+that a handler asks for it (``handlers.find(type).is_ordered``). So are limits, priorities and pools: ``limit_key`` and
+``rate_key`` say which events count together, ``queued`` who takes them.
 """
 
 from collections.abc import Mapping
@@ -25,13 +26,17 @@ from uuid import UUID
 from holdfast.domain.transitions import AttemptError
 from holdfast.processor.attempt.failures import HandlerFailed
 from holdfast.processor.handlers.outcomes import failure
+from holdfast.processor.testing.limits import Queued, limit_key, queued, rate_key
 from holdfast.processor.testing.sample import Emitted, EmittedGroup
 from holdfast.processor.testing.trial import Cancelled, Case, Subject
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import Session
 from holdfast.storage.contents import table_contents
 
-__all__ = ["Attempted", "Emitted", "EmittedGroup", "Run", "assert_idempotent", "attempt", "run"]
+__all__ = [
+    "Attempted", "Emitted", "EmittedGroup", "Queued", "Run", "assert_idempotent", "attempt", "limit_key", "queued",
+    "rate_key", "run",
+]  # fmt: skip
 
 __tracebackhide__ = True
 

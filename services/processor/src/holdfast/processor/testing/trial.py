@@ -20,7 +20,7 @@ from holdfast.storage import Session
 from holdfast.storage.held import is_committed, own_transaction
 from holdfast.storage.lending import lend
 
-__all__ = ["Cancelled", "Case", "Subject"]
+__all__ = ["Cancelled", "Case", "Subject", "resolved"]
 
 __tracebackhide__ = True
 
@@ -38,7 +38,7 @@ class Case:
         self, handler: Subject, payload: Any, session: Session | None, name: str | None, number: int,
         event_id: UUID | None, cancelled: Cancelled, attributes: dict[str, Any], steps: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
-        self.handler = _resolved(handler, name)
+        self.handler = resolved(handler, name)
         if self.handler.is_transactional and session is None:
             raise ConfigurationError(
                 f"{self.handler.name} is a transactional handler: pass session=…, or declare it with transactional=False"
@@ -114,7 +114,12 @@ def _begin_anew(session: Session) -> None:
     session.rollback()
 
 
-def _resolved(subject: Subject, name: str | None) -> Handler:
+def resolved(subject: Subject, name: str | None) -> Handler:
+    """The handler as it is declared.
+
+    Raises:
+        ConfigurationError: a name that is not declared, or no handler.
+    """
     if subject is None:
         raise ConfigurationError("no handler was found for that type")
     return subject if isinstance(subject, Handler) else _declared(subject, name)

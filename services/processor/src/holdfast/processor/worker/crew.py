@@ -30,7 +30,9 @@ class Runs(Protocol):
     def claim(self, doorbells: Sequence[Doorbell]) -> list[Lease]:
         """Lease those of the doorbells that are due."""
 
-    def claim_due(self, limit: int, *, is_suspect: bool, overdue_seconds: float) -> list[Lease]:
+    def claim_due(
+        self, limit: int, *, is_suspect: bool, overdue_seconds: float, least_priority: int = 0
+    ) -> list[Lease]:
         """Lease due events."""
 
     def groups(self, leases: Sequence[Lease]) -> list[list[Lease]]:
@@ -92,14 +94,14 @@ class Crew:
     """
 
     def __init__(
-        self, executor: Runs, *, threads: int, most_ahead: int, async_places: int = 0,
+        self, executor: Runs, *, threads: int, most_ahead: int, async_places: int = 0, reserved: int = 0,
         on_room: Callable[[], object] = lambda: None,
     ) -> None:  # fmt: skip
         self._executor = executor
         self.aside = (
             AsyncCrew(executor, places=async_places, is_ahead=most_ahead > 0, on_room=on_room) if async_places else None
         )
-        self.slots = Slots(threads, most_ahead=most_ahead)
+        self.slots = Slots(threads, most_ahead=most_ahead, reserved=reserved)
         self._numbers = itertools.count()
         self._waiting: dict[int, _Waiting] = {}
         """By number, the oldest first. Who takes an entry out of it has the event."""

@@ -103,12 +103,12 @@ def parts(settings: ProcessorSettings, role: roles.Role, handlers: Handlers, can
     is_alone = role.is_suspect or settings.lease_seconds < LEAST_LEASE_SECONDS
     crew = Crew(
         executor, threads=role.threads, most_ahead=0 if is_alone else _most_ahead(handlers),
-        async_places=async_places(settings, role, handlers), on_room=lambda: poller.nudge(),
+        async_places=async_places(settings, role, handlers), on_room=lambda: poller.nudge(), reserved=role.reserved,
     )  # fmt: skip
     poller = Poller(
         executor, crew, is_suspect=role.is_suspect, is_broker_answering=lambda: broker_watch.is_answering,
         is_any_due=lambda seconds: executor.is_any_due(is_suspect=role.is_suspect, overdue_seconds=seconds),
-        next_wake=executor.next_wake,
+        next_wake=executor.next_wake, urgent_priority=settings.reserved_priority,
     )  # fmt: skip
     broker_watch = BrokerWatch(broker_url, on_loss=poller.nudge)
     presence = Presence(

@@ -45,6 +45,7 @@ class Poller:
         is_broker_answering: asked often; must not wait.
         is_any_due: whether a claim of events that have been due for so many seconds may find one: a look, cheaper than a
             claim. Not asked while polls find events.
+        urgent_priority: of events for which threads are reserved, and above.
         next_wake: when some event may run that waits for that moment, in seconds of the monotonic clock.
     """
 
@@ -57,6 +58,7 @@ class Poller:
         is_broker_answering: Callable[[], bool],
         is_any_due: Callable[[float], bool],
         next_wake: Callable[[], float | None] = lambda: None,
+        urgent_priority: int = 0,
     ) -> None:
         self._executor = executor
         self._crew = crew
@@ -65,6 +67,7 @@ class Poller:
         self._is_broker_answering = is_broker_answering
         self._is_any_due = is_any_due
         self._next_wake = next_wake
+        self._urgent_priority = urgent_priority
         self._has_found = True
         self._wake = threading.Event()
         self._is_stopping = False
@@ -98,6 +101,7 @@ class Poller:
             self._polled_at = time.monotonic()
             try:
                 self._crew.give_back_overdue()
+                self._look_for_urgent()
                 is_more = self._turn()
             except DatabaseUnavailable as exc:
                 self._away(Log.DATABASE_UNAVAILABLE, reason=str(exc))
@@ -117,15 +121,27 @@ class Poller:
         free = self._slots.take_free()
         if not free:
             return True
+        found = self._claim(free, overdue_seconds=overdue_seconds)
+        self._has_found = bool(found)
+        return found == free
+
+    def _look_for_urgent(self) -> None:
+        """Fill threads that are kept for urgent events; their doorbells may ring where nobody has a thread to spare."""
+        if free := self._slots.take_for_urgent():
+            self._claim(free, overdue_seconds=0.0, least_priority=self._urgent_priority)
+
+    def _claim(self, free: int, *, overdue_seconds: float, least_priority: int = 0) -> int:
+        """Claim for so many slots that were taken, and hand over; returns how many."""
         leases: list[Lease] = []
         try:
-            leases = self._executor.claim_due(free, is_suspect=self._is_suspect, overdue_seconds=overdue_seconds)
+            leases = self._executor.claim_due(
+                free, is_suspect=self._is_suspect, overdue_seconds=overdue_seconds, least_priority=least_priority
+            )
         finally:
             self._slots.give_back(free - len(leases))
         self._crew.add([(lease, self._give_back_one) for lease in leases])
-        self._has_found = bool(leases)
         Metrics.polled.inc(len(leases))
-        return len(leases) == free
+        return len(leases)
 
     def _rest(self, *, is_more: bool) -> None:
         is_answering = self._is_broker_answering()

@@ -131,6 +131,7 @@ def identity(settings: ProcessorSettings, role: Role, handlers: Handlers, board:
         board.node_id, "processor", settings.node_name, board.first_pid, VERSION, role.name, os.getpid(),
         slots=role.threads + async_places(settings, role, handlers), is_suspect=role.is_suspect,
         types=tuple(pattern for each in handlers for pattern in each.patterns),
+        handlers=tuple(each.flow.declared(each.name) for each in handlers),
     )  # fmt: skip
 
 

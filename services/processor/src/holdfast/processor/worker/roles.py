@@ -18,6 +18,8 @@ class Role:
     threads: int
     is_suspect: bool
     metrics_port: int
+    reserved: int = 0
+    """Threads that are kept for urgent events."""
 
 
 def roles(settings: ProcessorSettings) -> list[Role]:
@@ -28,7 +30,7 @@ def roles(settings: ProcessorSettings) -> list[Role]:
     workers = [
         Role(
             f"worker-{number}", doorbell.QUEUE, threads=settings.processor_threads, is_suspect=False,
-            metrics_port=settings.metrics_port if number == 0 else 0,
+            metrics_port=settings.metrics_port if number == 0 else 0, reserved=settings.reserved_threads,
         )
         for number in range(settings.processor_processes)
     ]  # fmt: skip

@@ -22,10 +22,14 @@ class Slots:
     Args:
         most_ahead: how many may wait at most; 0 where an event must have no neighbours.
         ahead_seconds: how long one may wait, about.
+        reserved: how many are kept for urgent events (:meth:`take_for_urgent`).
     """
 
-    def __init__(self, count: int, *, most_ahead: int = 0, ahead_seconds: float = AHEAD_SECONDS) -> None:
+    def __init__(
+        self, count: int, *, most_ahead: int = 0, ahead_seconds: float = AHEAD_SECONDS, reserved: int = 0
+    ) -> None:
         self.count = count
+        self._reserved = reserved
         self._ahead_seconds = ahead_seconds
         self._free = count
         """Negative while events wait for a thread."""
@@ -47,7 +51,15 @@ class Slots:
     def take_free(self) -> int:
         """Take what threads are free for, without waiting; returns how many."""
         with self._changed:
-            taken = 0 if self._is_closed or self._is_paused else max(0, self._free)
+            taken = 0 if self._is_closed or self._is_paused else max(0, self._free - self._reserved)
+            self._free -= taken
+        return taken
+
+    def take_for_urgent(self) -> int:
+        """Take what threads are free for, the reserved ones included, without waiting; 0 where none are reserved."""
+        with self._changed:
+            is_open = self._reserved and not (self._is_closed or self._is_paused)
+            taken = max(0, self._free) if is_open else 0
             self._free -= taken
         return taken
 
@@ -118,6 +130,7 @@ class Slots:
     def _room(self) -> int:
         if self._is_paused:
             return 0
-        room = self._free + self._ahead
+        free = self._free - self._reserved
+        room = free + self._ahead
         # A thread that is idle is not to wait for others. Those that wait are refilled by half: for one it is not worth it.
-        return room if self._free > 0 or 2 * room >= self._ahead > 0 else 0
+        return room if free > 0 or 2 * room >= self._ahead > 0 else 0

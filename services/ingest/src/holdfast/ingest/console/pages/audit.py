@@ -55,6 +55,11 @@ def _about(entry: AuditRecord) -> list[tuple[str, str, str]]:
         ("event", entry.event_id, "/console/events/{}"),
         (job, entry.replay_id, f"/console/{job}s/{{}}"),
         ("schedule", entry.detail.get("schedule"), "/console/schedules#s-{}"),
+        (
+            "paused",
+            entry.detail.get("name") if entry.action in ("pause", "resume") else None,
+            "/console/handlers#pauses",
+        ),
         ("node", entry.detail.get("node"), "/console/workers#n-{}"),
         ("key", entry.detail.get("key_id"), KEY_ADDRESS),
         ("in place of", entry.detail.get("replaces"), KEY_ADDRESS),

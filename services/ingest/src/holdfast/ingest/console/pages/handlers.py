@@ -1,9 +1,12 @@
-"""Handlers: how often each runs, fails, and how long it takes; and types for which nobody is there."""
+"""Handlers: how often each runs, fails, and how long it takes; how they are declared; what is paused; and types for which
+nobody is there.
+"""
 
 from flask import Blueprint, request
 from werkzeug.wrappers import Response as AnyResponse
 
-from holdfast.ingest.console import reading
+from holdfast.domain.pauses import MAX_NOTE_LENGTH, SHARED, PauseKind
+from holdfast.ingest.console import summaries
 from holdfast.ingest.console.rendering import page
 from holdfast.ingest.console.visit import Role, require_role
 from holdfast.storage.statistics import Window
@@ -29,8 +32,10 @@ def _handlers() -> AnyResponse:
     """The busiest first."""
     current = require_role(Role.VIEWER)
     window = chosen_window()
-    found = reading.handler_statistics(current.tenant, window)
+    found = summaries.handler_statistics(current.tenant, window)
     return page(
         "handlers.html", rows=found.rows, unserved=found.unserved, windows=WINDOWS, window=window,
         slowest=max((row.run.p95_ms or 0 for row in found.rows), default=0),
+        standings=found.standings if current.is_operator else [], pauses=found.pauses, shared=SHARED,
+        kinds=PauseKind, longest_note=MAX_NOTE_LENGTH,
     )  # fmt: skip

@@ -14,6 +14,8 @@ from holdfast.ingest.console.pages.handlers import WINDOWS, chosen_window
 from holdfast.ingest.console.preferences import COLUMNS, STANDARD_COLUMNS
 from holdfast.ingest.console.rendering import page
 from holdfast.ingest.console.visit import Role, require_role
+from holdfast.ingest.http.parts import parts
+from holdfast.ingest.operate.pauser import list_pauses
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.nodes import NodeView
 from holdfast.storage.statistics import Point, Window
@@ -43,7 +45,11 @@ def _overview() -> AnyResponse:
     return page(
         "overview.html",
         attention=points(
-            oldest_due_at=counts.oldest_due_at, unserved=reading.unserved(tenant), nodes=nodes, now=datetime.now(UTC)
+            oldest_due_at=counts.oldest_due_at,
+            unserved=reading.unserved(tenant),
+            nodes=nodes,
+            now=datetime.now(UTC),
+            pauses=list_pauses(parts().database, tenant),
         ),
         counts=counts,
         threads=None if nodes is None else _threads(nodes),

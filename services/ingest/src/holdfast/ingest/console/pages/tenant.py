@@ -4,7 +4,7 @@ from flask import Blueprint
 from werkzeug.wrappers import Response as AnyResponse
 
 from holdfast.domain.state import State
-from holdfast.ingest.console import reading
+from holdfast.ingest.console import reading, summaries
 from holdfast.ingest.console.pages.handlers import WINDOWS
 from holdfast.ingest.console.rendering import page
 from holdfast.ingest.console.visit import Role, require_role
@@ -30,7 +30,7 @@ def add(room: Blueprint) -> None:
 def _tenant() -> AnyResponse:
     """One tenant, the visitor's."""
     current = require_role(Role.VIEWER)
-    found = reading.tenant_summary(current.tenant)
+    found = summaries.tenant_summary(current.tenant)
     keys = reading.key_page(current.tenant, limit=MOST_KEYS, after_id=None) if current.may(Role.ADMIN) else None
     return page(
         "tenant.html",
@@ -38,16 +38,18 @@ def _tenant() -> AnyResponse:
         happened=found.happened,
         windows=WINDOWS,
         tenant_states=STATES,
-        limits=_limits(),
+        limits=_limits(found.settings.backlog_seconds),
+        weight=found.settings.weight,
         active_keys=sum(key.is_active for key in keys.items) if keys else 0,
         is_more_keys=keys is not None and keys.next_id is not None,
     )
 
 
-def _limits() -> list[tuple[str, str, str]]:
-    """``(what, how much, what happens beyond)`` of what this service was started with."""
+def _limits(own_backlog: float | None) -> list[tuple[str, str, str]]:
+    """``(what, how much, what happens beyond)`` of what this service was started with, and what is set for the tenant."""
     settings = parts().settings
-    backlog = settings.backlog_limit_seconds
+    usual = settings.backlog_limit_seconds
+    backlog = own_backlog if usual and own_backlog is not None else usual
     return [
         ("One event", bytes_text(settings.max_event_bytes), "longer ones are refused with 413"),
         ("A batch", f"{bytes_text(settings.max_batch_bytes)}, {MAX_EVENTS} events", "longer ones are refused with 413"),

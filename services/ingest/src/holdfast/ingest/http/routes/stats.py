@@ -7,11 +7,13 @@ from flask import Blueprint, Response, json
 from pydantic import BaseModel, ConfigDict, Field
 
 from holdfast.ingest.connection import reconnecting
-from holdfast.ingest.http.auth import require
+from holdfast.ingest.http.auth import is_operator, require
 from holdfast.ingest.http.bodies import read_arguments
+from holdfast.ingest.http.handler_views import Standing, standing_view, standings
 from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.views import rfc3339
 from holdfast.storage import statistics
+from holdfast.storage.keys import KeyHolder
 from holdfast.storage.statistics import Flow, HandlerRow, Overview, Point, Times, Unserved, Window
 
 __all__ = ["blueprint", "WindowRequest"]
@@ -52,13 +54,17 @@ def stats() -> Response:
 
 @blueprint.get("/v1/handlers")
 def handlers() -> Response:
-    """Handlers by rate, with failures and times; and the types for which events wait, since nobody serves them."""
+    """Handlers by rate, with failures and times; the types for which events wait, since nobody serves them.
+
+    For operators also how processors declare handlers, and which are paused.
+    """
     holder = require("events:read")
     request = read_arguments(WindowRequest)
-    rows, unserved = reconnecting(lambda: _handlers(holder.tenant, request))
+    rows, unserved, standing = reconnecting(lambda: _handlers(holder, request))
     return _json({
         "window": request.window, "items": [_handler(row) for row in rows],
         "unserved": [_unserved(each) for each in unserved],
+        "declared": [standing_view(each) for each in standing],
     })  # fmt: skip
 
 
@@ -70,11 +76,13 @@ def _stats(tenant: str, request: WindowRequest) -> tuple[Overview, list[Point]]:
         return statistics.overview(session, tenant), series
 
 
-def _handlers(tenant: str, request: WindowRequest) -> tuple[list[HandlerRow], list[Unserved]]:
+def _handlers(holder: KeyHolder, request: WindowRequest) -> tuple[list[HandlerRow], list[Unserved], list[Standing]]:
     with parts().database.transaction() as session:
         since = request.chosen().since(statistics.present(session))
-        rows = statistics.handlers(session, tenant, since=since)
-        return rows, statistics.unserved(session, tenant)
+        rows = statistics.handlers(session, holder.tenant, since=since)
+        # As nodes and what they serve: handlers work for all tenants.
+        standing = standings(session, holder.tenant)[0] if is_operator(holder) else []
+        return rows, statistics.unserved(session, holder.tenant), standing
 
 
 def _overview(overview: Overview) -> dict[str, Any]:
