@@ -12,5 +12,7 @@
     figures.py   counts and times of a history
     broken.py    the negative controls: a stack whose code is broken on purpose
     control.py   runs one
+    pausing.py   pauses types of events and resumes them
+    rules_*.py   more rules: of operators, of what runs when, and of events that nobody sends
     run.py       one run, from start to verdict
 """

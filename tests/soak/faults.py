@@ -17,6 +17,7 @@ from holdfast.local.stack import Stack
 
 from .defaults import change_defaults
 from .history import Recorder
+from .pausing import pause_type
 from .plan import Fault, Kind
 from .strangers import AT_GATEWAY, AT_INGEST, visit
 
@@ -92,6 +93,7 @@ class _Striking:
             Kind.FLUSH_REDIS: lambda _: self._flush_redis(),
             Kind.REQUEUE: lambda _: self._requeue(),
             Kind.ODD_DEFAULTS: lambda fault: change_defaults(stack.postgres, fault),
+            Kind.PAUSE_TYPE: lambda fault: pause_type(stack.database_url, fault),
             Kind.HOSTILE_FRAMES: lambda fault: visit(stack.live_url, AT_GATEWAY, fault.seconds),
             Kind.HOSTILE_REQUESTS: lambda fault: visit(stack.ingest_url, AT_INGEST, fault.seconds),
         }

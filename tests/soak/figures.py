@@ -32,7 +32,7 @@ LABELS = {
     "dead": "dead",
     "discarded": "discarded",
     "open": "still open",
-    "operated": "replays and discards asked for by operators",
+    "operated": "replays, discards and cancels asked for by operators",
     "lost": "lost",
     "doubled": "doubled",
     "calls_repeated": "calls to another service repeated, with the same key",
@@ -85,6 +85,7 @@ def figures(history: History, violations: Sequence[Violation]) -> dict[str, Any]
         "violations": len(violations),
         "by_kind": dict(sorted(Counter(f"{each['kind']} {each['target']}" for each in history.faults).items())),
         "reasons": dict(Counter(state["error"] for state in history.states if state["state"] == "dead")),
+        "by_type": dict(sorted(Counter(f"{state['type']} {state['state']}" for state in history.states).items())),
         "by_rule": dict(rules),
     }
 

@@ -21,12 +21,16 @@ Record = dict[str, Any]
 DATABASE = {
     "states": """
         SELECT s.event_id::text AS event, e.tenant, e.audience, e.type, e.source, e.subject, e.ce_id, s.state, s.version,
+               e.parent_id::text AS parent, e.extensions->>'holdfasthandler' AS made_for, s.held_limit,
+               CASE WHEN e.is_json THEN CAST(convert_from(e.data_bytes, 'UTF8') AS jsonb) END AS data,
+               extract(epoch FROM e.time)::float8 AS time,
                s.attempt, s.crashes, s.last_error->>'type' AS error, extract(epoch FROM e.received_at)::float8 AS received_at,
                extract(epoch FROM s.lease_expires_at)::float8 AS lease_expires_at
         FROM processing_state s JOIN event e ON e.id = s.event_id""",
     "updates": """
         SELECT event_id::text AS event, version, state, attempt, extract(epoch FROM at)::float8 AS at,
-               detail->>'reason' AS reason, coalesce(pg_visible_in_snapshot(
+               detail->>'reason' AS reason, detail->>'superseded_by' AS superseded_by,
+               detail ? 'error' AS is_running, coalesce(pg_visible_in_snapshot(
                    CAST(CAST(transaction_id AS text) AS xid8), CAST(c.confirmed AS pg_snapshot)), true) AS is_published
         FROM event_update, outbox_cursor c ORDER BY event_id, version""",
     "log": """
@@ -34,6 +38,17 @@ DATABASE = {
         FROM processed_event_log""",
     "effects": "SELECT event_id::text AS event, attempt, extract(epoch FROM at)::float8 AS at FROM effect ORDER BY at",
     "calls": "SELECT event_id::text AS event, key FROM call",
+    "runs": """
+        SELECT event_id::text AS event, attempt, pid, extract(epoch FROM began)::float8 AS began,
+               extract(epoch FROM ended)::float8 AS ended
+        FROM run ORDER BY began""",
+    "step_calls": """
+        SELECT event_id::text AS event, name, attempt, extract(epoch FROM began)::float8 AS began FROM step_call""",
+    "steps": """
+        SELECT event_id::text AS event, name, attempt, extract(epoch FROM stored_at)::float8 AS stored_at FROM event_step""",
+    "members": """
+        SELECT m.event_id::text AS event, m.group_id::text AS group, g.parent_id::text AS parent
+        FROM event_group_member m JOIN event_group g ON g.id = m.group_id""",
 }
 """What is read from the database at the end: file → query."""
 
@@ -44,23 +59,26 @@ class History:
 
     Attributes:
         run: seed, times and settings: ``lease_seconds``, ``began``, ``faults_ended``, ``calm_since`` (every service was
-            ready again), ``ended``.
+            ready again), ``ticks_until`` (the first tick that the schedule was kept from), ``ended``.
         accepted: one for each 202: tenant, source, ce_id, event, is_duplicate, at.
         asked: requests of operators: tenant, action, event, key, at.
         answered: their definite answers: besides, status, answered (the event that the answer is about), is_duplicate.
+        left_out: one for each 202 to an event that is not recorded, since another one of its key was within its window: the
+            identity, that other event, asked_at, at.
         refused: answers that no valid event may get: tenant, source, ce_id, status, at; status 0: no answer in time.
         faults: strikes as they happened: kind, target, at, ended, hit (process id, events that were put
             back, or counts of connections).
         spared: faults that found their target still starting.
         frames: what live clients received, in order, per client: see ``live.py``.
         clients: client → tenant, topics.
-        states, updates, log, effects, calls: see :data:`DATABASE`.
+        states, updates, log, effects, calls, runs, step_calls, steps, members: see :data:`DATABASE`.
     """
 
     run: Record = field(default_factory=dict)
     accepted: list[Record] = field(default_factory=list)
     asked: list[Record] = field(default_factory=list)
     answered: list[Record] = field(default_factory=list)
+    left_out: list[Record] = field(default_factory=list)
     refused: list[Record] = field(default_factory=list)
     faults: list[Record] = field(default_factory=list)
     spared: list[Record] = field(default_factory=list)
@@ -71,9 +89,13 @@ class History:
     log: list[Record] = field(default_factory=list)
     effects: list[Record] = field(default_factory=list)
     calls: list[Record] = field(default_factory=list)
+    runs: list[Record] = field(default_factory=list)
+    step_calls: list[Record] = field(default_factory=list)
+    steps: list[Record] = field(default_factory=list)
+    members: list[Record] = field(default_factory=list)
 
 
-FILES = ("accepted", "asked", "answered", "refused", "faults", "spared", "frames", "clients", *DATABASE)
+FILES = ("accepted", "asked", "answered", "left_out", "refused", "faults", "spared", "frames", "clients", *DATABASE)
 
 
 class Recorder:

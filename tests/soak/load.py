@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -23,8 +24,22 @@ PRODUCERS = 3
 
 TYPES = {
     "soak.plain": 40, "soak.slow": 15, "soak.flaky": 12, "soak.ordered": 12, "soak.outside": 14, "soak.poison": 4,
-    "soak.nobody": 3, "soak.progress": 8, "soak.pool": 4,
+    "soak.nobody": 3, "soak.progress": 8, "soak.pool": 4, "soak.parent": 6, "soak.fan": 4, "soak.shared": 6,
+    "soak.later": 5, "soak.snooze": 5, "soak.limited": 8, "soak.keyed": 6, "soak.rated": 8, "soak.steps": 8,
+    "soak.async": 10, "soak.debounced": 8, "soak.unique": 8,
 }  # fmt: skip
+
+WINDOWS: dict[str, dict[str, Any]] = {
+    "soak.debounced": {"debounceseconds": 3, "debouncekey": "one", "debouncemaxseconds": 600},
+    "soak.unique": {"uniqueseconds": 5, "uniquekey": "one"},
+}
+"""Attributes of the types with a window: one key for each tenant."""
+
+LATER_SECONDS = (0.5, 6.0)
+"""How far ahead events that wait for a time have it."""
+
+PRIORITIES = (None, None, 1, 9)
+"""What events ask for."""
 SUBJECTS = 2
 """Of each producer's ordered events."""
 DUPLICATES = 0.1
@@ -100,18 +115,29 @@ class _Producer:
     def _event(self, number: int) -> dict[str, Any]:
         type_ = self._draw.choices(list(TYPES), list(TYPES.values()))[0]
         data = {"number": number, "seconds": round(self._draw.uniform(0.2, 1.5), 3), "fails": self._draw.randint(1, 3)}
+        more = dict(WINDOWS.get(type_, {}))
+        if (priority := self._draw.choice(PRIORITIES)) is not None:
+            more["priority"] = priority
+        if type_ in ("soak.later", "soak.snooze"):
+            data["until"] = round(time.time() + self._draw.uniform(*LATER_SECONDS), 3)
+        if type_ == "soak.later":
+            more["deliverat"] = datetime.fromtimestamp(data["until"], UTC).isoformat()
         return {
             "specversion": "1.0", "id": str(number), "source": self._source, "type": type_,
             "subject": f"subject-{self._draw.randrange(SUBJECTS)}", "audience": f"user-{self._draw.randrange(AUDIENCES)}",
-            "datacontenttype": "application/json", "data": data,
+            "datacontenttype": "application/json", "data": data, **more,
         }  # fmt: skip
 
     def _send(self, http: httpx.Client, event: dict[str, Any], give_up: threading.Event) -> None:
         """Repeat until the answer is definite, like any producer that must not lose an event."""
         pause, longest = PAUSE_SECONDS
         while True:
+            asked_at = time.time()
             status, body = _post(http, self._url, event)
             about = {"tenant": self._tenant.name, "source": event["source"], "ce_id": event["id"], "at": time.time()}
+            if status == 202 and "unique_until" in body:
+                self._recorder.add("left_out", {**about, "event": body["event_id"], "asked_at": asked_at})
+                return
             if status == 202:
                 self._recorder.add(
                     "accepted", {**about, "event": body["event_id"], "is_duplicate": body["duplicate"]}

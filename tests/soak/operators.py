@@ -1,4 +1,4 @@
-"""Operators: they replay and discard events while everything breaks, and repeat each request until it has an answer."""
+"""Operators: they replay, discard and cancel events while everything breaks, and repeat each request until it is answered."""
 
 import random
 import threading
@@ -17,7 +17,10 @@ __all__ = ["Operators"]
 PER_SECOND = 0.5
 """Requests of each operator."""
 
-WISHES = {("replay", "dead"): 4, ("discard", "dead"): 2, ("replay", "processed"): 3, ("discard", "failed"): 1}
+WISHES = {
+    ("replay", "dead"): 4, ("discard", "dead"): 2, ("replay", "processed"): 3, ("discard", "failed"): 1,
+    ("cancel", "processing"): 3, ("cancel", "queued"): 1,
+}  # fmt: skip
 """What is asked for, of events in which state, and how often."""
 
 FORGETFUL = 0.4

@@ -39,6 +39,8 @@ class Kind(StrEnum):
     ODD_DEFAULTS = "odd-defaults"
     """For ``seconds`` the database has defaults of isolation, timeouts and durability that nobody would expect, and the
     services' connections are ended when they come: new ones meet them."""
+    PAUSE_TYPE = "pause-type"
+    """An operator pauses a type of one tenant, and resumes it after ``seconds``."""
     HOSTILE_FRAMES = "hostile-frames"
     """For ``seconds`` strangers hold up the gateway with floods of frames, endless messages and silence."""
     HOSTILE_REQUESTS = "hostile-requests"
@@ -51,6 +53,7 @@ KILLS = frozenset({Kind.KILL, Kind.KILL_BACKEND, Kind.CRASH_POSTGRES, Kind.KILL_
 _SERVERS = {
     Kind.KILL_BACKEND: "postgres", Kind.CRASH_POSTGRES: "postgres", Kind.REQUEUE: "postgres", Kind.KILL_REDIS: "redis",
     Kind.EMPTY_REDIS: "redis", Kind.HANG_REDIS: "redis", Kind.FLUSH_REDIS: "redis", Kind.ODD_DEFAULTS: "defaults",
+    Kind.PAUSE_TYPE: "types",
 }  # fmt: skip
 """What one fault at a time may strike. Defaults are apart from PostgreSQL, which may crash while they are changed."""
 
@@ -61,7 +64,7 @@ class Fault:
 
     Attributes:
         at: seconds after the start of the faults.
-        target: a service, ``postgres``, ``redis``, or ``defaults`` of the database.
+        target: a service, ``postgres``, ``redis``, ``defaults`` of the database, or ``types`` of events.
         choice: from 0 to 1; which of the target's processes.
     """
 
@@ -111,6 +114,7 @@ RANDOM = Mix(
         (Kind.FLUSH_REDIS, "redis"): 2,
         (Kind.REQUEUE, "postgres"): 2,
         (Kind.ODD_DEFAULTS, "defaults"): 3,
+        (Kind.PAUSE_TYPE, "types"): 4,
         (Kind.HOSTILE_FRAMES, "ws-gateway"): 3,
         (Kind.HOSTILE_REQUESTS, "ingest"): 3,
     },
@@ -121,6 +125,7 @@ RANDOM = Mix(
         Kind.EMPTY_REDIS: (0.1, 3.0),
         Kind.HANG_REDIS: (1.0, 5.0),
         Kind.ODD_DEFAULTS: (3.0, 10.0),
+        Kind.PAUSE_TYPE: (2.0, 6.0),
         Kind.HOSTILE_FRAMES: (3.0, 12.0),  # longer than the deadlines for a head and a body
         Kind.HOSTILE_REQUESTS: (3.0, 12.0),
     },

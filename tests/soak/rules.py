@@ -7,6 +7,15 @@ from holdfast.domain.position import Position
 from holdfast.domain.transitions import MAX_CRASHES
 
 from .history import History, Record, by_event
+from .rules_flow import cancelled_for_good, limits_hold, not_before_their_time, pauses_hold, rates_hold, steps_once
+from .rules_made import (
+    debounced_to_the_last,
+    emitted_once,
+    groups_join_once,
+    mirrored_once,
+    ticked_once,
+    unique_within,
+)
 from .rules_operators import asked_for, carried_out_once, copied_once, discards
 from .violation import Rule, Violation
 
@@ -18,9 +27,12 @@ REASONS = {"soak.poison": "poison", "soak.nobody": "no_handler"}
 """Types that end as dead letters, and why. All others are processed."""
 
 OUTSIDE, ORDERED = "soak.outside", "soak.ordered"
-"""Types with an effect elsewhere, in the table ``call``, and with an order within each subject."""
+"""Types with an effect elsewhere, and with an order within each subject."""
 
-WITHOUT_EFFECTS = frozenset({OUTSIDE, "soak.progress", "soak.pool"})
+CALLS = frozenset({OUTSIDE, "soak.async"})
+"""Types that call another service, which is the table ``call``."""
+
+WITHOUT_EFFECTS = CALLS | {"soak.progress", "soak.pool", "soak.keyed", "soak.steps"}
 """Types whose handlers have no transaction."""
 
 REDIS_FORGETS = frozenset({"kill-redis", "empty-redis", "flush-redis"})
@@ -89,7 +101,7 @@ def one_key_outside(history: History) -> Iterator[Violation]:
         keys = {call["key"] for call in calls.get(state["event"], [])}
         if len(keys) > 1:
             yield Violation("doubled", state["event"], f"{len(keys)} idempotency keys")
-        elif not keys and state["type"] == OUTSIDE and state["state"] == "processed":
+        elif not keys and state["type"] in CALLS and state["state"] == "processed":
             yield Violation("lost", state["event"], "processed without its call to the other service")
 
 
@@ -130,7 +142,7 @@ def settled_by_the_holder(history: History) -> Iterator[Violation]:
 def dead_for_a_reason(history: History) -> Iterator[Violation]:
     """Dead letters are those that were sent to be, and events that were really under a crash three times."""
     for state in history.states:
-        expected = REASONS.get(state["type"])
+        expected = "bad_member" if _is_bad(state) else REASONS.get(state["type"])
         is_crash_loop = state["error"] == "crash_loop" and state["crashes"] >= MAX_CRASHES
         if state["state"] == "dead" and state["error"] != expected and not is_crash_loop:
             yield Violation("dead", state["event"], f"{state['type']} is dead: {state['error']}")
@@ -207,7 +219,9 @@ def live_ends_like_the_database(history: History) -> Iterator[Violation]:
 RULES: tuple[Rule, ...] = (
     lost, stuck, unanswered, doubled_events, doubled_effects, one_key_outside, in_order, settled_once,
     settled_by_the_holder, dead_for_a_reason, versions_rise_by_one, leases_end, live_in_order, gaps_explained,
-    live_ends_like_the_database, carried_out_once, copied_once, asked_for,
+    live_ends_like_the_database, carried_out_once, copied_once, asked_for, cancelled_for_good, limits_hold, rates_hold,
+    pauses_hold, not_before_their_time, steps_once, emitted_once, groups_join_once, mirrored_once, ticked_once,
+    debounced_to_the_last, unique_within,
 )  # fmt: skip
 
 
@@ -239,6 +253,10 @@ class _Place:
         if before is None or pos != Position(before.epoch, before.offset + 1):
             return f"an update at {pos} after {before}, without a gap"
         return f"event {told[0]} version {told[1]} step {told[2]} twice" if is_repeated else None
+
+
+def _is_bad(state: Record) -> bool:
+    return state["type"] == "soak.member" and bool(state["data"]["is_bad"])
 
 
 def _put_back(history: History) -> Counter[str]:

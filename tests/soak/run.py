@@ -47,8 +47,15 @@ SETTINGS = {
 
 TABLES = """
 CREATE TABLE effect (event_id uuid, attempt int, at timestamptz DEFAULT clock_timestamp());
-CREATE TABLE call (event_id uuid, key text)
+CREATE TABLE call (event_id uuid, key text);
+CREATE TABLE run (event_id uuid, attempt int, pid int, began timestamptz, ended timestamptz);
+CREATE TABLE step_call (event_id uuid, name text, attempt int, began timestamptz)
 """
+
+LAST_TICK = """
+UPDATE schedule SET is_paused = true WHERE name = 'tick' AND next_at > now() RETURNING extract(epoch FROM next_at)::float8
+"""
+"""Keeps the schedule from its next tick once it has had all before: one would be open at the end."""
 
 OPEN = "SELECT count(*) FROM processing_state WHERE state IN ('queued', 'processing', 'failed')"
 IN_OUTBOX = """
@@ -151,11 +158,17 @@ class Soak:
         self._run["unready"] = [] if are_back else _unready(stack)
         self._run["calm_since"] = time.time()
         deadline = time.monotonic() + self.settle_seconds
+        _wait(lambda: self._is_last_tick(stack), deadline - time.monotonic())
         load.finish(deadline - time.monotonic())
         operators.finish(deadline - time.monotonic())
         _wait(lambda: _is_settled(stack), deadline - time.monotonic())
         _wait(lambda: clients.know(_States(stack.database_url)), deadline - time.monotonic())
         self._run["ended"] = time.time()
+
+    def _is_last_tick(self, stack: Stack) -> bool:
+        next_at = stack.postgres.execute(LAST_TICK, database="holdfast").split()
+        self._run["ticks_until"] = float(next_at[0]) if next_at else None
+        return bool(next_at)
 
     def _judge(self) -> Verdict:
         history = load_history(self.folder)

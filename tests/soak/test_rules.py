@@ -266,7 +266,8 @@ def _entry(event: str, handler: str, *, attempt: int) -> dict[str, Any]:
 def _state(event: str, ce_id: str, type_: str, state: str, version: int, **more: Any) -> dict[str, Any]:
     return {
         "event": event, "tenant": "demo", "audience": None, "type": type_, "source": "/s", "subject": None, "ce_id": ce_id,
-        "state": state, "version": version, "crashes": 0, "error": None, "received_at": 1.0, "lease_expires_at": None, **more,
+        "state": state, "version": version, "crashes": 0, "error": None, "received_at": 1.0, "lease_expires_at": None,
+        "parent": None, "made_for": None, "held_limit": None, "data": None, "time": None, **more,
     }  # fmt: skip
 
 
@@ -275,7 +276,7 @@ def _update(
 ) -> dict[str, Any]:
     return {
         "event": event, "version": version, "state": state, "attempt": attempt, "at": at, "reason": reason,
-        "is_published": True,
+        "superseded_by": None, "is_running": False, "is_published": True,
     }  # fmt: skip
 
 
