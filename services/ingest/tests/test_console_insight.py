@@ -100,5 +100,13 @@ def test_the_menu_has_what_the_visitor_may_see(visitor: Callable[..., Any]) -> N
 
     common = ["Overview", "Events", "Dead letters", "Handlers"]
     assert menu("events:read") == [*common, "Tenant"]
-    assert menu("events:read", "operate") == [*common, "Schedules", "Workers", "Replays", "Audit", "Retention", "Tenant"]
+    assert menu("events:read", "operate") == [
+        *common,
+        "Schedules",
+        "Workers",
+        "Replays",
+        "Audit",
+        "Retention",
+        "Tenant",
+    ]
     assert menu("admin") == [*common, "Schedules", "Workers", "Replays", "Audit", "Retention", "Keys", "Tenant"]
