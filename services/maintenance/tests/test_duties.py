@@ -155,12 +155,12 @@ def test_every_duty_has_its_turn_while_nobody_can_say_what_is_due_and_tells_each
     for _ in range(2):
         own_postgres.stop()
         with capture_logs() as logged:
-            assert [sweep() for sweep in map(duties.sweeps().__getitem__, duties.due())] == [0] * 6
+            assert [sweep() for sweep in map(duties.sweeps().__getitem__, duties.due())] == [0] * 8
         warnings.append([line["event"] for line in logged if line["log_level"] == "warning"])
         own_postgres.start()
         assert list(duties.due()) == []
 
-    assert warnings == [[Log.DATABASE_UNAVAILABLE] * 6] * 2
+    assert warnings == [[Log.DATABASE_UNAVAILABLE] * 8] * 2
 
 
 def test_the_gauges_tell_open_events_and_the_oldest_due_one(make_duties: MakeDuties, events: Any) -> None:

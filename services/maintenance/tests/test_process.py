@@ -183,7 +183,7 @@ def test_a_worker_whose_master_was_killed_stops_by_itself(start: Start, eventual
 
 def test_sigterm_ends_the_scheduler_in_order(start: Start, in_redis: Any, eventually: Eventually) -> None:
     scheduler = start("scheduler")
-    eventually(lambda: in_redis.client.exists("dramatiq:maintenance"), timeout_seconds=20, message="a tick")
+    eventually(lambda: in_redis.client.exists("dramatiq:maintenance.turns"), timeout_seconds=20, message="a tick")
 
     scheduler.process.send_signal(signal.SIGTERM)
 
