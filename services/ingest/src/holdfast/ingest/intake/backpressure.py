@@ -164,7 +164,8 @@ class Backpressure:
             limit_seconds=self._limit_seconds if own_limit is None else own_limit,
         )  # fmt: skip
         if was_shut != self._is_shut:
-            Metrics.turning_away.set(self._is_shut)
+            if self._is_shut:  # that none is any more only all gates together can say
+                Metrics.turning_away.set(1)
             write = log.warning if self._is_shut else log.info
             write(
                 Log.BACKLOG_TOO_OLD if self._is_shut else Log.BACKLOG_WORKED_OFF, oldest_due_seconds=round(age_seconds),

@@ -273,11 +273,9 @@ class Claimer:
 
     def _kinds(self, session: Session, least_priority: int) -> list[Kind]:
         """Where to look now; where there is too much for one search the next one begins behind."""
-        pools = self._admission.pools
+        kinds = candidates.kinds_of(session, self._admission.pools, after=self._after_tenant)
         if least_priority:
-            found = candidates.kinds_of(session, pools, after=self._after_tenant)
-            return [each for each in found if each.priority >= least_priority]
-        kinds = candidates.kinds_of(session, pools, after=self._after_tenant)
+            return [each for each in kinds if each.priority >= least_priority]
         self._after_tenant = kinds[-1].tenant if len(kinds) >= candidates.MOST_KINDS else ""
         return kinds
 
