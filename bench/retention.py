@@ -1,142 +1,160 @@
-"""What dropping events costs the load beside it, and whether their space comes back.
+"""What dropping events costs producers, and whether their space comes back.
 
-    python -m bench.retention [--events 500000] [--seconds 60]
+    python -m bench.retention [--events 500000] [--phase-seconds 20]
 
-Makes a history of a month in a database of its own, with a rule of a day for all of it. A sender records events one by one,
-at a steady rate, which is what a POST waits for: first alone, then beside maintenance. Says how fast events go, p50
-and p99 of recording in both, and how large the tables are before, after, and once as many events came in as went.
+A whole stack with a history of a month. A producer POSTs events at a steady rate. Then a rule of a day comes, for the nine
+tenths of the history that one tenant has, and maintenance drops them. In turns, the walk rests and goes on, so that a machine
+that drifts does so under both. Says how fast events go, p50 and p99 of POST in both, and how large the tables are before,
+after, and once half as many events came in as went.
 """
 
 import argparse
+import shutil
 import statistics
+import sys
 import tempfile
-import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from sqlalchemy import text
-
 from bench.history import make_history
+from holdfast.client import Client
 from holdfast.domain.event import NewEvent
 from holdfast.domain.retention import RetentionRule
 from holdfast.domain.state import State
-from holdfast.local.servers import Postgres
-from holdfast.maintenance.retain import retain
+from holdfast.local.stack import Stack
 from holdfast.runtime.ids import uuid7
 from holdfast.storage import events, retention
 from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
-from holdfast.storage.migrate import upgrade
 
-__all__ = ["COUNTED", "TABLES", "Figures", "main", "measure", "refill"]
+__all__ = ["TENANT", "Figures", "lived_stack", "main", "measure", "refill", "run_for", "size"]
 
 TENANT = "acme"
+"""Of nine tenths of the history."""
 
 TABLES = ("event", "processing_state", "event_update", "processed_event_log", "event_identity")
 
-RATE = 100
-"""Events a second that are sent meanwhile."""
+RATE = 50
+"""POSTs a second."""
+
+MOST_SECONDS = 2 * 3600.0
 
 COUNTED = "UPDATE statistics_cursor SET counted = CAST(pg_current_snapshot() AS text)"
+"""Of a history that was not recorded: nobody has to count it before it goes."""
 
-_SETTLE = "UPDATE event_identity SET made_at = now() - interval '1 h' WHERE made_at > now() - interval '9 min'"
-
-DEDUPE_SECONDS = 60 * 86_400.0
-"""So long that every event that goes leaves its identity."""
+Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Figures:
-    """Milliseconds of recording one event, and what went."""
+    """What POSTs took while the walk rested and while it went on, in milliseconds, and what went."""
 
-    alone_p50: float
-    alone_p99: float
-    beside_p50: float
-    beside_p99: float
-    dropped: int
-    per_second: float
+    resting_ms: list[float] = field(default_factory=list)
+    going_ms: list[float] = field(default_factory=list)
+    dropped: int = 0
+    going: list[float] = field(default_factory=list)
+    """Events a second that went in each phase."""
+
+    @property
+    def p99_ratio(self) -> float:
+        """How many times as long a POST takes while events are dropped."""
+        return _quantiles(self.going_ms)[1] / _quantiles(self.resting_ms)[1]
+
+    def __str__(self) -> str:
+        lines = [
+            f"POST while the walk {name}: p50 {p50:.1f} ms, p99 {p99:.1f} ms of {len(took):,}"
+            for name, took in (("rests", self.resting_ms), ("goes on", self.going_ms))
+            for p50, p99 in [_quantiles(took)]
+        ]
+        lines.append(f"p99 is {self.p99_ratio:.2f} times as long")
+        lines.append(
+            f"{self.dropped:,} events went, {statistics.median(self.going):,.0f} a second while the walk goes on"
+        )
+        return "\n".join(lines)
 
 
-def main() -> None:
+def main() -> int:
     """Measure, and say what came out."""
-    parser = argparse.ArgumentParser(description="measure retention")
-    parser.add_argument("--events", type=int, default=500_000)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser = argparse.ArgumentParser(prog="python -m bench.retention", description=__doc__)
+    parser.add_argument("--events", type=int, default=500_000, help="size of the history (500000)")
+    parser.add_argument("--phase-seconds", type=float, default=20, help="how long the walk rests and goes on (20)")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        server = Postgres(Path(folder) / "postgres", is_durable=True)
-        server.start()
-        try:
-            _measure_on(server, options.events, options.seconds)
-        finally:
-            server.stop()
+    with lived_stack(options.events, say=_say) as (stack, database):
+        _say(f"before: {_sizes(stack)}")
+        _say(str(measure(stack, database, phase_seconds=options.phase_seconds, say=_say)))
+        _say(f"after: {_sizes(stack)}")
+        refill(database, left := options.events // 2)
+        _say(f"after {left:,} events came in: {_sizes(stack)}")
+    return 0
 
 
-def _measure_on(server: Postgres, count: int, seconds: float) -> None:
-    server.execute("CREATE DATABASE retention")
-    upgrade(server.url("retention"))
-    make_history(lambda sql: server.execute(sql, database="retention"), count, say=_say)
-    server.execute(COUNTED, database="retention")
-    database = Database(server.url("retention"), application_name="bench", pool_size=8)
-    _say(f"before: {_sizes(database)}")
-    figures = measure(database, seconds=seconds)
-    _say(f"recording alone: p50 {figures.alone_p50:.2f} ms, p99 {figures.alone_p99:.2f} ms")
-    _say(f"beside dropping: p50 {figures.beside_p50:.2f} ms, p99 {figures.beside_p99:.2f} ms")
-    _say(f"{figures.dropped:,} events went, {figures.per_second:,.0f} a second")
-    _say(f"after: {_sizes(database)}")
-    server.execute("VACUUM ANALYZE", database="retention")
-    refill(database, figures.dropped // 2)
-    _say(f"after half as many came in as went: {_sizes(database)}")
-    database.close()
-
-
-def measure(database: Database, *, seconds: float) -> Figures:
-    """Record alone for ``seconds``, then beside dropping for as long as that takes, ``seconds`` at least."""
-    alone = _record_while(database, lambda began: time.monotonic() - began < seconds)
-    actor = Actor(TENANT, "bench")
-    database.call(retention.put_rule, actor, RetentionRule(State.PROCESSED, 1))
-    done = threading.Event()
-    dropped: list[int] = []
-    began = time.monotonic()
-    dropping = threading.Thread(target=_drop_all, args=(database, dropped, done), daemon=True)
-    dropping.start()
-    beside = _record_while(database, lambda started: not done.is_set() or time.monotonic() - started < seconds / 4)
-    dropping.join()
-    took = max(time.monotonic() - began, 0.001)
-    return Figures(*_quantiles(alone), *_quantiles(beside), sum(dropped), sum(dropped) / took)
-
-
-def _drop_all(database: Database, dropped: list[int], done: threading.Event) -> None:
-    """As maintenance does, a turn a second; identities are taken for settled, so that nobody waits for those."""
+@contextmanager
+def lived_stack(events_: int, *, say: Say) -> Iterator[tuple[Stack, Database]]:
+    """A stack with a history, and a connection to its database."""
+    folder = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
+    settings = {"HOLDFAST_HANDLERS": "handlers:handlers"}
+    stack = Stack(folder, settings=settings, python_path=str(Path(__file__).parent), held=("maintenance",), say=say)
     try:
-        while True:
-            began = time.monotonic()
-            dropped.append(retain(database, default_days=0, dedupe_seconds=DEDUPE_SECONDS, limit=500))
-            with database.transaction() as session:
-                if session.scalar(text("SELECT count(*) FROM retention_walk WHERE ended_at IS NULL")) == 0:
-                    return
-                session.execute(
-                    text(
-                        "UPDATE event_identity SET made_at = now() - interval '1 h' WHERE made_at > now() - interval '9 min'"
-                    )
-                )
-                session.execute(text("UPDATE retention_walk SET next_at = now()"))
-            time.sleep(max(0.0, 1 - (time.monotonic() - began)))
+        stack.start()
+        make_history(lambda sql: stack.postgres.execute(sql, database="holdfast"), events_, say=say)
+        stack.postgres.execute(COUNTED, database="holdfast")
+        stack.resume("maintenance")
+        database = Database(stack.database_url, application_name="bench", pool_size=2)
+        yield stack, database
+        database.close()
     finally:
-        done.set()
+        stack.stop()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _record_while(database: Database, goes_on: Callable[[float], bool]) -> list[float]:
-    began, times, number = time.monotonic(), list[float](), 0
-    while goes_on(began):
-        number += 1
-        time.sleep(max(0.0, began + number / RATE - time.monotonic()))
-        started = time.perf_counter()
-        database.call(events.record, [_event()], grace_seconds=3600)
-        times.append(1000 * (time.perf_counter() - started))
-    return times
+def measure(stack: Stack, database: Database, *, phase_seconds: float, say: Say) -> Figures:
+    """Send, and let events go until none is left that the rule is for.
+
+    Raises:
+        RuntimeError: that took ``MOST_SECONDS``.
+    """
+    figures, wanted = Figures(), _old_enough(stack)
+    began = time.monotonic()
+    database.call(retention.put_rule, Actor(TENANT, "bench"), RetentionRule(State.PROCESSED, 1))
+    with Client(stack.ingest_url, stack.api_key) as client:
+        run_for(phase_seconds, client)  # files are cached, and identities of the first pages settle
+        while figures.dropped < wanted:
+            if time.monotonic() - began > MOST_SECONDS:
+                raise RuntimeError(f"{figures.dropped:,} of {wanted:,} events went in {MOST_SECONDS:,.0f} s")
+            _postpone(stack, f"now() + interval '{phase_seconds} s'")
+            figures.resting_ms += run_for(phase_seconds, client)
+            _postpone(stack, "now()")
+            before = _dropped(stack)
+            figures.going_ms += run_for(phase_seconds, client)
+            figures.dropped = _dropped(stack)
+            figures.going.append((figures.dropped - before) / phase_seconds)
+            say(f"{time.monotonic() - began:,.0f} s: {figures.dropped:,} of {wanted:,} events went")
+    return figures
+
+
+def run_for(seconds: float, client: Client) -> list[float]:
+    """POST at the rate; how long each took, in milliseconds."""
+    began, took_ms = time.monotonic(), list[float]()
+    while time.monotonic() - began < seconds:
+        time.sleep(max(0.0, began + len(took_ms) / RATE - time.monotonic()))
+        asked = time.perf_counter()
+        client.send({"type": "bench.noop", "subject": "s", "data": {"text": "x" * 300}})
+        took_ms.append(1000 * (time.perf_counter() - asked))
+    return took_ms
+
+
+def refill(database: Database, count: int) -> None:
+    """Record so many events, 500 in a transaction."""
+    for first in range(0, count, 500):
+        database.call(events.record, [_event() for _ in range(min(500, count - first))], grace_seconds=3600)
+
+
+def size(stack: Stack) -> int:
+    """Bytes of all tables that the history fills, with their indexes."""
+    return sum(_size(stack, table) for table in TABLES)
 
 
 def _event() -> NewEvent:
@@ -147,25 +165,43 @@ def _event() -> NewEvent:
     )  # fmt: skip
 
 
-def refill(database: Database, count: int) -> None:
-    """Record so many events, 500 in a transaction."""
-    for first in range(0, count, 500):
-        database.call(events.record, [_event() for _ in range(min(500, count - first))], grace_seconds=3600)
+def _postpone(stack: Stack, until: str) -> None:
+    """When the walk goes on; a page under way says otherwise at its end, so that it is told again a moment later."""
+    for _ in range(2):
+        stack.postgres.execute(f"UPDATE retention_walk SET next_at = {until}", database="holdfast")  # noqa: S608
+        time.sleep(0.5)
 
 
-def _sizes(database: Database) -> str:
-    asked = text("SELECT pg_total_relation_size(CAST(:table AS regclass))")
-    with database.transaction() as session:
-        return ", ".join(f"{table} {session.scalar(asked, {'table': table}) / 2**20:,.0f} MiB" for table in TABLES)
+def _dropped(stack: Stack) -> int:
+    return int(stack.postgres.execute("SELECT coalesce(sum(dropped), 0) FROM retention_walk", database="holdfast"))
 
 
-def _quantiles(times: list[float]) -> tuple[float, float]:
-    return statistics.median(times), statistics.quantiles(times, n=100)[98]
+def _old_enough(stack: Stack) -> int:
+    """Events that the rule is for; in an hour it is for a few more."""
+    asked = f"""
+    SELECT count(*) FROM event e JOIN processing_state s ON s.event_id = e.id
+    WHERE e.tenant = '{TENANT}' AND s.state = '{State.PROCESSED}' AND s.finished_at < now() - interval '1 day 1 hour'
+    """  # noqa: S608
+    return int(stack.postgres.execute(asked, database="holdfast"))
+
+
+def _size(stack: Stack, table: str) -> int:
+    return int(stack.postgres.execute(f"SELECT pg_total_relation_size('{table}')", database="holdfast"))
+
+
+def _sizes(stack: Stack) -> str:
+    each = ", ".join(f"{table} {_size(stack, table) >> 20:,}" for table in TABLES)
+    return f"{size(stack) >> 20:,} MiB ({each})"
+
+
+def _quantiles(took_ms: Sequence[float]) -> tuple[float, float]:
+    return statistics.median(took_ms), statistics.quantiles(took_ms, n=100)[98]
 
 
 def _say(line: str) -> None:
-    print(line, flush=True)
+    sys.stdout.write(line + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -110,7 +110,7 @@ def test_an_unknown_program_is_an_error_and_leaves_nothing(folder: Path, eventua
 
 def test_a_log_line_that_is_being_written_and_what_libpq_says_are_left_out(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    log.write_text('{"message": "one"}\nWARNING:  terminating connection due to immediate shutdown command\n{"mess')
+    log.write_text('{"message": "one"}\nFATAL:  terminating connection due to administrator command\n{"mess')
     assert log_lines(log) == [{"message": "one"}]
 
     log.write_text("Traceback\n")

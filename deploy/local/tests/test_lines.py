@@ -28,7 +28,8 @@ def written(folder: Path, *lines: str | dict[str, Any], end: str = "") -> Path:
 def test_lines_with_all_that_they_need_are_not_wrong(tmp_path: Path) -> None:
     lines: list[str | dict[str, Any]] = [
         {}, ATTEMPT, ATTEMPT | {"event_id": "2", "message": "event processed", "trace_id": "a", "span_id": "b"},
-        {"message": "events recovered", "event_ids": ["1", "2"]}, "WARNING:  what a server says", "import time:  1 | 2 | os",
+        {"message": "events recovered", "event_ids": ["1", "2"]}, "WARNING:  what a server says",
+        "FATAL:  terminating connection due to administrator command", "import time:  1 | 2 | os",
     ]  # fmt: skip
 
     assert wrong_lines(written(tmp_path, *lines), secrets=["secret"]) == []

@@ -1,7 +1,8 @@
 """Erasing what has a subject: every table, every key and every log is searched for a planted text afterwards."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -20,6 +21,7 @@ from holdfast.messaging.announce import Announcer
 from holdfast.messaging.live import Publisher
 from holdfast.runtime.cron import next_tick
 from holdfast.runtime.ids import uuid7
+from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import erasures, events, groups
 from holdfast.storage.audit import Actor, AuditFilter, list_audit
 from holdfast.storage.claims import claim_events
@@ -143,6 +145,22 @@ def work_off(
     return erasure
 
 
+@contextmanager
+def refusing_to_delete(database: Database, *, subject: str) -> Iterator[None]:
+    """Within, events of a subject cannot be deleted."""
+    made = f"""
+    CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'refused'; END $$;
+    CREATE TRIGGER refuse BEFORE DELETE ON event FOR EACH ROW WHEN (OLD.subject = '{subject}') EXECUTE FUNCTION refuse();
+    """
+    with database.transaction() as session:
+        session.execute(text(made))
+    try:
+        yield
+    finally:
+        with database.transaction() as session:
+            session.execute(text("DROP FUNCTION refuse CASCADE"))
+
+
 def test_nothing_is_left_of_a_subject(
     database: Database, announcer: Announcer, publisher: Publisher, places: Search
 ) -> None:
@@ -242,6 +260,24 @@ def test_nothing_is_erased_while_redis_is_away(
         erase(database, announcer, away, dedupe_seconds=1, limit=10)
 
     assert "event.data_bytes" in places(MARKER)
+
+
+def test_one_that_fails_waits_and_is_counted_and_the_others_go_on(
+    database: Database, announcer: Announcer, publisher: Publisher
+) -> None:
+    bring(database, announcer, [new_event("wrong")], State.PROCESSED)
+    bring(database, announcer, [new_event()], State.PROCESSED)
+    failing, other = begin(database, "wrong", key="w"), begin(database)
+    failures = Metrics.erasure_failures._value.get()
+
+    with refusing_to_delete(database, subject="wrong"):
+        assert work_off(database, announcer, publisher, other).state is ErasureState.DONE
+
+    found = database.call(erasures.find_erasure, failing.id, tenant=TENANT)
+    assert found is not None
+    assert (found.state, found.last_error) == (ErasureState.RUNNING, "InternalError")
+    assert Metrics.erasure_failures._value.get() > failures
+    assert work_off(database, announcer, publisher, failing).state is ErasureState.DONE
 
 
 def test_a_killed_maintenance_leaves_an_erasure_to_the_next(

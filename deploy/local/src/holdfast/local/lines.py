@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
-from holdfast.local.process import LIBPQ_NOTICE
+from holdfast.local.process import LIBPQ_NOTICES
 from holdfast.runtime.telemetry import LINE_FIELDS, LINES_ABOUT_EVENTS
 
 __all__ = ["PLANTED", "wrong_lines"]
@@ -23,7 +23,7 @@ MOST_PARSED = 20_000
 """Lines of a file that are parsed, from its begin and its end in equal parts: about a tenth of a second. Secrets are looked
 for in all of it."""
 
-NOT_OURS = (LIBPQ_NOTICE, "import time:")
+NOT_OURS = (*LIBPQ_NOTICES, "import time:")
 """Lines that C code writes by itself: libpq, and Python where it is told to say how long imports take."""
 
 

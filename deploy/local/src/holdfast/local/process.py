@@ -11,12 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["LIBPQ_NOTICE", "Guarded", "StartFailed", "children_by_parent", "log_lines", "wait_until"]
+__all__ = ["LIBPQ_NOTICES", "Guarded", "StartFailed", "children_by_parent", "log_lines", "wait_until"]
 
 GUARD = Path(__file__).with_name("guard.py")
 
-LIBPQ_NOTICE = "WARNING:  "
-"""What a server says while a connection to it is being opened, libpq writes to stderr by itself."""
+LIBPQ_NOTICES = tuple(f"{severity}:  " for severity in ("NOTICE", "WARNING", "ERROR", "FATAL", "PANIC"))
+"""Begins of what libpq writes to stderr by itself: words of a server to a connection that nobody reads at that moment, such
+as one that is being opened or closed. The severities are those of PostgreSQL's protocol."""
 
 STOP_SECONDS = 30
 """More than any grace: a guard that takes longer is itself stuck."""
@@ -166,7 +167,7 @@ def log_lines(log: Path) -> list[dict[str, Any]]:
         json.JSONDecodeError: a line is not JSON.
     """
     whole, _, _ = log.read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines() if not line.startswith(LIBPQ_NOTICE)]
+    return [json.loads(line) for line in whole.splitlines() if not line.startswith(LIBPQ_NOTICES)]
 
 
 def children_by_parent() -> dict[int, list[int]]:

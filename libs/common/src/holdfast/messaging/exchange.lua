@@ -25,17 +25,17 @@ while #bodies < wanted do
     take(id)
 end
 while #bodies < wanted do
-    local first = redis.call('ZPOPMIN', KEYS[5], wanted - #bodies)
-    if #first == 0 then
+    local asked = wanted - #bodies
+    local first = redis.call('ZPOPMIN', KEYS[5], asked)
+    for i = 1, #first, 2 do
+        take(first[i])
+    end
+    if #first < 2 * asked then
         redis.call('DEL', KEYS[6])  -- nobody waits, so nobody has had more than others
         break
     end
     local reached = tonumber(redis.call('HGET', KEYS[6], '') or '0')
-    for i = 1, #first, 2 do
-        reached = math.max(reached, tonumber(first[i + 1]))
-        take(first[i])
-    end
-    redis.call('HSET', KEYS[6], '', string.format('%.17g', reached))
+    redis.call('HSET', KEYS[6], '', string.format('%.17g', math.max(reached, tonumber(first[#first]))))
 end
 if #fetched > 0 then
     redis.call('SADD', KEYS[3], unpack(fetched))

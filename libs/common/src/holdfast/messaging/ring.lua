@@ -10,8 +10,10 @@
 -- One bell a message, so that as many sleeping consumers wake as there is work for; a bound, because nobody takes the bells
 -- of a queue whose consumers are all busy. A bell too many costs an empty fetch.
 local most = tonumber(ARGV[1])
-local now = tonumber(redis.call('HGET', KEYS[4], '') or '0')
-local bodies, turns, bells, last, changed = {}, {}, {}, {}, {}
+local known = redis.call('HMGET', KEYS[4], '', ARGV[4])
+local now = tonumber(known[1] or '0')
+local bodies, turns, bells, changed = {}, {}, {}, {}
+local last = { [ARGV[4]] = tonumber(known[2] or '0') }
 for i = 2, #ARGV, 5 do
     local share, bonus = ARGV[i + 2], tonumber(ARGV[i + 4])
     local before = last[share] or tonumber(redis.call('HGET', KEYS[4], share) or '0')

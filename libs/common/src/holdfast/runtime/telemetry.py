@@ -208,6 +208,9 @@ class Metrics:
     )
     events_dropped = Declared((MAINTENANCE,), lambda: Counter("holdfast_events_dropped", "Events dropped by retention"))
     events_erased = Declared((MAINTENANCE,), lambda: Counter("holdfast_events_erased", "Events erased on request"))
+    erasure_failures = Declared(
+        (MAINTENANCE,), lambda: Counter("holdfast_erasure_failures", "Turns of erasures that ended with an exception")
+    )
     schedule_ticks = Declared(
         (MAINTENANCE,), lambda: Counter("holdfast_schedule_ticks", "Ticks of schedules", ["outcome"])
     )

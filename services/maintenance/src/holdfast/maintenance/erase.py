@@ -73,6 +73,7 @@ def _isolated(page: Callable[[UUID], bool], erasure_id: UUID, database: Database
         raise
     except Exception as exc:  # noqa: BLE001 (whatever one erasure does to its turn, the others have theirs)
         failures = database.call(erasures.postpone_erasure, erasure_id, error=type(exc).__name__)
+        Metrics.erasure_failures.inc()
         write = log.error if failures == 1 else log.debug
         write(Log.ERASURE_FAILED, erasure_id=str(erasure_id), failures=failures, exc_info=exc)
         return False
