@@ -67,8 +67,8 @@ def test_handlers_show_what_they_declare_and_what_waits_for_them(
 
     said = seen(operator.get("/console/handlers"), "declared")
 
-    assert "charge-order 7 gpu 5 at once for each /account 100 in 1 min 1 1" in said
-    assert "plain 5 default — — — —" in said
+    assert "charge-order priority 7 · pool gpu 5 at once for each /account 100 in 1 min 1 1" in said
+    assert "plain priority 5 · pool default none — —" in said
     assert "charge-order" not in visitor("events:read").get("/console/handlers").text
 
 

@@ -246,12 +246,13 @@ def _aside(standing: Standing, aside: Aside) -> Waiting:
         return _paused(known, aside.paused)
     known |= {"handler": aside.handler, "key": aside.key}
     of = f"{aside.handler}" if aside.key is None else f"{aside.handler} with its key"
-    place = f"{_count(ahead, is_more)} ahead of it in line"
+    place = f"{_count(ahead, is_more)} ahead of it in line" if ahead else "it is the next one"
     if aside.kind == "limit":
-        summary = f"{_count(aside.running, False)} of {of} running, as many as may at once; {place}"
+        verb = "runs" if aside.running == 1 else "run"
+        summary = f"{_count(aside.running, False)} of {of} {verb} now, as many as may at once; {place}"
         return Waiting(Reason.LIMIT, summary, known | {"running": aside.running})
     until = "" if aside.free_at is None else f" until {_moment(aside.free_at)}"
-    summary = f"as many of {of} have started as may for now{until}; {place}"
+    summary = f"no more events of {of} may start{until or ' for now'}; {place}"
     return Waiting(Reason.RATE, summary, known | {"free_at": aside.free_at})
 
 
