@@ -23,6 +23,12 @@ SCHEDULES = {
     "refresh-prices": {"cron": "*/15 * * * *", "type": "com.acme.prices.stale"},
 }
 
+_WALKED = """
+UPDATE retention_walk w SET days = r.days, dropped = 140 * r.days, ended_at = now() - interval '12 minutes'
+FROM retention r WHERE r.tenant = w.tenant AND r.state = w.state
+"""
+"""What maintenance says when it has looked through all events by a rule."""
+
 
 def set_up(execute: Execute, client: Client) -> None:
     """Limits as processors declare them, a pause, schedules, rules of retention, and an erasure that has begun."""
@@ -34,4 +40,5 @@ def set_up(execute: Execute, client: Client) -> None:
     client.pause_schedule("refresh-prices")
     client.put_retention("processed", 90)
     client.put_retention("dead", 365)
+    execute(_WALKED)
     client.erase("user-42")

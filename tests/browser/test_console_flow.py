@@ -201,6 +201,7 @@ def test_axe_finds_nothing_in_what_opens_and_where_there_is_nothing_yet(
     [
         ("asleep", "Steps", ("charge", "cool off", HOSTILE)),
         ("parent", "Groups", ("2 of 4 ended", "com.example.document.scanned")),
+        ("running", "It runs now", ("occupy",)),
         ("limited", "Why it waits", ("occupy",)),
         ("rated", "Why it waits", (LONG,)),
         ("paused", "Why it waits", (HOSTILE, "ann")),

@@ -81,7 +81,7 @@ def test_an_administrator_pauses_a_handler_and_resumes_it(ingest: Any, admin: An
     assert (made.status_code, made.headers["location"]) == (303, "/console/handlers?notice=paused#pauses")
     assert stored(ingest) == [("handler", "charge-order", f"why{HOSTILE}")]
     page = admin.get("/console/handlers")
-    assert "charge-order Paused by test" in seen(page, "declared")
+    assert "charge-order Paused priority 7 · pool gpu paused by test" in seen(page, "declared")
     assert "<script>alert" not in page.text
     overview = admin.get("/console/?window=hour")
     assert HOSTILE not in overview.text
