@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.browser.console import HEIGHT, Open, sign_in
 
 from holdfast.client import Client
 from holdfast.local.stack import Stack
@@ -60,6 +61,40 @@ def open_tab(chromium: Any) -> Iterator[Callable[..., Tab]]:
             chromium.new_context(viewport={"width": width, "height": 800}, bypass_csp=bypass_csp, **options)
         )
         return Tab(contexts[-1].new_page())
+
+    yield open_one
+    for context in contexts:
+        context.close()
+
+
+@pytest.fixture
+def open_console(chromium: Any, stack: Stack) -> Iterator[Open]:
+    """A page at the console in a profile of its own; signed in unless the key is empty."""
+    contexts = []
+
+    def open_one(
+        *,
+        width: int = 1280,
+        theme: str = "light",
+        key: str | None = None,
+        script: bool = True,
+        bypass_csp: bool = False,
+    ) -> Any:
+        context = chromium.new_context(
+            viewport={"width": width, "height": HEIGHT},
+            color_scheme=theme,
+            java_script_enabled=script,
+            bypass_csp=bypass_csp,
+        )
+        contexts.append(context)
+        page = context.new_page()
+        page.said = []
+        page.on("pageerror", lambda error: page.said.append(str(error)))
+        page.on("console", lambda said: page.said.append(said.text) if said.type in ("error", "warning") else None)
+        page.goto(stack.console_url)
+        if key != "":
+            sign_in(page, key or stack.api_key)
+        return page
 
     yield open_one
     for context in contexts:

@@ -26,6 +26,9 @@ SHOTS: dict[str, Callable[[Landmarks], str]] = {
     "waiting": lambda marks: f"events/{marks.failed}",
     "keys": lambda _: "keys",
     "handlers": lambda _: "handlers?window=hour",
+    "schedules": lambda _: "schedules",
+    "limits": lambda _: "handlers?window=hour#declared",
+    "retention": lambda _: "retention",
     "events": lambda marks: f"events?request_id={marks.request_id}",
     "audit": lambda _: "audit?action=start_replay",
 }

@@ -1,7 +1,6 @@
 """The console in front of the whole stack: by mouse and by keyboard, on a desk and a phone, in both themes."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,87 +8,31 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from tests.browser.console import (
+    HOSTILE,
+    WAIT_MS,
+    WIDTHS,
+    Open,
+    database_of,
+    held,
+    look_at,
+    made_key,
+    sign_in,
+    until,
+    violations,
+)
 
 from holdfast.client import Client
 from holdfast.local.stack import Stack
 from holdfast.storage import nodes
-from holdfast.storage.database import Database
-from holdfast.storage.keys import create_key
 from holdfast.storage.nodes import Beat, Identity, Running
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-
-WAIT_MS = 30_000
-WIDTHS = {"phone": 390, "desk": 1280}
-BETWEEN = (600, 720, 830, 840, 955, 965, 1080, 1090, 1200)
-"""Where nothing may stick out either: on both sides of each turn that the style takes."""
-
-HOSTILE = '<script>document.title="taken"</script><img src=x onerror="document.title=\'taken\'">'
-
-Open = Callable[..., Any]
-
-
-@pytest.fixture
-def open_console(chromium: Any, stack: Stack) -> Iterator[Open]:
-    """A page at the console in a profile of its own; signed in unless the key is empty."""
-    contexts = []
-
-    def open_one(
-        *,
-        width: int = 1280,
-        theme: str = "light",
-        key: str | None = None,
-        script: bool = True,
-        bypass_csp: bool = False,
-    ) -> Any:
-        context = chromium.new_context(
-            viewport={"width": width, "height": 844},
-            color_scheme=theme,
-            java_script_enabled=script,
-            bypass_csp=bypass_csp,
-        )
-        contexts.append(context)
-        page = context.new_page()
-        page.said = []
-        page.on("pageerror", lambda error: page.said.append(str(error)))
-        page.on("console", lambda said: page.said.append(said.text) if said.type in ("error", "warning") else None)
-        page.goto(stack.console_url)
-        if key != "":
-            sign_in(page, key or stack.api_key)
-        return page
-
-    yield open_one
-    for context in contexts:
-        context.close()
 
 
 @pytest.fixture(scope="module")
 def viewer_key(stack: Stack) -> str:
     return made_key(stack, "demo", "events:read")
-
-
-@contextmanager
-def database_of(stack: Stack) -> Iterator[Database]:
-    database = Database(stack.database_url, application_name="test", pool_size=1)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
-def made_key(stack: Stack, tenant: str, *scopes: str, name: str = "browser") -> str:
-    with database_of(stack) as database, database.transaction() as session:
-        return create_key(session, tenant=tenant, name=name, scopes=scopes)
-
-
-@contextmanager
-def held(stack: Stack, service: str) -> Iterator[None]:
-    """A service is away meanwhile."""
-    stack.hold(service)
-    try:
-        yield
-    finally:
-        stack.resume(service)
 
 
 def hostile_node(stack: Stack, event_id: str) -> Identity:
@@ -104,12 +47,6 @@ def hostile_node(stack: Stack, event_id: str) -> Identity:
         said = Beat(busy=2, running=(runs, replace(runs, tenant="other")))
         assert nodes.beat(database, who, said, polled_seconds=1.0)
     return who
-
-
-def sign_in(page: Any, key: str) -> None:
-    page.get_by_label("API key").fill(key)
-    page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("navigation", name="Main").wait_for(timeout=WAIT_MS)
 
 
 @pytest.fixture
@@ -138,17 +75,6 @@ def discarded(stack: Stack, error_type: str) -> str:
     return str(answer.json()["discard_id"])
 
 
-def violations(page: Any) -> list[str]:
-    """What axe-core has against the page."""
-    from axe_playwright_python.sync_playwright import Axe
-
-    found = Axe().run(page, options={"resultTypes": ["violations"], "iframes": False}).response["violations"]
-    return [
-        f"{each['id']}: {[node['target'] for node in each['nodes']]} {each['nodes'][0]['failureSummary']}"
-        for each in found
-    ]
-
-
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", WIDTHS)
 def test_every_screen_is_free_of_errors_and_within_its_width_and_axe_finds_nothing(
@@ -171,24 +97,13 @@ def test_every_screen_is_free_of_errors_and_within_its_width_and_axe_finds_nothi
         "new-key": "keys/new", "key": f"keys/{key_id}", "tenant": "tenant",
     }  # fmt: skip
 
-    wide: list[str] = []
+    def look(names: dict[str, str]) -> list[str]:
+        addresses = {name: f"{stack.console_url}{path}" for name, path in names.items()}
+        return look_at(page, addresses, width=width, theme=theme, folder=tmp_path)
 
-    def look_at(name: str, path: str) -> None:
-        page.goto(f"{stack.console_url}{path}")
-        page.locator("main h1, main h2").first.wait_for(timeout=WAIT_MS)
-        page.screenshot(path=tmp_path / f"{name}-{width}-{theme}.png", full_page=True)
-        assert violations(page) == [], name
-        for narrow in (WIDTHS[width], *(BETWEEN if width == "desk" and theme == "light" else ())):
-            page.set_viewport_size({"width": narrow, "height": 844})
-            reaches = page.evaluate("document.documentElement.scrollWidth")
-            wide.extend([f"{name} reaches {reaches} of {narrow}"] if reaches > narrow else [])
-        page.set_viewport_size({"width": WIDTHS[width], "height": 844})
-        assert page.evaluate("getComputedStyle(document.documentElement).colorScheme") == "light dark"
-
-    for name, path in screens.items():
-        look_at(name, path)
+    wide = look(screens)
     with held(stack, "processor"):
-        look_at("waiting-event", f"events/{send('user-42')}")
+        wide += look({"waiting-event": f"events/{send('user-42')}"})
     assert not wide, "\n".join(wide)
     assert page.said == []
     assert page.title() != "taken"
@@ -258,16 +173,6 @@ def test_an_event_is_found_and_replayed_by_keyboard_alone(stack: Stack, open_con
     page.get_by_text("queued again, with all of its attempts").wait_for(timeout=WAIT_MS)
     page.locator("#timeline").get_by_text("replayed by an operator").wait_for(timeout=WAIT_MS)
     assert page.said == []
-
-
-def until(page: Any, is_there: Callable[[], bool], key: str = "Tab") -> None:
-    """Press a key until the focus is there; it has to show wherever it is."""
-    for _ in range(60):
-        if is_there():
-            assert page.evaluate("document.activeElement.matches(':focus-visible')")
-            return
-        page.keyboard.press(key)
-    pytest.fail(f"not reached by {key}; the focus is at {page.evaluate('document.activeElement.outerHTML')[:200]}")
 
 
 def test_the_list_moves_live_and_goes_on_by_polling_without_gateway_and_redis(

@@ -13,7 +13,9 @@ from bench.addresses import Landmarks, find_landmarks
 from bench.history import make_history
 from bench.lived import TENANT, beat, settle_in
 from tests.browser.handbook import IMAGES, SHOTS, quoted
+from tests.browser.operating import set_up
 
+from holdfast.client import Client
 from holdfast.local.stack import Stack
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser"), pytest.mark.timeout(300)]
@@ -42,6 +44,8 @@ def past(server_folder: Path) -> Iterator[tuple[Stack, Landmarks]]:
         make_history(run, EVENTS)
         settle_in(run, names=NAMES)
         beat(run, nodes=2)
+        with Client(stack.ingest_url, stack.create_key(TENANT, name="ann")) as client:
+            set_up(run, client)
         yield stack, find_landmarks(run)
 
 

@@ -103,6 +103,24 @@ def test_an_event_whose_worker_was_lost_is_not_due_for_a_moment(rows: Rows) -> N
     assert (found.reason, found.summary) == (Reason.NOT_DUE, "it is due in 10 s, because its worker was lost")
 
 
+def test_an_event_that_a_transaction_keeps_runs_on_after_its_lease(rows: Rows) -> None:
+    """A handler that has its session has locked the event's row: nobody extends the lease, and nobody takes the event."""
+    event_id = rows.record()
+    lease = rows.claim(event_id)
+    run = Running(str(event_id), "t", "order", 1, lease.claimed_at.isoformat())
+    who = rows.worker(said=Beat(busy=1, running=(run,)))
+    rows.run("UPDATE processing_state SET lease_expires_at = now() - interval '90 s'")
+
+    found = rows.why(event_id)
+    rows.run("UPDATE node_worker SET beat_at = beat_at - interval '1 min' WHERE node_id = :id", id=who.node_id)
+    silent = rows.why(event_id)
+
+    assert (found.reason, found.facts["lease_until"]) == (Reason.RUNNING, None)
+    assert found.summary.startswith("attempt 1 runs by order for ")
+    assert found.summary.endswith("; its transaction keeps the event")
+    assert silent.reason is Reason.LOST, "its worker has not been heard of since"
+
+
 def test_an_event_that_was_sent_for_later_says_when(rows: Rows) -> None:
     event_id = rows.record(deliver_at=datetime(2999, 1, 2, 3, 4, 5, tzinfo=UTC))
 

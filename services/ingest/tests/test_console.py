@@ -111,7 +111,7 @@ def test_the_overview_has_what_is_open_what_died_and_what_is_new(viewer: Any, pu
 
     seen = text_of(viewer.get("/console/"))
 
-    assert re.search(r"Queued [1-9]\d* wait for a processor", seen)
+    assert re.search(r"Queued [1-9]\d* wait to be run", seen)
     assert "BrokenPipeError" in seen
     assert "test.waiting" in seen
 

@@ -162,5 +162,5 @@ def test_a_paused_event_says_who_paused_what_and_why(ingest: Any, viewer: Any, p
     assert "by ann" in said
     assert f"because the bank {HOSTILE}" in said
     assert "ahead of it 1 event in its line" in said
-    assert "Resume it, or discard the event." in said
+    assert "Resume it under Handlers, or discard the event." in said
     assert "<script>alert" not in answer.text

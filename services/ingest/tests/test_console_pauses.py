@@ -67,8 +67,8 @@ def test_handlers_show_what_they_declare_and_what_waits_for_them(
 
     said = seen(operator.get("/console/handlers"), "declared")
 
-    assert "charge-order 7 gpu 5 at once for each /account 100 in 1 min 1 1" in said
-    assert "plain 5 default — — — —" in said
+    assert "charge-order priority 7 · pool gpu 5 at once for each /account 100 in 1 min 1 1" in said
+    assert "plain priority 5 · pool default none — —" in said
     assert "charge-order" not in visitor("events:read").get("/console/handlers").text
 
 
@@ -81,7 +81,7 @@ def test_an_administrator_pauses_a_handler_and_resumes_it(ingest: Any, admin: An
     assert (made.status_code, made.headers["location"]) == (303, "/console/handlers?notice=paused#pauses")
     assert stored(ingest) == [("handler", "charge-order", f"why{HOSTILE}")]
     page = admin.get("/console/handlers")
-    assert "charge-order Paused by test" in seen(page, "declared")
+    assert "charge-order Paused priority 7 · pool gpu paused by test" in seen(page, "declared")
     assert "<script>alert" not in page.text
     overview = admin.get("/console/?window=hour")
     assert HOSTILE not in overview.text

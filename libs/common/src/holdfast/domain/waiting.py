@@ -131,11 +131,12 @@ class Queue:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a worker said of the event: which node and host, which handler, since when."""
+    """What a worker said of the event: which node and host, which handler. ``is_heard``: it has spoken lately."""
 
     node: str
     host: str
     handler: str | None = None
+    is_heard: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +215,15 @@ def _running(facts: Facts) -> Waiting:
         "attempt": standing.attempt, "since": standing.moved_at, "lease_until": standing.lease_expires_at,
         "handler": run.handler if run else None, "node": run.node if run else None, "host": run.host if run else None,
     }  # fmt: skip
+    by = f" by {run.handler}" if run and run.handler else ""
+    since = f" for {_span(standing.now, standing.moved_at)}" if standing.moved_at else ""
     if standing.lease_expires_at is not None and standing.lease_expires_at <= standing.now:
+        if run is not None and run.is_heard:
+            summary = f"attempt {standing.attempt} runs{by}{since}; its transaction keeps the event"
+            return Waiting(Reason.RUNNING, summary, known | {"lease_until": None})
         ago = _span(standing.now, standing.lease_expires_at)
         summary = f"its worker's lease ended {ago} ago without a word; the event is taken back within seconds"
         return Waiting(Reason.LOST, summary, known)
-    by = f" by {run.handler}" if run and run.handler else ""
-    since = f" for {_span(standing.now, standing.moved_at)}" if standing.moved_at else ""
     until = (
         f"; its lease lasts {_span(standing.lease_expires_at, standing.now)} more" if standing.lease_expires_at else ""
     )
@@ -246,12 +250,13 @@ def _aside(standing: Standing, aside: Aside) -> Waiting:
         return _paused(known, aside.paused)
     known |= {"handler": aside.handler, "key": aside.key}
     of = f"{aside.handler}" if aside.key is None else f"{aside.handler} with its key"
-    place = f"{_count(ahead, is_more)} ahead of it in line"
+    place = f"{_count(ahead, is_more)} ahead of it in line" if ahead else "it is the next one"
     if aside.kind == "limit":
-        summary = f"{_count(aside.running, False)} of {of} running, as many as may at once; {place}"
+        verb = "runs" if aside.running == 1 else "run"
+        summary = f"{_count(aside.running, False)} of {of} {verb} now, as many as may at once; {place}"
         return Waiting(Reason.LIMIT, summary, known | {"running": aside.running})
     until = "" if aside.free_at is None else f" until {_moment(aside.free_at)}"
-    summary = f"as many of {of} have started as may for now{until}; {place}"
+    summary = f"no more events of {of} may start{until or ' for now'}; {place}"
     return Waiting(Reason.RATE, summary, known | {"free_at": aside.free_at})
 
 

@@ -163,5 +163,5 @@ def _run(listed: list[NodeView], event_id: UUID) -> Run | None:
         for worker in node.workers:
             for each in worker.running:
                 if each.event_id == str(event_id):
-                    return Run(node.id, node.host, each.handler)
+                    return Run(node.id, node.host, each.handler, is_heard=not worker.is_stale)
     return None

@@ -47,11 +47,8 @@ REASONS: dict[str, str] = {
 REMEDIES: dict[Reason, str] = {
     Reason.LOST: "Nothing to do. If workers are lost again and again, look at what they ran last.",
     Reason.NO_HANDLER: "Deploy a handler for the type, or discard the event. When its time is over it is a dead letter.",
-    Reason.PAUSED: "Resume it, under Handlers; the pause says who began it, and why.",
-    Reason.LIMIT: "Nothing to do. If too much waits, raise the limit where the handler is declared.",
-    Reason.RATE: "Nothing to do. If too much waits, raise the rate where the handler is declared.",
     Reason.NO_PROCESSOR: "Start a processor; if one runs, its log says why it does not reach PostgreSQL.",
-    Reason.PAUSED: "Resume it, or discard the event.",
+    Reason.PAUSED: "Resume it under Handlers, or discard the event.",
     Reason.LIMIT: "Nothing to do: it runs when one of those ends. A limit is changed where its handler is declared.",
     Reason.RATE: "Nothing to do: it runs when there is room. A rate is changed where its handler is declared.",
     Reason.DRAINED: "Undrain a node, or start another processor.",

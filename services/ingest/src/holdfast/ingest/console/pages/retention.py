@@ -28,7 +28,7 @@ def _show() -> AnyResponse:
     current = require_role(Role.OPERATOR)
     keeper = Keeper(parts().database)
     return page(
-        "retention.html", retention=keeper.retention(tenant=current.tenant), most_days=MAX_DAYS,
+        "retention.html", retention=keeper.retention(tenant=current.tenant), most_days=MAX_DAYS, most_erasures=SHOWN,
         erasures=keeper.erasures(tenant=current.tenant, limit=SHOWN, before_id=None).items,
     )  # fmt: skip
 
