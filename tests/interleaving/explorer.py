@@ -61,6 +61,7 @@ class Running:
         self.answer: Future[Place] | None = None
         self.since: Seen | None = None
         """What was committed when the statement that waits had begun."""
+        self._is_marked = False
         self._thread = ThreadPoolExecutor(1)
         self._connection = world.database.engine.connect()
         self.session = Session(self._connection)
@@ -90,12 +91,21 @@ class Running:
         self.place = replace(place, has_waited=True) if self.since and self.is_open else place
         self.answer = self.since = None
 
+    def mark(self) -> None:
+        """Be ready to undo the next step."""
+        self._is_marked = self.is_open
+        if self._is_marked:
+            self.session.connection().exec_driver_sql("SAVEPOINT step")
+
     def undo(self) -> None:
-        """Forget a step whose statement was cancelled; it was the transaction's first."""
+        """Forget a step whose statement was cancelled, and nothing that the transaction did before."""
         assert self.answer is not None
         self.answer.exception()
         self.answer = None
-        self.session.rollback()
+        if self._is_marked:
+            self.session.connection().exec_driver_sql("ROLLBACK TO SAVEPOINT step")
+        else:
+            self.session.rollback()
 
     def crash(self) -> None:
         self.session.rollback()
@@ -276,6 +286,8 @@ class Explorer:
 
     def _step(self, stepping: Running, option: int) -> None:
         doorbells = self.bell.doorbells
+        if self._waiting is not None:
+            stepping.mark()
         stepping.begin(option)
         if not self._is_answered(stepping):
             if self._waiting is None:

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 
 from sqlalchemy import text
 from tests.interleaving.actors import REST, Actor, Bell, Place, Sweep, Violation, Worker, write_effect
-from tests.interleaving.world import Rows, Seen, World, is_future, state_key
+from tests.interleaving.world import Rows, Seen, World, state_key
 
 from holdfast.domain import transitions
 from holdfast.domain.event import Doorbell, NewEvent, NewGroup

@@ -100,7 +100,8 @@ class Scheduled(World):
         return bool(clock["years"] < YEARS)
 
     def pass_time(self) -> None:
-        self.execute(f"UPDATE simulated.clock SET years = years + 1 WHERE years < {YEARS}")
+        with self.database.transaction() as session:
+            session.execute(text("UPDATE simulated.clock SET years = least(years + 1, :most)"), {"most": YEARS})
 
     def recover(self) -> Seen:
         """The years that are left, a scheduler that lives, and then what follows any event."""

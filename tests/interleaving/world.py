@@ -17,7 +17,7 @@ from holdfast.runtime.ids import uuid7
 from holdfast.storage import aside, cancels, claims, dispatch, events, lanes, leases, lifecycle, served
 from holdfast.storage.database import Database
 
-__all__ = ["TYPE", "Rows", "Seen", "World", "is_future", "state_key"]
+__all__ = ["TYPE", "Rows", "Seen", "World", "state_key"]
 
 _PREPARE = """
 CREATE TABLE IF NOT EXISTS effect (event_id uuid NOT NULL REFERENCES event ON DELETE CASCADE);
@@ -77,6 +77,10 @@ BEGIN
 END $$;
 """
 
+_LOOK_AT = ", '{}', (SELECT coalesce(jsonb_agg(t ORDER BY t), '[]') FROM {} t)"
+
+_PUT_BACK = "INSERT INTO {} SELECT * FROM jsonb_populate_recordset(NULL::{}, seen->'{}');"
+
 MADE = "/holdfast/"
 """What the sources begin with of events that are made on the way, which go when they were not there yet."""
 
@@ -124,8 +128,8 @@ class World:
     """A database with some events in it, and a connection that looks on from outside."""
 
     further: ClassVar[Sequence[str]] = ()
-    """Tables that belong to the state as well, in an order in which they can be filled. With them do events from :data:`MADE`,
-    which are neither looked at nor put back otherwise, since that takes its time.
+    """Tables that belong to the state as well, in an order in which they can be filled. Only where there are some, events
+    from :data:`MADE` belong to it too: looking and putting back take their time.
     """
 
     def __init__(self, database: Database, *, event_count: int = 1, subject: str | None = None) -> None:
@@ -301,12 +305,9 @@ def _further(tables: Sequence[str]) -> str:
     """How to look at these tables and to put them back."""
     return _FURTHER.format(
         made=MADE,
-        looks="".join(f", '{each}', (SELECT coalesce(jsonb_agg(t ORDER BY t), '[]') FROM {each} t)" for each in tables),
-        deletes=" ".join(f"DELETE FROM {each};" for each in reversed(tables)),
-        inserts=" ".join(
-            f"INSERT INTO {each} SELECT * FROM jsonb_populate_recordset(NULL::{each}, seen->'{each}');"
-            for each in tables
-        ),
+        looks="".join(map(_LOOK_AT.format, tables, tables)),
+        deletes="".join(map("DELETE FROM {};".format, reversed(tables))),
+        inserts="".join(map(_PUT_BACK.format, tables, tables, tables)),
     )
 
 
