@@ -19,6 +19,7 @@ from holdfast.domain.state import CLAIMABLE, State
 from holdfast.domain.transitions import AttemptError, Completion, Transition
 from holdfast.domain.update import Update
 from holdfast.storage import Session, cancels, claims, dispatch, lanes, leases, lifecycle
+from holdfast.storage.groups import Ended
 
 __all__ = [
     "Actor",
@@ -56,7 +57,8 @@ class Place:
 
     ``rounds`` is how often it may still begin anew. ``others`` are leases beside ``lease``. ``has_waited``: a statement of
     the open transaction waited for a lock (PostgreSQL may leave the row locked even where its new version fits no guard).
-    ``wrote``: what is not committed yet, where the step alone does not tell.
+    ``wrote``: what is not committed yet, where the step alone does not tell. ``ended``: members of groups that are to be
+    counted before the commit.
     """
 
     step: str
@@ -67,6 +69,7 @@ class Place:
     lanes: tuple[UUID, ...] = ()
     has_waited: bool = False
     wrote: str = ""
+    ended: tuple[Ended, ...] = ()
 
     @property
     def leases(self) -> tuple[Lease, ...]:
@@ -200,7 +203,7 @@ class Worker(Actor):
             session.rollback()
             return replace(place, step=outcome, has_waited=False)
         try:
-            updates = lifecycle.apply(session, [self.settling(held(place))], worker=self.name)
+            updates = self._apply(session, self.settling(held(place)))
         except AlreadyProcessed:
             session.rollback()
             return replace(place, step="resettle", has_waited=False)
@@ -246,14 +249,22 @@ class Worker(Actor):
         lease = claimed[0][0] if claimed else None
         return replace(place, step="commit_claim", rounds=place.rounds - 1, lease=lease)
 
-    def _settled(self, session: Session, updates: list[Update], place: Place) -> Place:  # noqa: ARG002
+    def _settled(self, session: Session, updates: list[Update], place: Place) -> Place:
         if not updates:
             raise Violation(f"{self.name} has locked the row and lost its lease")
-        return replace(place, step="commit", wrote="effect")
+        return self._before_commit(session, updates, replace(place, step="commit", wrote="effect"))
 
     def _moved(self, session: Session, place: Place, transition: Transition) -> Place:
-        self._check_own(lifecycle.apply(session, [transition], worker=self.name), place)
-        return replace(place, step="commit", wrote=place.step)
+        updates = self._apply(session, transition)
+        self._check_own(updates, place)
+        return self._before_commit(session, updates, replace(place, step="commit", wrote=place.step))
+
+    def _apply(self, session: Session, transition: Transition) -> list[Update]:
+        return lifecycle.apply(session, [transition], worker=self.name)
+
+    def _before_commit(self, session: Session, updates: list[Update], place: Place) -> Place:  # noqa: ARG002
+        """Where to go on after a move, which is at the commit unless there is more to do."""
+        return place
 
     def _check_own(self, updates: list[Update], place: Place) -> None:
         """A lease is the right to move the event on from the version it was claimed at, and from no other."""

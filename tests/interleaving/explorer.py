@@ -33,7 +33,7 @@ from typing import Any
 
 from sqlalchemy import text
 from tests.interleaving.actors import REST, Actor, Bell, Place, Violation
-from tests.interleaving.world import Seen, World, check
+from tests.interleaving.world import Seen, World
 
 from holdfast.domain.event import Doorbell
 from holdfast.storage import Session
@@ -61,6 +61,7 @@ class Running:
         self.answer: Future[Place] | None = None
         self.since: Seen | None = None
         """What was committed when the statement that waits had begun."""
+        self._is_marked = False
         self._thread = ThreadPoolExecutor(1)
         self._connection = world.database.engine.connect()
         self.session = Session(self._connection)
@@ -90,12 +91,21 @@ class Running:
         self.place = replace(place, has_waited=True) if self.since and self.is_open else place
         self.answer = self.since = None
 
+    def mark(self) -> None:
+        """Be ready to undo the next step."""
+        self._is_marked = self.is_open
+        if self._is_marked:
+            self.session.connection().exec_driver_sql("SAVEPOINT step")
+
     def undo(self) -> None:
-        """Forget a step whose statement was cancelled; it was the transaction's first."""
+        """Forget a step whose statement was cancelled, and nothing that the transaction did before."""
         assert self.answer is not None
         self.answer.exception()
         self.answer = None
-        self.session.rollback()
+        if self._is_marked:
+            self.session.connection().exec_driver_sql("ROLLBACK TO SAVEPOINT step")
+        else:
+            self.session.rollback()
 
     def crash(self) -> None:
         self.session.rollback()
@@ -193,7 +203,7 @@ class Explorer:
         for seen in self._endings.values():
             self._abandon()
             self.world.put_back(seen)
-            check(self.world.recover())
+            self.world.check(self.world.recover())
             self.found.endings += 1
         return self.found
 
@@ -217,7 +227,7 @@ class Explorer:
         """Take the branch's last step. Whether there is a next one that begins here; it is the last of ``_todo``."""
         self._act(branch.way[-1])
         seen = self.world.look()
-        check(seen)
+        self.world.check(seen)
         state = self._state(seen)
         if state == branch.state:
             # Nothing was found to do, or the actor was held back. Another branch from here may be next.
@@ -252,7 +262,7 @@ class Explorer:
             for action in _steps(each)
         ]
         # The clock and sweeps often find nothing to do; coming first, they spare the others a new run.
-        return ([((CLOCK, 0), 1)] if seen.is_waiting else []) + choices
+        return ([((CLOCK, 0), 1)] if self.world.is_time_awaited(seen) else []) + choices
 
     def _told(self, action: Action) -> str:
         """The action in words."""
@@ -276,6 +286,8 @@ class Explorer:
 
     def _step(self, stepping: Running, option: int) -> None:
         doorbells = self.bell.doorbells
+        if self._waiting is not None:
+            stepping.mark()
         stepping.begin(option)
         if not self._is_answered(stepping):
             if self._waiting is None:
@@ -309,7 +321,7 @@ class Explorer:
 
     def _state(self, seen: Seen) -> Key:
         places = sorted(repr(self._where(each, seen)) for each in self._actors.values())
-        return (seen.key, tuple(places), self.bell.doorbells)
+        return (seen.key, tuple(places), self.world.named(self.bell.doorbells))
 
     def _where(self, each: Running, seen: Seen) -> Key | str:
         """All that decides what the actor does from here on. Of its token: whether the row has it."""
@@ -318,14 +330,15 @@ class Explorer:
         place = each.place
         held = tuple(
             (
-                self.world.event_ids.index(lease.event.id),
+                self.world.number(lease.event.id),
                 lease.version,
                 seen.token_of(lease.event.id) == str(lease.token),
             )
             for lease in place.leases
         )
         since = each.since and each.since.key
-        rest = (place.step, place.rounds, place.doorbells, place.has_waited, place.wrote)
+        doorbells = self.world.named(place.doorbells)
+        rest = (place.step, place.rounds, doorbells, place.has_waited, place.wrote, place.ended)
         return (each.actor.kind, *rest, held, since)
 
     def _moment(self, seen: Seen) -> Moment:

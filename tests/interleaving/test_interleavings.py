@@ -4,13 +4,14 @@ Each test explores the whole graph of what its actors can do (see ``explorer``) 
 The negative controls take a guard away and must be caught, so that what finds nothing is known to be able to find something.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from tests.interleaving.actors import (
     Actor,
     Attentive,
@@ -27,14 +28,16 @@ from tests.interleaving.actors import (
     held,
 )
 from tests.interleaving.explorer import Explorer, Found
+from tests.interleaving.grouped import Grouped, GroupSweep, LateGrouped, Member, OfBefore, Replayer
 from tests.interleaving.limited import Limited, Unlocked
+from tests.interleaving.scheduled import NO_IDENTITY, Hasty, Scheduled, Scheduler
 from tests.interleaving.world import World
 
 from holdfast.domain.event import Doorbell, Lease
 from holdfast.domain.state import State
 from holdfast.domain.transitions import Transition
 from holdfast.domain.update import Update
-from holdfast.storage import Session
+from holdfast.storage import Session, groups, schedules
 from holdfast.storage.database import Database
 
 Explore = Callable[..., Found]
@@ -64,8 +67,9 @@ def explore(
         subject: str | None = None,
         before: str | None = None,
         is_reversed: bool = False,
+        kind: type[World] = World,
     ) -> Found:
-        world, bell = World(database, event_count=events, subject=subject), Bell()
+        world, bell = kind(database, event_count=events, subject=subject), Bell()
         if before:
             world.execute(before)
         bell.ring([Doorbell(event_id, 1) for event_id in world.event_ids for _ in range(doorbells)])
@@ -306,3 +310,108 @@ def test_a_missing_token_among_those_that_settle_together_is_found(explore: Expl
             sweep(), worker("j1", JoinerUnfenced), worker("j2", JoinerUnfenced), doorbells=1, events=2,
             before=UNFENCED_LOG,
         )  # fmt: skip
+
+
+GIVEN_UP_NEXT = "UPDATE processing_state SET crashes = 2 WHERE state = 'queued'"
+"""Another lost worker is one too many."""
+
+
+def members(**how: Any) -> Iterator[Callable[[Bell], Actor]]:
+    """Two workers of members, of which a group has two."""
+    return (worker(name, Member, **how) for name in ("w1", "w2"))
+
+
+def test_an_event_follows_a_group_once_and_when_all_members_have_ended(explore: Explore) -> None:
+    found = explore(*members(), kind=Grouped, doorbells=1, events=2)
+
+    assert found.waits > 0
+    assert found.interleavings > 1000
+
+
+@pytest.mark.soak
+def test_members_with_either_end_are_followed_once(explore: Explore) -> None:
+    found = explore(*members(outcomes=("succeed", "bury")), kind=Grouped, doorbells=1, events=2)
+
+    assert found.interleavings > 1_000_000
+
+
+@pytest.mark.soak
+def test_members_that_end_beside_a_sweep_are_followed_once(explore: Explore) -> None:
+    sweeping = lambda bell: GroupSweep("sweep", bell, rounds=1)  # noqa: E731
+
+    explore(sweeping, *members(), kind=Grouped, doorbells=1, events=2, before=GIVEN_UP_NEXT)
+
+
+@pytest.mark.soak
+def test_a_member_that_is_replayed_counts_once(explore: Explore) -> None:
+    replaying = lambda bell: Replayer("operator", bell, rounds=1)  # noqa: E731
+    one, other = worker("w1", Member, rounds=2), worker("w2", Member, outcomes=("bury",))
+
+    explore(replaying, one, other, kind=Grouped, doorbells=1, events=2)
+
+
+@pytest.mark.soak
+def test_members_that_the_release_before_ended_are_counted_once(explore: Explore) -> None:
+    sweeping = lambda bell: GroupSweep("sweep", bell, rounds=1)  # noqa: E731
+    before = worker("w1", OfBefore, outcomes=("bury",))
+
+    explore(sweeping, before, worker("w2", Member), kind=LateGrouped, doorbells=1, events=2)
+
+
+def stale_counts() -> TextClause:
+    """Counts a group from what it was when the statement began, whoever has it locked."""
+    counts = re.sub(
+        r"g\.(\w+) ([-+]) s\.", r"(SELECT o.\1 FROM event_group o WHERE o.id = g.id) \2 s.", str(groups._COUNT)
+    )
+    assert counts.count("FROM event_group o") == 4
+    return text(counts.replace("ORDER BY g.id FOR NO KEY UPDATE", "ORDER BY g.id"))
+
+
+def test_counting_members_without_locking_their_group_is_found(
+    explore: Explore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(groups, "_COUNT", stale_counts())
+
+    with pytest.raises(Violation, match="members count as"):
+        explore(*members(), kind=Grouped, doorbells=1, events=2)
+
+
+def scheduler(name: str, kind: type[Scheduler] = Scheduler) -> Callable[[Bell], Actor]:
+    return lambda bell: kind(name, bell, rounds=2)
+
+
+def test_two_schedulers_give_each_tick_one_event(explore: Explore) -> None:
+    assert explore(scheduler("s1"), scheduler("s2"), kind=Scheduled).interleavings > 1000
+
+
+def unlocked() -> TextClause:
+    """Takes a schedule whoever has it."""
+    statement = str(schedules._TAKE)
+    assert "FOR NO KEY UPDATE SKIP LOCKED" in statement
+    return text(statement.replace("FOR NO KEY UPDATE SKIP LOCKED", ""))
+
+
+@pytest.mark.parametrize(
+    "is_locked", [pytest.param(True, id="no identity", marks=pytest.mark.soak), pytest.param(False, id="no lock")]
+)
+def test_the_lock_or_the_identity_of_a_tick_is_enough(
+    explore: Explore, monkeypatch: pytest.MonkeyPatch, is_locked: bool
+) -> None:
+    if not is_locked:
+        monkeypatch.setattr(schedules, "_TAKE", unlocked())
+
+    explore(scheduler("s1"), scheduler("s2"), kind=Scheduled, before=NO_IDENTITY if is_locked else None)
+
+
+def test_a_tick_without_lock_and_identity_is_found_to_have_two_events(
+    explore: Explore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "_TAKE", unlocked())
+
+    with pytest.raises(Violation, match="has 2 events"):
+        explore(scheduler("s1"), scheduler("s2"), kind=Scheduled, before=NO_IDENTITY)
+
+
+def test_a_schedule_that_moves_on_before_its_tick_is_recorded_is_found(explore: Explore) -> None:
+    with pytest.raises(Violation, match="ticks that are over 0 have an event"):
+        explore(scheduler("s1", Hasty), kind=Scheduled)

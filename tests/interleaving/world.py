@@ -1,9 +1,10 @@
 """The database under exploration: put into a state, looked at, and judged."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 from sqlalchemy import text
@@ -16,7 +17,7 @@ from holdfast.runtime.ids import uuid7
 from holdfast.storage import aside, cancels, claims, dispatch, events, lanes, leases, lifecycle, served
 from holdfast.storage.database import Database
 
-__all__ = ["TYPE", "Seen", "World", "check"]
+__all__ = ["TYPE", "Rows", "Seen", "World", "state_key"]
 
 _PREPARE = """
 CREATE TABLE IF NOT EXISTS effect (event_id uuid NOT NULL REFERENCES event ON DELETE CASCADE);
@@ -35,8 +36,8 @@ CREATE OR REPLACE TRIGGER wait_for_the_clock BEFORE UPDATE ON processing_state
 CREATE OR REPLACE FUNCTION look() RETURNS jsonb LANGUAGE plpgsql AS $$
 BEGIN
     RETURN jsonb_build_object(
-        'processing_state', (SELECT jsonb_agg(s ORDER BY event_id) FROM processing_state s),
-        'event_update', (SELECT jsonb_agg(u ORDER BY event_id, version) FROM event_update u),
+        'processing_state', (SELECT coalesce(jsonb_agg(s ORDER BY event_id), '[]') FROM processing_state s),
+        'event_update', (SELECT coalesce(jsonb_agg(u ORDER BY event_id, version), '[]') FROM event_update u),
         'processed_event_log', (SELECT coalesce(jsonb_agg(l), '[]') FROM processed_event_log l),
         'attempt_error', (SELECT coalesce(jsonb_agg(a ORDER BY id), '[]') FROM attempt_error a),
         'cancel_request', (SELECT coalesce(jsonb_agg(c ORDER BY event_id), '[]') FROM cancel_request c),
@@ -60,6 +61,29 @@ END $$;
 DELETE FROM event;
 """
 
+_FURTHER = """
+CREATE OR REPLACE FUNCTION look_further() RETURNS jsonb LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN jsonb_build_object(
+        'event', (SELECT coalesce(jsonb_agg(e ORDER BY id), '[]') FROM event e WHERE starts_with(source, '{made}')){looks});
+END $$;
+
+CREATE OR REPLACE FUNCTION put_back_further(seen jsonb) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    DELETE FROM event WHERE starts_with(source, '{made}');
+    {deletes}
+    INSERT INTO event SELECT * FROM jsonb_populate_recordset(NULL::event, seen->'event');
+    {inserts}
+END $$;
+"""
+
+_LOOK_AT = ", '{}', (SELECT coalesce(jsonb_agg(t ORDER BY t), '[]') FROM {} t)"
+
+_PUT_BACK = "INSERT INTO {} SELECT * FROM jsonb_populate_recordset(NULL::{}, seen->'{}');"
+
+MADE = "/holdfast/"
+"""What the sources begin with of events that are made on the way, which go when they were not there yet."""
+
 _PASS_TIME = text("""
 WITH free AS (SELECT event_id FROM processing_state FOR NO KEY UPDATE SKIP LOCKED)
 UPDATE processing_state s SET
@@ -78,11 +102,15 @@ ROUNDS = 10
 """Sweeps after which every event must be finished: three crashes at most, and a worker that succeeds."""
 
 
+Rows = dict[str, list[dict[str, Any]]]
+"""By table."""
+
+
 @dataclass(frozen=True, slots=True)
 class Seen:
     """Everything committed, as rows; ``key`` is what of it can matter to a later step."""
 
-    rows: dict[str, list[dict[str, Any]]]
+    rows: Rows
     key: tuple[Any, ...]
 
     def token_of(self, event_id: UUID) -> str | None:
@@ -99,14 +127,25 @@ class Seen:
 class World:
     """A database with some events in it, and a connection that looks on from outside."""
 
+    further: ClassVar[Sequence[str]] = ()
+    """Tables that belong to the state as well, in an order in which they can be filled. Only where there are some, events
+    from :data:`MADE` belong to it too: looking and putting back take their time.
+    """
+
     def __init__(self, database: Database, *, event_count: int = 1, subject: str | None = None) -> None:
         self.database = database
         self._connection = database.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         self._connection.exec_driver_sql(_PREPARE)
+        if self.further:
+            self._connection.exec_driver_sql(_further(self.further))
         if subject is not None:
             with database.transaction() as session:
                 served.declare_ordered(session, [TYPE])
-        self.event_ids = [self._record(subject) for _ in range(event_count)]
+        self.event_ids = self.fill(event_count, subject)
+
+    def fill(self, event_count: int, subject: str | None) -> list[UUID]:
+        """Record what there is at first; returns the events that actors are rung for, oldest first."""
+        return [self._record(subject) for _ in range(event_count)]
 
     def close(self) -> None:
         self._connection.close()
@@ -117,11 +156,38 @@ class World:
 
     def look(self) -> Seen:
         """What is committed now."""
-        rows = self._connection.exec_driver_sql("SELECT look()").scalar_one()
-        return Seen(rows, _key(rows))
+        looking = "SELECT look() || look_further()" if self.further else "SELECT look()"
+        rows = self._connection.exec_driver_sql(looking).scalar_one()
+        return Seen(rows, self.key(rows))
+
+    def key(self, rows: Rows) -> tuple[Any, ...]:
+        """What of the rows can matter to a later step."""
+        return _key(rows)
+
+    def check(self, seen: Seen) -> None:
+        """The invariant that holds after every commit.
+
+        Raises:
+            Violation: naming what is wrong.
+        """
+        check(seen)
+
+    def is_time_awaited(self, seen: Seen) -> bool:
+        """Whether it would make a difference if time passed."""
+        return seen.is_waiting
+
+    def number(self, event_id: UUID) -> int:
+        """An event's name that is the same whenever it was made."""
+        return self.event_ids.index(event_id)
+
+    def named(self, doorbells: tuple[Doorbell, ...]) -> tuple[Doorbell, ...]:
+        """The doorbells, so that they are equal for events that are, whenever those were made."""
+        return doorbells
 
     def put_back(self, seen: Seen) -> None:
         """Make the database what it was."""
+        if self.further:
+            self._connection.exec_driver_sql("SELECT put_back_further(%s::jsonb)", (json.dumps(seen.rows),))
         self._connection.exec_driver_sql("SELECT put_back(%s::jsonb)", (json.dumps(seen.rows),))
 
     def pass_time(self) -> None:
@@ -235,16 +301,26 @@ def _of(seen: Seen, table: str, row: dict[str, Any]) -> list[dict[str, Any]]:
     return [each for each in seen.rows[table] if each["event_id"] == row["event_id"]]
 
 
-def _key(rows: dict[str, list[dict[str, Any]]]) -> tuple[Any, ...]:
+def _further(tables: Sequence[str]) -> str:
+    """How to look at these tables and to put them back."""
+    return _FURTHER.format(
+        made=MADE,
+        looks="".join(map(_LOOK_AT.format, tables, tables)),
+        deletes="".join(map("DELETE FROM {};".format, reversed(tables))),
+        inserts="".join(map(_PUT_BACK.format, tables, tables, tables)),
+    )
+
+
+def _key(rows: Rows) -> tuple[Any, ...]:
     states = rows["processing_state"]
     # Which is due first decides whom the poller takes.
     order = sorted(range(len(states)), key=lambda index: (str(states[index]["available_at"]), index))
     done = [sum(row["event_id"] == state["event_id"] for row in rows["effect"]) for state in states]
     requests = [(row["event_id"], row["version"]) for row in rows["cancel_request"]]
-    return (*map(_state_key, states), *order, *done, *requests)
+    return (*map(state_key, states), *order, *done, *requests)
 
 
-def _state_key(row: dict[str, Any]) -> tuple[Any, ...]:
+def state_key(row: dict[str, Any]) -> tuple[Any, ...]:
     return (
         row["state"],
         row["version"],

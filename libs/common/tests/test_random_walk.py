@@ -6,11 +6,11 @@ must become of every row; afterwards all rows and their histories are compared w
 walks the same ways.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import ClassVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -27,15 +27,17 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from sqlalchemy import text
+from tests.walks.model import Model, clock, is_between, look, rows_of
 
 from holdfast.domain import transitions
 from holdfast.domain.errors import LeaseLost
 from holdfast.domain.event import Doorbell, Lease, NewEvent
-from holdfast.domain.state import CLAIMABLE, FINISHED, State
-from holdfast.domain.transitions import LEGAL_EDGES, AttemptError, Completion, Grant, Snapshot, Transition, after
+from holdfast.domain.state import CLAIMABLE, State
+from holdfast.domain.transitions import LEGAL_EDGES, AttemptError, Completion, Grant, Snapshot, Transition
 from holdfast.runtime.ids import uuid7
-from holdfast.storage import Session, claims, dispatch, events, leases, lifecycle
+from holdfast.storage import Session, aside, candidates, claims, dispatch, events, leases, lifecycle, limits
 from holdfast.storage.database import Database
+from holdfast.storage.lanes import WAIT_SECONDS
 
 WALKS = settings(
     max_examples=150, stateful_step_count=30, deadline=None, derandomize=True, database=None, print_blob=False,
@@ -63,40 +65,11 @@ EVENTS: Bundle[UUID] = Bundle("events")
 LEASES = st.just(0) | st.integers(0, 9)
 """Which lease: 0 is the newest one, and most others have been lost."""
 VERSIONS = st.sampled_from([0, 0, 0, 0, 0, 0, -1, 1])
+LINE = "limit:h"
+"""Of events that may run one at a time."""
 SECONDS = st.sampled_from([0.0, 3600.0])
 MARGINS = st.sampled_from([0.0, 60.0])
 """How long ago a time must have come: a minute is over only for events for which time has passed."""
-
-
-@dataclass(slots=True)
-class Model:
-    """An event as it must be. ``history`` and ``errors`` are what was appended, in order."""
-
-    row: Snapshot
-    rings_at: datetime
-    history: list[tuple[int, str, int, dict[str, Any]]] = field(default_factory=list)
-    errors: list[tuple[int, str]] = field(default_factory=list)
-    completions: list[tuple[str, int, UUID]] = field(default_factory=list)
-    dispatches: int = 0
-    owner: str | None = None
-    last_error: str | None = None
-
-    def moves(self, transition: Transition, row: Snapshot) -> None:
-        """Note the transition to ``row``."""
-        self.history.append((row.version, str(row.state), row.attempt, dict(transition.detail)))
-        if transition.error is not None:
-            self.errors.append((row.attempt, transition.error.type))
-            self.last_error = transition.error.type
-        if transition.is_reset or row.state is State.PROCESSED:
-            self.last_error = None
-        if transition.completion is not None:
-            assert transition.expected_token is not None
-            self.completions.append((transition.completion.handler, row.attempt, transition.expected_token))
-        self.owner = transition.grant.owner if transition.grant else None
-        self.dispatches = 0
-        if transition.delay_seconds is not None:
-            self.rings_at = row.available_at
-        self.row = row
 
 
 class Walk(RuleBasedStateMachine):
@@ -104,6 +77,8 @@ class Walk(RuleBasedStateMachine):
 
     database: ClassVar[Database]
     reached: ClassVar[set[tuple[State, State]]] = set()
+    seen: ClassVar[set[str]] = set()
+    """What became of lines."""
 
     @initialize(target=EVENTS)
     def record(self) -> MultipleResults[UUID]:
@@ -146,12 +121,62 @@ class Walk(RuleBasedStateMachine):
             leases = [lease for lease, _ in claimed]
             due = self._oldest(
                 session, limit, overdue_seconds, lambda row: row.available_at,
-                lambda row: row.state in CLAIMABLE and (row.crashes > 0) == is_suspect,
+                lambda row: row.state in CLAIMABLE and (row.crashes > 0) == is_suspect and not self._waits(row),
             )  # fmt: skip
             assert {lease.event.id for lease in leases} == set(due)
             return {event_id: self._claims(event_id, self._version(event_id), leases, seconds) for event_id in due}
 
         self._step(run)
+
+    @rule(event_id=EVENTS, behind=VERSIONS, seconds=SECONDS)
+    def claim_limited(self, event_id: UUID, behind: int, seconds: float) -> None:
+        """As a processor claims an event of a handler that runs one at a time: it looks first, and lets the event wait."""
+        version = self._version(event_id) - behind
+
+        def run(session: Session) -> dict[UUID, Transition]:
+            met = [each.event_id for each in candidates.look(session, [Doorbell(event_id, version)])]
+            limits.lock(session, [LINE])
+            is_reached = any(model.limit for model in self.events.values())
+            assert limits.running(session, [LINE]) == ({LINE: 1} if is_reached else {})
+            if not met or is_reached:
+                self._set_aside(session, met)
+                return {}
+            claimed = claims.claim_events(
+                session, [(event_id, version)], owner="w", lease_seconds=seconds, limits={event_id: LINE}
+            )
+            self.seen.add("starts from the line" if self.events[event_id].line else "starts")
+            return {event_id: self._claims(event_id, version, [lease for lease, _ in claimed], seconds, LINE)}
+
+        self._step(run)
+
+    @rule(event_id=EVENTS, count=st.sampled_from([0, 0, 0, 1, 2]))
+    def wait_or_call(self, event_id: UUID, count: int) -> None:
+        """An event is set aside, or the first ones of the line are called: in one rule, or few steps would be claims."""
+        if count:
+            self._promote(count)
+            return
+        with self.database.transaction() as session:
+            self._set_aside(session, [event_id])
+
+    def _set_aside(self, session: Session, event_ids: Sequence[UUID]) -> None:
+        aside.set_aside(session, dict.fromkeys(event_ids, LINE))
+        now: datetime = session.execute(text("SELECT now()")).scalar_one()
+        for model in (self.events[event_id] for event_id in event_ids):
+            if model.row.state in CLAIMABLE:
+                self.seen.add("waits on" if model.line else "waits")
+                model.waits(LINE, now + timedelta(seconds=WAIT_SECONDS))
+
+    def _promote(self, count: int) -> None:
+        with self.database.transaction() as session:
+            now: datetime = session.execute(text("SELECT now()")).scalar_one()
+            rung = aside.promote(session, {LINE: count})
+        first = self._waiting()[:count]
+        assert sorted(rung) == sorted(
+            Doorbell(each.row.event_id, each.row.version, each.row.crashes > 0, "t") for each in first
+        )
+        for each in first:
+            self.seen.add("is called")
+            each.is_called(now + timedelta(seconds=5))
 
     @rule(number=LEASES, kind=st.sampled_from(sorted(HELD)))
     def move(self, number: int, kind: str) -> None:
@@ -225,7 +250,8 @@ class Walk(RuleBasedStateMachine):
         """Two hours pass for one event."""
         earlier = text("""
             UPDATE processing_state SET available_at = available_at - interval '2 h',
-                next_dispatch_at = next_dispatch_at - interval '2 h', lease_expires_at = lease_expires_at - interval '2 h'
+                next_dispatch_at = next_dispatch_at - interval '2 h', lease_expires_at = lease_expires_at - interval '2 h',
+                waiting_since = waiting_since - interval '2 h'
             WHERE event_id = :event_id
         """)
         with self.database.transaction() as session:
@@ -233,6 +259,7 @@ class Walk(RuleBasedStateMachine):
         model, passed = self.events[event_id], timedelta(hours=2)
         expiry = model.row.lease_expires_at
         model.rings_at -= passed
+        model.due_at = model.due_at and model.due_at - passed
         model.row = replace(
             model.row, available_at=model.row.available_at - passed, lease_expires_at=expiry and expiry - passed
         )
@@ -241,13 +268,10 @@ class Walk(RuleBasedStateMachine):
     def everything_is_as_the_model_says(self) -> None:
         with self.database.transaction() as session:
             found = look(session)
-        assert found == {
-            event_id: (
-                model.row, model.history, model.errors, model.completions, model.rings_at, model.dispatches,
-                model.owner, model.last_error, model.row.state in FINISHED,
-            )
-            for event_id, model in self.events.items()
-        }  # fmt: skip
+            lines = aside.lines(session, limit=10)
+        assert found == {event_id: model.found for event_id, model in self.events.items()}
+        # Whoever waits is in a line that is found, and so is called in its turn.
+        assert lines == ([LINE] if self._waiting() else [])
 
     def _apply(self, transition: Transition) -> None:
         def run(session: Session) -> dict[UUID, Transition]:
@@ -264,17 +288,19 @@ class Walk(RuleBasedStateMachine):
             found, now = rows_of(session), clock(session)
         for event_id, transition in wanted.items():
             model = self.events[event_id]
-            earliest, latest = (after(model.row, transition, now=moment) for moment in (before, now))
+            earliest, latest = (model.after(transition, now=moment) for moment in (before, now))
             row = found[event_id]
             if latest is not None and (earliest is not None or row.version > model.row.version):
                 assert is_between(row, earliest or latest, latest)
                 self.reached.add((model.row.state, row.state))
                 model.moves(transition, row)
 
-    def _claims(self, event_id: UUID, version: int, leases: list[Lease], seconds: float) -> Transition:
+    def _claims(
+        self, event_id: UUID, version: int, leases: list[Lease], seconds: float, limit: str | None = None
+    ) -> Transition:
         own = [lease for lease in leases if lease.event.id == event_id]
         self.leases += own
-        return transitions.claim(event_id, version, Grant(own[0].token if own else uuid4(), "w", seconds))
+        return transitions.claim(event_id, version, Grant(own[0].token if own else uuid4(), "w", seconds, limit))
 
     def _oldest(
         self,
@@ -290,6 +316,14 @@ class Walk(RuleBasedStateMachine):
         come = [(when, row.event_id) for row in self._rows() if fits(row) and (when := time(row)) and when <= latest]
         return [event_id for _, event_id in sorted(come)[:limit]]
 
+    def _waiting(self) -> list[Model]:
+        """Who waits in the line, the first one first."""
+        waiting = [(each.due_at, event_id, each) for event_id, each in self.events.items() if each.line and each.due_at]
+        return [each for _, _, each in sorted(waiting)]
+
+    def _waits(self, row: Snapshot) -> bool:
+        return self.events[row.event_id].line is not None
+
     def _rows(self) -> list[Snapshot]:
         return [model.row for model in self.events.values()]
 
@@ -298,54 +332,6 @@ class Walk(RuleBasedStateMachine):
 
     def _lease(self, number: int) -> Lease:
         return self.leases[-1 - number % len(self.leases)]
-
-
-def clock(session: Session) -> datetime:
-    """PostgreSQL's clock now; within a transaction ``now()`` stands still."""
-    return session.execute(text("SELECT clock_timestamp()")).scalar_one()  # type: ignore[no-any-return]
-
-
-def is_between(found: Snapshot, earliest: Snapshot, latest: Snapshot) -> bool:
-    """Whether the row is what the pure rule says for some moment between two, between which the statement ran."""
-    expiry = (earliest.lease_expires_at, found.lease_expires_at, latest.lease_expires_at)
-    return (
-        found == replace(earliest, available_at=found.available_at, lease_expires_at=found.lease_expires_at)
-        and earliest.available_at <= found.available_at <= latest.available_at
-        and (expiry == (None, None, None) or (None not in expiry and expiry[0] <= expiry[1] <= expiry[2]))  # type: ignore[operator]
-    )
-
-
-def rows_of(session: Session) -> dict[UUID, Snapshot]:
-    """Every row, as the pure rules see it."""
-    return {event_id: found[0] for event_id, found in look(session).items()}
-
-
-def look(session: Session) -> dict[UUID, Any]:
-    """Every event with all that hangs on it, in the shape of the model."""
-    statement = text("""
-        SELECT s.*,
-            ARRAY(SELECT jsonb_build_array(version, state, attempt, detail) FROM event_update u
-                  WHERE u.event_id = s.event_id ORDER BY version) AS history,
-            ARRAY(SELECT jsonb_build_array(attempt, error_type) FROM attempt_error a
-                  WHERE a.event_id = s.event_id ORDER BY id) AS errors,
-            ARRAY(SELECT jsonb_build_array(handler, attempt, lease_token) FROM processed_event_log l
-                  WHERE l.event_id = s.event_id) AS completions
-        FROM processing_state s
-    """)
-    return {row.event_id: _shaped(row) for row in session.execute(statement)}
-
-
-def _shaped(row: Any) -> Any:
-    snapshot = Snapshot(
-        event_id=row.event_id, state=State(row.state), version=row.version, attempt=row.attempt, crashes=row.crashes,
-        available_at=row.available_at, lease_token=row.lease_token, lease_expires_at=row.lease_expires_at,
-    )  # fmt: skip
-    completions = [(handler, attempt, UUID(token)) for handler, attempt, token in row.completions]
-    last_error = row.last_error["type"] if row.last_error else None
-    return (
-        snapshot, [tuple(each) for each in row.history], [tuple(each) for each in row.errors], completions,
-        row.next_dispatch_at, row.dispatches, row.lease_owner, last_error, row.finished_at is not None,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -357,8 +343,9 @@ def database(database_url: str) -> Iterator[Database]:
 
 @pytest.mark.timeout(600)  # some 20 s on a machine of its own
 def test_the_sql_follows_the_pure_rules_on_every_walk(database: Database) -> None:
-    Walk.database, Walk.reached = database, set()
+    Walk.database, Walk.reached, Walk.seen = database, set(), set()
 
     run_state_machine_as_test(Walk, settings=WALKS)
 
     assert Walk.reached == LEGAL_EDGES, "the walks are too short to say much"
+    assert Walk.seen == {"starts", "starts from the line", "waits", "waits on", "is called"}
