@@ -332,6 +332,22 @@ def test_a_filter_is_counted_and_where_nobody_can_answer_discards_nothing(cli: C
     assert [body for _, _, body in script.requests] == [{"filter": {"error_type": "KeyError"}, "dry_run": True}]
 
 
+def test_what_runs_is_cancelled_in_so_many_words(cli: Cli, script: Any) -> None:
+    filter_ = {"state": "processing", "type": "t"}
+    script.answers = [
+        (200, {"count": 3}, {}), (200, {"count": 3}, {}), (202, given_up(filter=filter_, discarded=2), {}),
+    ]  # fmt: skip
+    asked = ["discard", "--state", "processing", "--type", "t"]
+
+    counted, refused, done = cli(*asked, "--dry-run"), cli(*asked), cli(*asked, "--yes")
+
+    assert counted.stdout == "3 events would be cancelled\n"
+    assert "cancel 3 events, all that are processing and match?" in refused.stderr
+    assert "nothing was cancelled" in refused.stderr
+    assert "to be cancelled 2, skipped" in done.stdout
+    assert [body["filter"] for _, _, body in script.requests] == [filter_] * 3
+
+
 @pytest.mark.parametrize(("answer", "status", "requests"), [(b"y\n", 0, 2), (b"n\n", 1, 1)])
 def test_at_a_terminal_a_filter_asks_before_it_discards(
     script: Any, command: list[str], environment: dict[str, str], answer: bytes, status: int, requests: int

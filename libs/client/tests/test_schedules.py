@@ -171,6 +171,28 @@ def test_one_is_made_with_what_was_given_and_nothing_else(script: Any, cli: Cli,
     })  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("options", "window"),
+    [
+        (
+            ["--debounce", "30", "--debounce-key", "k", "--debounce-max", "60"],
+            {"debounceseconds": 30, "debouncekey": "k", "debouncemaxseconds": 60},
+        ),
+        (["--unique", "60", "--unique-key", "k"], {"uniqueseconds": 60, "uniquekey": "k"}),
+    ],
+)
+def test_one_is_made_with_a_window(script: Any, cli: Cli, options: list[str], window: dict[str, Any]) -> None:
+    script.answers = [(201, whole(**window), {})]
+
+    done = cli("schedules", "set", "poll", "--cron", "* * * * *", "--type", "t", *options)
+
+    _, sent = asked(script)
+    assert {name: value for name, value in sent.items() if name in window} == window
+    assert len(sent) == 5 + len(window), sent
+    shown = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    assert all([name, str(value)] in shown for name, value in window.items()), done.stdout
+
+
 def test_what_is_wrong_is_told_with_its_field(script: Any, cli: Cli) -> None:
     error = {"pointer": "/cron", "code": "invalid_value", "detail": "has 4 fields", "received": "'0 7 * *'"}
     script.answers = [(400, {"code": "invalid_request", "detail": "send {…}", "errors": [error]}, {})]

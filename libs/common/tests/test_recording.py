@@ -15,7 +15,7 @@ from holdfast.domain.errors import InvalidName
 from holdfast.local.ports import free_port
 from holdfast.messaging.doorbell import QUEUE
 from holdfast.messaging.live import topic_keys
-from holdfast.recording import Holdfast, IdentityTaken
+from holdfast.recording import Debounce, Holdfast, IdentityTaken, Unique
 
 ORDER = {"type": "order.placed", "source": "/shop", "data": {"order": 7}}
 
@@ -72,8 +72,9 @@ def shop(database_url: str, redis_url: str) -> Iterator[Shop]:
     made.close()
 
 
-def test_what_an_application_records_replaces_what_waits_with_its_commit(shop: Shop) -> None:
-    stale = ORDER | {"debounceseconds": 600, "debouncekey": "7"}
+@pytest.mark.parametrize("asked", [{"debounceseconds": 600, "debouncekey": "7"}, {"debounce": Debounce(600, key="7")}])
+def test_what_an_application_records_replaces_what_waits_with_its_commit(shop: Shop, asked: dict[str, Any]) -> None:
+    stale = ORDER | asked
     with shop.sessions.begin() as session:
         first = shop.holdfast.record(session, stale).event_id
     with shop.sessions() as session:
@@ -89,13 +90,16 @@ def test_what_an_application_records_replaces_what_waits_with_its_commit(shop: S
     assert shop.rung() == set()
 
 
-def test_a_further_one_of_a_unique_key_is_a_duplicate(shop: Shop) -> None:
+@pytest.mark.parametrize("asked", [{"uniqueseconds": 60}, {"unique": Unique(60)}])
+def test_a_further_one_of_a_unique_key_is_a_duplicate(shop: Shop, asked: dict[str, Any]) -> None:
     with shop.sessions.begin() as session:
-        first, second = (shop.holdfast.record(session, ORDER | {"uniqueseconds": 60}) for _ in range(2))
+        first, second = (shop.holdfast.record(session, ORDER | asked) for _ in range(2))
 
     assert (second.is_duplicate, second.event_id) == (True, first.event_id)
     with shop.sessions() as session, pytest.raises(ValueError, match="from 1 to 2592000, such as 30; not 'soon'"):
         shop.holdfast.record(session, ORDER | {"uniqueseconds": "soon"})
+    with shop.sessions() as session, pytest.raises(TypeError, match=r"debounce is a Debounce, .*; not 30"):
+        shop.holdfast.record(session, ORDER | {"debounce": 30})
 
 
 def test_an_order_and_its_event_are_committed_together_and_told_then(shop: Shop) -> None:

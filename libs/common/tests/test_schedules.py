@@ -24,6 +24,7 @@ ANN = Actor("acme", "abcdefghijkl", "ann's key")
 SPEC = ScheduleSpec(
     name="daily-report", cron="0 7 * * mon-fri", timezone="Europe/Istanbul", type="com.acme.report.due",
     source="/reports", subject="s", audience="u", data=b'{"a": 1.0}', missed=Missed.ALL, overlap=Overlap.SKIP,
+    extensions={"uniqueseconds": 60, "uniquekey": "k"},
 )  # fmt: skip
 
 

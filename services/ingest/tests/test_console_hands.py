@@ -241,6 +241,18 @@ def test_events_that_wait_are_discarded_too_and_others_cannot_be(operator: Any, 
     assert operator.send("/console/discards", {"request": "k", "state": "processed"}).status_code == 400
 
 
+def test_events_that_run_are_cancelled_together(operator: Any, put: Put) -> None:
+    kind = f"t.{uuid4().hex}"
+    put("processing", type=kind)
+
+    assert "Cancel these…" in operator.get(f"/console/events?type={kind}&state=processing").text
+    asked = operator.get(f"/console/discards/new?type={kind}&state=processing").text
+    assert "Cancel 1 event?" in asked
+    assert "one that is done by then stays processed" in asked
+    begun = operator.send("/console/discards", {"request": uuid4().hex, "type": kind, "state": "processing"})
+    assert "0 to be cancelled, 0 skipped, 1 to go" in operator.get(begun.headers["location"]).text
+
+
 def test_another_tenants_discard_is_not_there(operator: Any, visitor: Visitor, put: Put) -> None:
     error = f"E{uuid4().hex}"
     put("dead", error=error)

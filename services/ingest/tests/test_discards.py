@@ -6,6 +6,7 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 pytestmark = pytest.mark.xdist_group("ingest-operate")  # one process for all of them
 
@@ -57,6 +58,33 @@ def test_events_that_wait_are_discarded_too(api: Api, put: Put) -> None:
     ]
 
     assert counts == [1, 0, 0]
+
+
+def test_events_that_run_are_a_set_too_which_a_viewer_cannot_begin(
+    ingest: Any, api: Api, put: Put, operator_key: str
+) -> None:
+    type_ = f"t.{uuid4().hex}"
+    event_ids = {put("processing", type=type_) for _ in range(2)}
+    put("queued", type=type_)
+    wanted = {"filter": {"type": type_, "state": "processing"}}
+
+    viewer = ingest.key("events:read", "events:write")
+    assert code(api("POST", "/v1/discards", json=wanted, key=viewer)) == (403, "forbidden")
+    counted = api("POST", "/v1/discards", json=wanted | {"dry_run": True})
+    begun = api("POST", "/v1/discards", json=wanted)
+
+    assert counted.json() == {"count": 2}
+    assert (begun.status_code, begun.json()["total"], begun.json()["filter"]) == (202, 2, wanted["filter"])
+    with ingest.database.transaction() as session:
+        frozen = session.execute(
+            text("SELECT event_id, version FROM replay_item WHERE job_id = :id"), {"id": begun.json()["discard_id"]}
+        )
+        assert {(str(each.event_id), each.version) for each in frozen} == {(each, 2) for each in event_ids}
+    [entry] = api("GET", "/v1/audit", params={"replay_id": begun.json()["discard_id"]}).json()["items"]
+    assert (entry["action"], entry["actor"]["id"]) == ("start_discard", operator_key.split("_")[1])
+    assert entry["detail"] == {"filter": {"type": type_, "state": "processing"}, "total": 2}
+    refused = api("POST", "/v1/replays", json=wanted | {"rate_per_s": 1})
+    assert code(refused) == (400, "invalid_request"), "what runs is not replayed"
 
 
 def test_a_discard_asked_for_twice_with_one_key_is_one_and_no_replay(api: Api) -> None:

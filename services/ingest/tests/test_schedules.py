@@ -1,5 +1,6 @@
 """Schedules over HTTP: made, shown, paused, run and deleted, with every refusal."""
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.domain.schedule import MAX_SCHEDULES, ScheduleSpec
+from holdfast.messaging.live import topic_keys
 from holdfast.runtime.cron import next_tick
 from holdfast.storage import schedules
 from holdfast.storage.audit import Actor, AuditFilter, handlers_actor, list_audit
@@ -118,6 +120,11 @@ def test_putting_it_again_replaces_it_whole(ingest: Any, api: Api, name: str) ->
         ({"missed": "none"}, "/missed", "latest, all or skip"),
         ({"overlap": True}, "/overlap", "allow or skip"),
         ({"tz": "UTC"}, "/tz", "not permitted"),
+        ({"debounceseconds": 0}, "/debounceseconds", "from 1 to 86400, such as 30; not 0"),
+        ({"debounceseconds": 30, "debouncemaxseconds": 29}, "/debouncemaxseconds", "at least debounceseconds"),
+        ({"debouncekey": "k"}, "/debouncekey", "send debounceseconds too"),
+        ({"uniqueseconds": 60, "uniquekey": 7}, "/uniquekey", "is a string; not 7"),
+        ({"debounceseconds": 30, "uniqueseconds": 60}, "/uniqueseconds", "not both"),
     ],
 )
 def test_what_is_wrong_is_told_with_what_was_received(
@@ -251,6 +258,44 @@ def test_a_paused_schedule_can_be_run(api: Api, name: str) -> None:
     api("POST", f"/v1/schedules/{name}/pause")
 
     assert api("POST", f"/v1/schedules/{name}/run").json()["enqueued"] is True
+
+
+def test_a_window_is_kept_and_shown_and_replaced_whole(ingest: Any, api: Api, name: str) -> None:
+    window = {"debounceseconds": 600, "debouncekey": "k", "debouncemaxseconds": 900}
+    nothing = {"uniqueseconds": None, "uniquekey": None}
+
+    shown = made(api, name, **window)
+
+    assert {key: shown[key] for key in (*window, *nothing)} == window | nothing
+    assert api("GET", f"/v1/schedules/{name}").json() == shown
+    changed = api("PUT", f"/v1/schedules/{name}", json=BODY | {"uniqueseconds": 60}).json()
+    assert {key: changed[key] for key in (*window, *nothing)} == dict.fromkeys(window) | {
+        "uniqueseconds": 60,
+        "uniquekey": None,
+    }
+    assert actions(ingest, name) == ["create_schedule", "change_schedule"]
+
+
+def test_one_with_a_window_is_run_into_it(ingest: Any, api: Api, live: Any, name: str) -> None:
+    made(api, name, debounceseconds=600, type=f"last.{name}")
+    first, last = (api("POST", f"/v1/schedules/{name}/run").json() for _ in range(2))
+
+    assert [(each["state"], each["enqueued"], "deliver_at" in each) for each in (first, last)] == [
+        ("queued", False, True)
+    ] * 2
+    replaced = api("GET", f"/v1/events/{first['event_id']}?include=timeline").json()
+    assert replaced["state"] == "discarded"
+    assert replaced["timeline"][-1]["detail"] == {"reason": "superseded", "superseded_by": last["event_id"]}
+    entries: Any = live.xrange(topic_keys("acme", f"event:{first['event_id']}").stream)
+    assert [json.loads(fields[b"u"])["state"] for _, fields in entries] == ["queued", "discarded"], "it is told live"
+
+    api("PUT", f"/v1/schedules/{name}", json=BODY | {"uniqueseconds": 60, "type": f"first.{name}"})
+    first, again = (api("POST", f"/v1/schedules/{name}/run").json() for _ in range(2))
+
+    assert (first["duplicate"], first["enqueued"]) == (False, True)
+    assert (again["duplicate"], again["enqueued"], again["event_id"]) == (True, False, first["event_id"])
+    assert "unique_until" in again
+    assert actions(ingest, name).count("run_schedule") == 3, "the duplicate changed nothing"
 
 
 def test_deleting_answers_with_what_it_was(ingest: Any, api: Api, name: str) -> None:

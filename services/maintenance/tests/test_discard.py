@@ -10,7 +10,7 @@ from uuid import uuid4
 from sqlalchemy import text
 
 from holdfast.domain.state import State
-from holdfast.domain.transitions import AttemptError, bury
+from holdfast.domain.transitions import AttemptError, Completion, bury, fail, settle
 from holdfast.domain.transitions import replay as again
 from holdfast.local.fixtures import Eventually
 from holdfast.maintenance.replay import replay
@@ -88,6 +88,36 @@ def test_an_event_that_has_moved_since_is_left_alone(database: Database, announc
 
     assert (events.row(moved).state, events.row(stays).state) == ("processing", "discarded")
     assert (find(database, begun).replayed, find(database, begun).skipped) == (1, 1)
+
+
+def test_events_that_run_are_asked_to_end_and_those_that_ended_first_are_left_alone(
+    database: Database, announcer: Announcer, events: Any, in_redis: Any
+) -> None:
+    runs, failed, processed, waits = events.record(4)
+    leases = {each: events.claim(each) for each in (runs, failed, processed)}
+    begun = begin(database, State.PROCESSING)
+    with database.transaction() as session:
+        apply(session, [settle(processed, leases[processed].token, Completion("h", None, 7))])
+        apply(session, [fail(failed, leases[failed].token, AttemptError("KeyError", "no"), delay_seconds=60)])
+
+    assert work(database, announcer) == 3
+
+    asked = events.execute("SELECT event_id, version, actor FROM cancel_request")
+    assert [(each.event_id, each.version, each.actor) for each in asked] == [(runs, leases[runs].version, "ann")]
+    over = find(database, begun)
+    assert (over.state, over.total, over.replayed, over.skipped) == (JobState.DONE, 3, 1, 2)
+    assert [events.row(each).state for each in (runs, failed, processed, waits)] == [
+        "processing", "failed", "processed", "queued",
+    ]  # fmt: skip
+    assert in_redis.published(runs) == []
+    begin(database, State.PROCESSING)
+    assert work(database, announcer) == 1
+    assert events.execute("SELECT event_id, requested_at FROM cancel_request")[0].requested_at is not None
+    with database.transaction() as session:
+        ended, started = list_audit(session, AuditFilter(replay_id=begun.id), tenant="acme", limit=10).items
+    assert (started.action, started.actor_name) == ("start_discard", "ann")
+    assert started.detail == {"filter": {"state": "processing"}, "total": 3}
+    assert (ended.action, ended.detail["discarded"], ended.detail["skipped"]) == ("finish_discard", 1, 2)
 
 
 def test_an_event_that_was_replayed_and_is_dead_again_is_another_matter(

@@ -242,6 +242,69 @@ def test_a_tick_has_no_event_while_the_one_before_is_open_if_the_schedule_says_s
     assert (stored(events, schedule_id).last_event_id == first.id) is False
 
 
+def test_of_ticks_with_a_debounce_window_the_last_one_waits(
+    database: Database, announcer: Announcer, events: Any, in_redis: Any
+) -> None:
+    window = {"debounceseconds": 600, "debouncekey": "k"}
+    first_id, second_id = (events.schedule(name, extensions=window) for name in ("first", "second"))
+
+    assert turn(database, announcer, limit=1) == 1
+    [first] = recorded(events)
+    assert turn(database, announcer) == 1
+
+    replaced, last = sorted(recorded(events), key=lambda event: event.received_at)
+    assert (replaced.id, replaced.extensions) == (first.id, window)
+    assert [events.row(each).state for each in (first.id, last.id)] == ["discarded", "queued"]
+    assert {stored(events, each).last_event_id for each in (first_id, second_id)} == {first.id, last.id}
+    assert in_redis.doorbells() == [], "neither is due"
+    assert [update["state"] for update in in_redis.published(first.id)] == ["queued", "discarded"]
+    assert in_redis.published(first.id)[-1]["detail"]["superseded_by"] == str(last.id)
+    assert [update["state"] for update in in_redis.published(last.id)] == ["queued"]
+
+
+def test_of_missed_ticks_that_are_made_up_for_a_debounce_window_leaves_the_last(
+    database: Database, announcer: Announcer, events: Any, in_redis: Any
+) -> None:
+    schedule_id = events.schedule(
+        late_seconds=600, cron=EVERY_MINUTE, missed=Missed.ALL, extensions={"debounceseconds": 60}
+    )
+
+    assert turn(database, announcer) == 1
+
+    found, after = recorded(events), stored(events, schedule_id)
+    *before, last = found
+    assert len(before) >= 10
+    assert {events.row(each.id).state for each in before} == {"discarded"}
+    assert (events.row(last.id).state, after.last_event_id, after.last_at) == ("queued", last.id, last.time)
+    assert [update["state"] for update in in_redis.published(before[0].id)] == ["queued", "discarded"]
+
+
+def test_a_tick_within_a_unique_window_has_no_event_and_counts_as_skipped(
+    database: Database, announcer: Announcer, events: Any, in_redis: Any
+) -> None:
+    schedule_id = events.schedule(
+        late_seconds=600, cron=EVERY_MINUTE, missed=Missed.ALL, extensions={"uniqueseconds": 3600}
+    )
+    first = stored(events, schedule_id).next_at
+    before = {outcome: ticks(outcome) for outcome in ("recorded", "known", "unique")}
+
+    assert turn(database, announcer) == 1
+    [event] = recorded(events)
+    after = stored(events, schedule_id)
+    total = (after.next_at - first) // MINUTE
+    assert (event.time, after.last_at, after.last_event_id, after.skipped) == (first, first, event.id, total - 1)
+    assert {outcome: ticks(outcome) - count for outcome, count in before.items()} == {
+        "recorded": 1, "known": 0, "unique": total - 1,
+    }  # fmt: skip
+    assert in_redis.doorbells() == [(event.id, 1)]
+
+    events.execute("UPDATE event_window SET until = now()")
+    events.execute("UPDATE schedule SET next_at = next_at - interval '1 minute'")
+    events.execute("UPDATE event SET ce_id = gen_random_uuid()::text")
+    assert turn(database, announcer) == 1
+    assert len(recorded(events)) == 2, "the window is over"
+
+
 def test_a_schedule_that_cannot_be_followed_waits_and_the_others_go_on(
     database: Database, announcer: Announcer, events: Any
 ) -> None:

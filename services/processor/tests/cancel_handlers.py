@@ -42,6 +42,14 @@ def turn(data: Any, ctx: Context) -> None:
         time.sleep(0.01)
 
 
+@handlers.on("test.released", name="released")
+def released(data: Any, ctx: Context) -> None:  # noqa: ARG001
+    """Is done once the test says so, by a row."""
+    leave_effect(ctx)
+    while not ctx.session.scalar(text("SELECT EXISTS (SELECT FROM effect WHERE note = 'released')")):
+        time.sleep(0.01)
+
+
 @handlers.on("test.outside", name="outside", transactional=False)
 def outside(data: Any, ctx: Context) -> str:  # noqa: ARG001
     """Looks whether it is cancelled, and returns as if all were well."""

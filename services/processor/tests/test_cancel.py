@@ -12,14 +12,16 @@ import pytest
 from sqlalchemy import text
 
 from holdfast.domain.event import Lease
+from holdfast.domain.state import State
 from holdfast.domain.transitions import AttemptError, Completion, bury, fail, release, replay, settle
 from holdfast.local.fixtures import Eventually
 from holdfast.processor import Context, Handlers
 from holdfast.processor.attempt.cancelling import GRACE_SECONDS, UNREACHABLE_SECONDS
 from holdfast.processor.attempt.execute import Executor
 from holdfast.processor.handlers.bulk import BatchContext
-from holdfast.storage import cancels, claims, lifecycle, operate
+from holdfast.storage import cancels, claims, lifecycle, operate, replay_batches, replays
 from holdfast.storage.audit import Actor
+from holdfast.storage.filters import EventFilter
 from holdfast.storage.operate import Outcome
 
 MakeExecutor = Callable[..., Any]
@@ -128,6 +130,67 @@ def test_a_running_event_is_ended_in_time_and_leaves_nothing(
     assert eventually(lambda: sleeping_statements(stored) == 0)
     eventually(lambda: live.told(event_id)[-1:] == [("discarded", 3, 0)])
     assert "ann" not in str(live.published(event_id)), "clients are not told who it was"
+
+
+def begin_discard(stored: Any, **filter_: Any) -> UUID:
+    """What ``POST /v1/discards`` does; the set's id."""
+    with stored.database.transaction() as session:
+        begun = replays.start_replay(
+            session, ANN, EventFilter(state=State.PROCESSING, **filter_), rate_per_s=replays.MAX_RATE_PER_S,
+            idempotency_key=uuid4().hex, action=replays.Action.DISCARD,
+        )  # fmt: skip
+    assert isinstance(begun, replays.Replay), begun
+    return begun.id
+
+
+def work_off(stored: Any, discard_id: UUID) -> tuple[int, int]:
+    """What maintenance does about a set: how many are to be cancelled, and how many had moved on."""
+    stored.run("UPDATE replay_job SET next_at = now() - interval '1 min'")
+    with stored.database.transaction() as session:
+        batch = replay_batches.replay_batch(session, discard_id, limit=100, burst_seconds=2, grace_seconds=5)
+    return batch.asked, batch.skipped
+
+
+def test_twenty_running_events_are_ended_together_and_others_go_on(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    start(HANDLERS="cancel_handlers:handlers", PROCESSOR_THREADS="22")
+    running = [stored.record(type_) for type_ in ("test.python", "test.outside") for _ in range(10)]
+    other = stored.record("test.turn", "endless", audience="u")
+    live.ring(*((each, 1) for each in [*running, other]))
+    eventually(lambda: {stored.state(each) for each in [*running, other]} == {"processing"}, timeout_seconds=30)
+
+    begun = [begin_discard(stored, type=each) for each in ("test.python", "test.outside")]
+    assert [work_off(stored, each) for each in begun] == [(10, 0)] * 2
+    asked_at = stored.scalar("SELECT max(requested_at) FROM cancel_request")
+
+    eventually(lambda: all(is_discarded(stored, each) for each in running), timeout_seconds=30)
+    ended_at = stored.scalar("SELECT max(at) FROM event_update WHERE state = 'discarded'")
+    assert (ended_at - asked_at).total_seconds() < 5
+    assert {(stored.row(each).version, stored.effects(each), len(stored.log(each))) for each in running} == {(3, 0, 0)}
+    assert all("ann cancelled" in stored.error(each).message for each in running)
+    assert eventually(lambda: [live.told(each)[-1] for each in running] == [("discarded", 3, 0)] * 20)
+    assert stored.state(other) == "processing"
+    cancel(stored, other)
+    eventually(lambda: is_discarded(stored, other))
+
+
+def test_one_that_is_done_before_its_turn_stays_processed(
+    start: Start, stored: Any, live: Any, eventually: Eventually
+) -> None:
+    start(HANDLERS="cancel_handlers:handlers", PROCESSOR_THREADS="2")
+    runs, done = stored.record("test.python"), stored.record("test.released")
+    live.ring((runs, 1), (done, 1))
+    eventually(lambda: {stored.state(each) for each in (runs, done)} == {"processing"})
+    discard_id = begin_discard(stored)
+    stored.run("INSERT INTO effect VALUES (NULL, 'released')")
+    eventually(lambda: stored.state(done) == "processed")
+
+    assert work_off(stored, discard_id) == (1, 1)
+
+    eventually(lambda: is_discarded(stored, runs))
+    assert (stored.state(done), stored.effects(done)) == ("processed", 1)
+    assert stored.rows("SELECT FROM cancel_request WHERE event_id = :id", done) == []
 
 
 def test_a_worker_goes_on_after_a_cancelled_event(start: Start, stored: Any, live: Any, eventually: Eventually) -> None:

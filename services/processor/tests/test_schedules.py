@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from holdfast.domain.errors import ConfigurationError, DatabaseUnavailable
 from holdfast.domain.schedule import MAX_SCHEDULES, Missed, Overlap, ScheduleSpec
 from holdfast.local.fixtures import Eventually
-from holdfast.processor import Handlers
+from holdfast.processor import Debounce, Handlers, Unique
 from holdfast.processor.worker.declaring import Declaring
 from holdfast.runtime.cron import next_tick
 from holdfast.runtime.telemetry import Log
@@ -32,10 +32,13 @@ WHOLE: dict[str, Any] = {
 PACKAGE = """
 from typing import Any
 
-from holdfast.processor import Context, Handlers
+from holdfast.processor import Context, Handlers, Unique
 
 handlers = Handlers()
-handlers.every("0 7 * * mon-fri", tz="Europe/Istanbul", type="test.report", name="report", tenant="acme", data={"a": 1})
+handlers.every(
+    "0 7 * * mon-fri", tz="Europe/Istanbul", type="test.report", name="report", tenant="acme", data={"a": 1},
+    unique=Unique(60),
+)
 
 
 @handlers.on("test.report", name="report")
@@ -63,7 +66,7 @@ def stored(database: Database, name: str = "daily-report") -> Schedule | None:
 def test_a_schedule_is_kept_as_it_is_declared_with_its_place() -> None:
     handlers = declared(
         tz="Europe/Istanbul", data={"b": 1.5, "a": None}, source="/s", subject="x", audience="u", missed="all",
-        overlap="skip",
+        overlap="skip", debounce=Debounce(30, key="k"),
     )  # fmt: skip
 
     [found] = handlers.schedules
@@ -72,6 +75,7 @@ def test_a_schedule_is_kept_as_it_is_declared_with_its_place() -> None:
     assert found.spec == ScheduleSpec(
         name="daily-report", cron="0 7 * * mon-fri", timezone="Europe/Istanbul", type="com.acme.report.due", source="/s",
         subject="x", audience="u", data=b'{"a":null,"b":1.5}', missed=Missed.ALL, overlap=Overlap.SKIP,
+        extensions={"debounceseconds": 30, "debouncekey": "k"},
     )  # fmt: skip
     assert found.place.startswith(f"{__file__}:")
 
@@ -97,6 +101,8 @@ def test_no_data_is_none_and_none_is_null() -> None:
         ({"audience": "x" * 256}, "it takes 1 to 255 bytes"),
         ({"missed": "none"}, 'missed is \'none\'; it takes one of "latest", "all", "skip"'),
         ({"overlap": True}, 'overlap is True; it takes one of "allow", "skip"'),
+        ({"debounce": 30}, "debounce is a Debounce, such as Debounce(30, key=…); not 30"),
+        ({"debounce": Debounce(30), "unique": Unique(60)}, "an event has debounce or unique, not both"),
         ({"data": {1, 2}}, "data cannot be written as JSON"),
         ({"data": float("nan")}, "data cannot be written as JSON"),
         ({"data": "\ud800"}, "data cannot be written as JSON"),
@@ -222,4 +228,4 @@ def test_schedules_are_checked_without_a_database(tmp_path: Path, old: str, new:
         return
     assert done.stdout.splitlines()[-1].startswith("report  acme    0 7 * * mon-fri  Europe/Istanbul  test.report")
     [told] = json.loads(check("-o", "json").stdout)["schedules"]
-    assert (told["name"], told["missed"], told["overlap"]) == ("report", "latest", "allow")
+    assert (told["name"], told["missed"], told["overlap"], told["uniqueseconds"]) == ("report", "latest", "allow", 60)

@@ -1,5 +1,6 @@
 """Who goes first on real processors: tenants in turn, and urgent events before a backlog; with Redis and without."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 from uuid import UUID, uuid4
@@ -18,6 +19,9 @@ RUN = "CREATE TABLE run (event_id uuid, type text, attempt int, pid int, began t
 
 SECONDS = 0.2
 BACKLOG = 10_000
+LARGE_BACKLOG = 100_000
+AT_ONCE = 10_000
+"""Recorded in one transaction."""
 
 FLOW = {"HANDLERS": "flow_handlers:handlers", "PROCESSOR_THREADS": "2"}
 
@@ -31,8 +35,12 @@ def record(stored: Any, type_: str, data: Any, *, tenant: str, count: int = 1, *
         )
         for _ in range(count)
     ]  # fmt: skip
-    with stored.database.transaction() as session:
-        return [each.doorbell for each in events.record(session, new, grace_seconds=3600)]
+    doorbells: list[Doorbell] = []
+    for part in range(0, count, AT_ONCE):
+        with stored.database.transaction() as session:
+            recorded = events.record(session, new[part : part + AT_ONCE], grace_seconds=3600)
+        doorbells += [each.doorbell for each in recorded]
+    return doorbells
 
 
 def waited(stored: Any, event_id: UUID) -> float:
@@ -45,10 +53,16 @@ def waited(stored: Any, event_id: UUID) -> float:
 
 
 @pytest.fixture
-def busy(stored: Any) -> list[Doorbell]:
+def backlog() -> int:
+    """How many slow events tenant a has."""
+    return BACKLOG
+
+
+@pytest.fixture
+def busy(stored: Any, backlog: int) -> list[Doorbell]:
     """Tenant a has a backlog of slow events."""
     stored.run(RUN)
-    return record(stored, "flow.slow", SECONDS, tenant="a", count=BACKLOG)
+    return record(stored, "flow.slow", SECONDS, tenant="a", count=backlog)
 
 
 @pytest.mark.parametrize("has_redis", [True, False])
@@ -79,9 +93,10 @@ def test_one_event_of_a_tenant_waits_for_one_handler_of_another_at_most(
 
 
 @pytest.mark.parametrize("has_redis", [True, False])
+@pytest.mark.parametrize("backlog", [BACKLOG, pytest.param(LARGE_BACKLOG, marks=pytest.mark.soak)])
 def test_an_urgent_event_beside_a_backlog_goes_as_if_alone(
     start: Start, stored: Any, busy: list[Doorbell], redis_url: str, closed_url: str, eventually: Eventually,
-    has_redis: bool,
+    has_redis: bool, backlog: int,
 ) -> None:  # fmt: skip
     url = redis_url if has_redis else closed_url
     bell = open_bell(redis_url, timeout_seconds=5, is_consumer=False)
@@ -90,15 +105,21 @@ def test_an_urgent_event_beside_a_backlog_goes_as_if_alone(
     start(BROKER_URL=url, REDIS_URL=url, **FLOW)
     eventually(lambda: stored.scalar("SELECT count(*) FROM run") > 10)
 
-    [one] = record(stored, "flow.slow", 0, tenant="a", priority=9)
-    if has_redis:
-        bell.ring([one])
-    eventually(lambda: stored.state(one.event_id) == "processed", timeout_seconds=20)
+    waits = []
+    for _ in range(3):
+        [one] = record(stored, "flow.slow", 0, tenant="a", priority=9)
+        if has_redis:
+            bell.ring([one])
+        eventually(lambda one=one: stored.state(one.event_id) == "processed", timeout_seconds=20)  # type: ignore[misc]
+        assert stored.row(one.event_id).priority == 9
+        waits.append(waited(stored, one.event_id))
     bell.close()
+    if backlog == LARGE_BACKLOG:
+        told = ", ".join(f"{each:.2f}" for each in waits)
+        print(f"\nbeside {backlog} events, Redis {has_redis}: begun after {told} s", file=sys.stderr)  # noqa: T201
 
-    assert waited(stored, one.event_id) <= SECONDS + 3
-    assert stored.row(one.event_id).priority == 9
-    assert stored.count("processed") < BACKLOG / 2
+    assert max(waits) <= SECONDS + 3, waits
+    assert stored.count("processed") < backlog / 2
 
 
 def test_the_priority_of_a_handler_is_that_of_its_events(start: Start, stored: Any, eventually: Eventually) -> None:

@@ -1,11 +1,12 @@
 """Events that handlers emit into debounce and unique windows."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from holdfast.processor import Context, Handlers
+from holdfast.processor import Context, Debounce, Handlers, Unique
 from holdfast.processor.testing import run
 
 MakeExecutor = Callable[..., Any]
@@ -15,28 +16,29 @@ SELECT e.id, e.ce_id, s.state FROM event e JOIN processing_state s ON s.event_id
 WHERE e.source = '/handlers/maker' AND e.type = '{type}' ORDER BY e.received_at, e.id
 """
 
+IN_A_YEAR = datetime.now(UTC) + timedelta(days=365)
+
 OPTIONS: list[dict[str, Any]] = [{}, {"transactional": False}, {"batch": 10}]
 
 
 def emit_last(data: Any, ctx: Context) -> None:
     for number in range(data):
-        ctx.emit("index.stale", {"number": number}, debounceseconds=600, debouncekey="doc-1")
+        ctx.emit("index.stale", {"number": number}, debounce=Debounce(600, key="doc-1"))
 
 
 def emit_first(data: Any, ctx: Context) -> None:
     for number in range(data):
-        ctx.emit("alarm.rang", {"number": number}, uniqueseconds=600, subject="boiler")
+        ctx.emit("alarm.rang", {"number": number}, unique=Unique(600), subject="boiler")
+
+
+def emit_attributes(data: Any, ctx: Context) -> None:
+    ctx.emit("index.stale", data, debounceseconds=600, debouncekey="doc-1", region="eu")
+    ctx.emit("alarm.rang", data, uniqueseconds="600")
 
 
 def group_of(data: Any, ctx: Context) -> None:
-    members = [
-        {"type": "index.stale", "debounceseconds": 600, "debouncekey": f"{number % 2}"} for number in range(data)
-    ]
+    members = [{"type": "index.stale", "debounce": Debounce(600, key=f"{number % 2}")} for number in range(data)]
     ctx.emit_group(members, then=("all.done", None))
-
-
-def group_of_unique(data: Any, ctx: Context) -> None:
-    ctx.emit_group([{"type": "alarm.rang", "uniqueseconds": data}], then=("all.done", None))
 
 
 def handling(function: Callable[..., Any], **options: Any) -> Handlers:
@@ -84,20 +86,39 @@ def test_members_of_a_group_that_replace_each_other_count_as_discarded(stored: A
     assert (group.size, group.open, group.discarded) == (5, 2, 3)
 
 
-def test_a_member_of_a_group_is_not_unique() -> None:
-    with pytest.raises(TypeError, match="a member of a group has no uniqueseconds"):
-        run(handling(group_of_unique, transactional=False).find("test.done"), 60)
+@pytest.mark.parametrize(("name", "value"), [("unique", Unique(60)), ("uniqueseconds", 60)])
+def test_a_member_of_a_group_is_not_unique(name: str, value: Any) -> None:
+    def group(_: Any, ctx: Context) -> None:
+        ctx.emit_group([{"type": "alarm.rang", name: value}], then=("all.done", None))
+
+    with pytest.raises(TypeError, match=f"a member of a group has no {name}: one that is not made would never end"):
+        run(handling(group, transactional=False).find("test.done"), 1)
 
 
-def test_a_wrong_window_fails_where_it_is_emitted() -> None:
+@pytest.mark.parametrize(
+    ("options", "kind", "said"),
+    [
+        ({"debounceseconds": 0}, ValueError, "from 1 to 86400, such as 30; not 0"),
+        ({"debounce": 30}, TypeError, r"debounce is a Debounce, such as Debounce\(30, key=…\); not 30"),
+        ({"debounce": Debounce(30), "unique": Unique(30)}, ValueError, "debounce or unique, not both"),
+        ({"debounce": Debounce(30), "debouncekey": "a"}, ValueError, "says it all: leave debouncekey out"),
+        ({"debounce": Debounce(30), "deliver_at": IN_A_YEAR}, ValueError, "debounceseconds or deliverat, not both"),
+    ],
+)
+def test_a_wrong_window_fails_where_it_is_emitted(options: dict[str, Any], kind: type[Exception], said: str) -> None:
     def wrong(data: Any, ctx: Context) -> None:
-        ctx.emit("index.stale", data, debounceseconds=0)
+        ctx.emit("index.stale", data, **options)
 
-    with pytest.raises(ValueError, match="from 1 to 86400, such as 30; not 0"):
+    with pytest.raises(kind, match=said):
         run(handling(wrong, transactional=False).find("test.done"), 1)
 
 
 def test_the_testing_kit_shows_the_window() -> None:
-    done = run(handling(emit_last, transactional=False).find("test.done"), 1)
+    [last] = run(handling(emit_last, transactional=False).find("test.done"), 1).emitted
+    [first] = run(handling(emit_first, transactional=False).find("test.done"), 1).emitted
+    by_attributes = run(handling(emit_attributes, transactional=False).find("test.done"), 1).emitted
 
-    assert done.emitted[0].extensions == {"debounceseconds": 600, "debouncekey": "doc-1"}
+    assert (last.debounce, last.unique, last.extensions) == (Debounce(600, key="doc-1"), None, {})
+    assert (first.debounce, first.unique, first.subject) == (None, Unique(600), "boiler")
+    assert [each.extensions for each in by_attributes] == [{"region": "eu"}, {}]
+    assert [each.debounce or each.unique for each in by_attributes] == [Debounce(600, key="doc-1"), Unique(600)]

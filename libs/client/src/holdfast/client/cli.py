@@ -29,7 +29,20 @@ from holdfast.client import (
     cli_workers,
 )
 from holdfast.client.cli_database import run_on_database
-from holdfast.client.cli_options import WHERE, Format, Key, LiveUrl, Url, connect
+from holdfast.client.cli_options import (
+    WHERE,
+    Debounce,
+    DebounceKey,
+    DebounceMax,
+    Format,
+    Key,
+    LiveUrl,
+    Unique,
+    UniqueKey,
+    Url,
+    connect,
+    window_attributes,
+)
 from holdfast.client.cli_output import Output, asks_for_json, error_fields, explain, print_error, say
 from holdfast.client.cli_send import print_sent, read_data, send_file
 from holdfast.client.cli_watch import Follower, grants_for, printer, topics_of
@@ -67,18 +80,11 @@ def send(
     id_: Annotated[
         str | None, typer.Option("--id", help="Identity, with the source; sending one twice is harmless.")
     ] = None,
-    debounce: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="Run only the last event of a key, so long after it came.")
-    ] = None,
-    debounce_key: Annotated[str | None, typer.Option(help="The key for --debounce; default the subject.")] = None,
-    debounce_max: Annotated[
-        int | None,
-        typer.Option(metavar="SECONDS", help="The longest wait of a debounced key; default ten times --debounce."),
-    ] = None,
-    unique: Annotated[
-        int | None, typer.Option(metavar="SECONDS", help="Run only the first event of a key within so long.")
-    ] = None,
-    unique_key: Annotated[str | None, typer.Option(help="The key for --unique; default the subject.")] = None,
+    debounce: Debounce = None,
+    debounce_key: DebounceKey = None,
+    debounce_max: DebounceMax = None,
+    unique: Unique = None,
+    unique_key: UniqueKey = None,
     file: Annotated[
         Path | None,
         typer.Option("--file", "-f", help="CloudEvents, one JSON object per line; - for standard input."),
@@ -103,8 +109,7 @@ def send(
     """
     attributes = {
         "type": type_, "source": source, "subject": subject, "audience": audience, "id": id_,
-        "debounceseconds": debounce, "debouncekey": debounce_key, "debouncemaxseconds": debounce_max,
-        "uniqueseconds": unique, "uniquekey": unique_key,
+        **window_attributes(debounce, debounce_key, debounce_max, unique, unique_key),
     }  # fmt: skip
     one: dict[str, Any] = {name: value for name, value in attributes.items() if value is not None}
     if (file is None) == (type_ is None):

@@ -13,13 +13,17 @@ from holdfast.client.replays import DiscardProgress
 
 __all__ = ["discard"]
 
+RUNS = "processing"
+
 EventIds = Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID", help="One event or several.")]
 
 
 def discard(
     event_ids: EventIds = None,
     all_: Annotated[bool, typer.Option("--all", help="All events in that state, without a narrower filter.")] = False,
-    state: Annotated[str | None, typer.Option("--state", "-s", help="dead (default), queued or failed.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", "-s", help="dead (default), queued, failed or processing.")
+    ] = None,
     type_: Annotated[str | None, typer.Option("--type", "-t", help="Event type.")] = None,
     source: Annotated[str | None, typer.Option(help="Who it came from.")] = None,
     subject: Annotated[str | None, typer.Option(help="What it is about.")] = None,
@@ -36,6 +40,8 @@ def discard(
 ) -> None:
     """Discard events that are queued, failed or dead: those named, or all that a filter matches, once counted and confirmed.
 
+    Events that run (--state processing) are cancelled: each ends within a second or so, unless it is done by then.
+
     A discarded event can still be replayed.
 
     [bold]Examples[/]
@@ -45,6 +51,8 @@ def discard(
     holdfast discard --error-type KeyError --dry-run
 
     holdfast discard --error-type KeyError
+
+    holdfast discard --state processing --type com.acme.report
     """
     filters = {
         "state": state, "type": type_, "source": source, "subject": subject, "error_type": error_type, "handler": handler,
@@ -63,7 +71,7 @@ def discard(
         if not is_many:
             act_on_each(event_ids or [], client.discard, output)
         elif dry_run:
-            _print_count(client.count_discard(filter_), output)
+            _print_count(client.count_discard(filter_), _done(filter_.get("state")), output)
         else:
             _discard_many(client, filter_, output, is_confirmed=yes)
 
@@ -71,20 +79,27 @@ def discard(
 def _discard_many(client: Client, filter_: dict[str, str], output: Output, *, is_confirmed: bool) -> None:
     if not is_confirmed:
         count = client.count_discard(filter_)
-        confirm(f"discard {count} events, all that are {filter_.get('state', 'dead')} and match?", "discarded")
+        state = filter_.get("state", "dead")
+        verb = "cancel" if state == RUNS else "discard"
+        confirm(f"{verb} {count} events, all that are {state} and match?", _done(state))
     _print_progress(client.start_discard(filter_), output)
 
 
-def _print_count(count: int, output: Output) -> None:
+def _done(state: str | None) -> str:
+    return "cancelled" if state == RUNS else "discarded"
+
+
+def _print_count(count: int, done: str, output: Output) -> None:
     if output is Output.json:
         print_json({"count": count})
     else:
-        print(f"{count} events would be discarded")
+        print(f"{count} events would be {done}")
 
 
 def _print_progress(progress: DiscardProgress, output: Output) -> None:
     if output is Output.json:
         print_json(progress.raw)
         return
-    counts = f"discarded {progress.discarded}, skipped {progress.skipped}, remaining {progress.remaining}"
+    done = "to be cancelled" if progress.filter.get("state") == RUNS else "discarded"
+    counts = f"{done} {progress.discarded}, skipped {progress.skipped}, remaining {progress.remaining}"
     print(f"{progress.discard_id}  {progress.state}  {counts} of {progress.total}")

@@ -1,7 +1,7 @@
 """Options that commands share, and the client for them."""
 
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,10 @@ from holdfast.client.cli_times import moment_option
 from holdfast.client.connection import Address
 from holdfast.client.http import Client
 
-__all__ = ["WHERE", "After", "Before", "EventState", "Format", "Key", "LiveUrl", "State", "Url", "connect"]
+__all__ = [
+    "WHERE", "After", "Before", "Debounce", "DebounceKey", "DebounceMax", "EventState", "Format", "Key", "LiveUrl", "State",
+    "Unique", "UniqueKey", "Url", "connect", "window_attributes",
+]  # fmt: skip
 
 WHERE = (
     "Where Holdfast is: options, else HOLDFAST_URL, HOLDFAST_API_KEY and HOLDFAST_LIVE_URL, "
@@ -34,6 +37,19 @@ Before = Annotated[
     typer.Option("--before", metavar="TIME", callback=moment_option, help=f"Received before this time: {_TIME}."),
 ]
 
+Debounce = Annotated[
+    int | None, typer.Option(metavar="SECONDS", help="Run only the last event of a key, so long after it came.")
+]
+DebounceKey = Annotated[str | None, typer.Option(help="The key for --debounce; default the subject.")]
+DebounceMax = Annotated[
+    int | None,
+    typer.Option(metavar="SECONDS", help="The longest wait of a debounced key; default ten times --debounce."),
+]
+Unique = Annotated[
+    int | None, typer.Option(metavar="SECONDS", help="Run only the first event of a key within so long.")
+]
+UniqueKey = Annotated[str | None, typer.Option(help="The key for --unique; default the subject.")]
+
 
 class EventState(StrEnum):
     """The states of an event, as the API spells them."""
@@ -47,6 +63,16 @@ class EventState(StrEnum):
 
 
 State = Annotated[EventState | None, typer.Option("--state", "-s", help="Where the event stands.")]
+
+
+def window_attributes(
+    debounce: int | None, debounce_key: str | None, debounce_max: int | None, unique: int | None, unique_key: str | None
+) -> dict[str, Any]:
+    """The extension attributes of these options; ``None`` for those that are not given."""
+    return {
+        "debounceseconds": debounce, "debouncekey": debounce_key, "debouncemaxseconds": debounce_max,
+        "uniqueseconds": unique, "uniquekey": unique_key,
+    }  # fmt: skip
 
 
 def connect(address: Address) -> Client:

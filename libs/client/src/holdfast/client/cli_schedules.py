@@ -7,7 +7,19 @@ import typer
 from rich.text import Text
 
 from holdfast.client.cli_columns import SCHEDULE_COLUMNS
-from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
+from holdfast.client.cli_options import (
+    WHERE,
+    Debounce,
+    DebounceKey,
+    DebounceMax,
+    Format,
+    Key,
+    Unique,
+    UniqueKey,
+    Url,
+    connect,
+    window_attributes,
+)
 from holdfast.client.cli_output import Output, out, print_json
 from holdfast.client.cli_send import read_data
 from holdfast.client.cli_table import show_list
@@ -87,6 +99,11 @@ def set_schedule(
     overlap: Annotated[
         Overlap, typer.Option(help="skip: no event while that of the tick before is open.")
     ] = Overlap.allow,
+    debounce: Debounce = None,
+    debounce_key: DebounceKey = None,
+    debounce_max: DebounceMax = None,
+    unique: Unique = None,
+    unique_key: UniqueKey = None,
     url: Url = None,
     api_key: Key = None,
     output: Format = Output.table,
@@ -102,6 +119,7 @@ def set_schedule(
     given = {
         "cron": cron, "type": type_, "timezone": timezone, "source": source, "subject": subject, "audience": audience,
         "missed": missed.value, "overlap": overlap.value,
+        **window_attributes(debounce, debounce_key, debounce_max, unique, unique_key),
     }  # fmt: skip
     wanted: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     if data is not None:
@@ -178,6 +196,6 @@ def _print_whole(schedule: Schedule, output: Output) -> None:
     facts = {key: value for key, value in schedule.raw.items() if key not in hidden and value is not None}
     out.print(Text.assemble((one_line(schedule.name), "bold"), f"  {one_line(schedule.words or '')}"))
     for key, value in facts.items():
-        out.print(Text(f"  {key:<14} {one_line(str(value))}"))
+        out.print(Text(f"  {key:<18} {one_line(str(value))}"))
     for number, tick in enumerate(schedule.next):
-        out.print(Text(f"  {'' if number else 'next':<14} {seconds(tick)}"))
+        out.print(Text(f"  {'' if number else 'next':<18} {seconds(tick)}"))

@@ -130,6 +130,7 @@ class DiscardProgress:
     total: int
     """Fixed when the discard began."""
     discarded: int
+    """Of events that ran: how many are to be cancelled. Their own state says how each ended."""
     skipped: int
     """Events that changed after the discard began, and were left alone."""
     remaining: int

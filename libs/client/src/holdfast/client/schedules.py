@@ -92,8 +92,8 @@ class Scheduling(Requests):
     def put_schedule(self, name: str, schedule: Mapping[str, Any]) -> Schedule:
         """Make a schedule, or replace the one of this name whole.
 
-        ``schedule``: ``cron`` and ``type``, and of ``timezone, source, subject, audience, data, missed, overlap`` what is
-        to be other than usual.
+        ``schedule``: ``cron`` and ``type``, and of ``timezone, source, subject, audience, data, missed, overlap`` and the
+        attributes of windows (``debounceseconds``, …) what is to be other than usual.
         """
         answer = self._request("PUT", _path(name), body=dict(schedule), content_type=JSON)
         return read(answer, Schedule.read)

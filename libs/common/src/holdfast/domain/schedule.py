@@ -1,10 +1,11 @@
 """Schedules: what one is, and which of its ticks become events. Pure; what a cron expression means is ``runtime.cron``'s."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 from itertools import takewhile
+from typing import Any
 from uuid import UUID
 
 from holdfast.domain.attributes import MAX_ATTRIBUTE_BYTES
@@ -13,6 +14,7 @@ from holdfast.domain.event import NewEvent
 from holdfast.domain.moment import moment_text
 from holdfast.domain.names import MAX_NAME_BYTES, is_text
 from holdfast.domain.topics import check_topic
+from holdfast.domain.window import window_of
 
 __all__ = [
     "MAX_CAUGHT_UP",
@@ -92,6 +94,8 @@ class ScheduleSpec:
     data: bytes | None = None
     missed: Missed = Missed.LATEST
     overlap: Overlap = Overlap.ALLOW
+    extensions: Mapping[str, Any] = field(default_factory=dict)
+    """Of ``domain.window.WINDOW_ATTRIBUTES``, what the events ask for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,13 +168,15 @@ def event_of(spec: ScheduleSpec, tick: datetime, *, tenant: str, event_id: UUID,
         ce_id: of an event that was asked for by hand, which is no tick's.
     """
     identity = ce_id or moment_text(tick)
+    asked = {"subject": spec.subject, **spec.extensions}
     return NewEvent(
         id=event_id, tenant=tenant, type=spec.type, time=tick, subject=spec.subject, audience=spec.audience,
         source=spec.source or source_of(spec.name),
         # A source of somebody else's choice may be that of another schedule too, which ticks at the same moment.
         ce_id=identity if spec.source is None else f"{spec.name}@{identity}",
         datacontenttype=None if spec.data is None else "application/json",
-        data_json=None if spec.data is None else spec.data.decode(),
+        data_json=None if spec.data is None else spec.data.decode(), extensions=dict(spec.extensions),
+        window=window_of(asked),
     )  # fmt: skip
 
 
@@ -180,9 +186,9 @@ def is_schedule_name(text: str) -> bool:
 
 
 def faults_of(spec: ScheduleSpec) -> list[tuple[str, str]]:
-    """``(field, what it takes)`` of everything wrong with a schedule, but for its cron, timezone and data."""
+    """``(field, what it takes)`` of everything wrong with a schedule, but for its cron, timezone, data and extensions."""
     faults = [] if is_schedule_name(spec.name) else [("name", NAME_RULE)]
-    for field, value, most in (
+    for name, value, most in (
         ("type", spec.type, MAX_ATTRIBUTE_BYTES),
         ("source", spec.source, MAX_ATTRIBUTE_BYTES),
         ("subject", spec.subject, MAX_ATTRIBUTE_BYTES),
@@ -190,7 +196,7 @@ def faults_of(spec: ScheduleSpec) -> list[tuple[str, str]]:
     ):
         # Surrogates have no UTF-8, so is_text comes first.
         if value is not None and not (is_text(value) and 0 < len(value.encode()) <= most):
-            faults.append((field, f"1 to {most} bytes in UTF-8 without control characters"))
+            faults.append((name, f"1 to {most} bytes in UTF-8 without control characters"))
     if spec.audience is not None and not faults and not _is_topic(f"audience:{spec.audience}"):
         faults.append(("audience", "what the topic audience:<value> does: no '*'"))
     return faults

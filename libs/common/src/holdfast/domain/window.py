@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
@@ -100,10 +101,15 @@ def debounce_seconds(extensions: Mapping[str, Any]) -> int:
     return int(value) if _is_seconds(value, MOST_DEBOUNCE_SECONDS) else 0
 
 
-def window_faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
-    """``(name, code, detail)`` of everything wrong with the attributes of :data:`WINDOW_ATTRIBUTES`."""
+def window_faults(
+    present: Mapping[str, Any], called: Mapping[str, str] = MappingProxyType({})
+) -> Iterable[tuple[str, str, str]]:
+    """``(name, code, detail)`` of everything wrong with the attributes of :data:`WINDOW_ATTRIBUTES`.
+
+    ``called``: what some of them are called in details.
+    """
     names = sorted(WINDOW_ATTRIBUTES & present.keys())
-    faults = [fault for name in names if (fault := _fault(name, present[name]))]
+    faults = [fault for name in names if (fault := _fault(name, present[name], called.get(name, name)))]
     yield from faults
     for name in names:
         if (needed := _NEEDS.get(name)) and needed not in present:
@@ -113,24 +119,25 @@ def window_faults(present: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
             if other in present:
                 yield other, "contradiction", f"an event has {DEBOUNCE_SECONDS} or {other}, not both: leave one out"
         if not faults and int(present.get(DEBOUNCE_MAX_SECONDS, MOST_MAX_SECONDS)) < int(present[DEBOUNCE_SECONDS]):
-            detail = f"{DEBOUNCE_MAX_SECONDS} is at least {DEBOUNCE_SECONDS}, which is {present[DEBOUNCE_SECONDS]}"
+            most, least = (called.get(name, name) for name in (DEBOUNCE_MAX_SECONDS, DEBOUNCE_SECONDS))
+            detail = f"{most} is at least {least}, which is {present[DEBOUNCE_SECONDS]}"
             yield DEBOUNCE_MAX_SECONDS, "invalid_value", f"{detail}; not {present[DEBOUNCE_MAX_SECONDS]}"
 
 
-def _fault(name: str, value: Any) -> tuple[str, str, str] | None:
+def _fault(name: str, value: Any, called: str) -> tuple[str, str, str] | None:
     if name in _SECONDS:
         if _is_seconds(value, _SECONDS[name]):
             return None
-        detail = f"{name} is a whole number of seconds from 1 to {_SECONDS[name]}, such as 30; not {_shown(value)}"
+        detail = f"{called} is a whole number of seconds from 1 to {_SECONDS[name]}, such as 30; not {_shown(value)}"
         return name, "invalid_value", detail
     if not isinstance(value, str):
-        return name, "invalid_type", f"{name} is a string; not {_shown(value)}"
+        return name, "invalid_type", f"{called} is a string; not {_shown(value)}"
     if not is_text(value):
-        return name, "invalid_value", f"{name} has control characters or half a surrogate pair"
+        return name, "invalid_value", f"{called} has control characters or half a surrogate pair"
     size = len(value.encode())
     if not 0 < size <= MAX_NAME_BYTES:
         detail = (
-            f"{name} has 1 to {MAX_NAME_BYTES} bytes in UTF-8, and this one has {size}; send a shorter key or a hash"
+            f"{called} has 1 to {MAX_NAME_BYTES} bytes in UTF-8, and this one has {size}; send a shorter key or a hash"
         )
         return name, "invalid_value" if not size else "too_long", detail
     return None

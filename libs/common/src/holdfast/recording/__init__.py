@@ -15,6 +15,7 @@ others POST their events.
 """
 
 from holdfast.domain.errors import IdentityTaken, KeyMissing
+from holdfast.domain.window_options import Debounce, Unique
 from holdfast.recording.holdfast import Holdfast, Recorded
 
-__all__ = ["Holdfast", "IdentityTaken", "KeyMissing", "Recorded"]
+__all__ = ["Debounce", "Holdfast", "IdentityTaken", "KeyMissing", "Recorded", "Unique"]

@@ -71,11 +71,11 @@ class Holdfast:
             session: a session of SQLAlchemy on Holdfast's database (``AsyncSession``: ``await session.run_sync(…)``).
             event: CloudEvents attributes. ``type`` and ``source`` are required, ``id`` is made unless given. ``data`` is what
                 JSON can carry, or a pydantic model. ``deliver_at`` is a datetime before which it is not due.
-                ``debounceseconds`` and ``uniqueseconds`` are as in a POST (docs/http-api.md); others with
-                the key wait until the transaction ends.
+                ``debounce`` is a ``Debounce``: of the key's events only the last runs; ``unique`` a ``Unique``: only the
+                first. Their attributes are taken too. Others with the key wait until the transaction ends.
 
         Raises:
-            ValueError: an attribute or the data is none; the message names each and says what to pass.
+            ValueError, TypeError: an attribute or the data is none; the message names each and says what to pass.
             KeyMissing: the tenant's data is sealed under a key that is not in ``encryption_keys``.
             IdentityTaken: the source has sent the id with other data or another type.
             sqlalchemy.exc.SQLAlchemyError: as any statement of the session.

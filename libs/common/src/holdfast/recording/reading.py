@@ -10,6 +10,7 @@ from holdfast.domain.data import json_text
 from holdfast.domain.event import NewEvent
 from holdfast.domain.moment import moment_text, read_moment
 from holdfast.domain.window import window_of
+from holdfast.domain.window_options import window_attributes
 from holdfast.runtime.ids import uuid7
 
 __all__ = ["new_event"]
@@ -19,10 +20,13 @@ def new_event(event: Mapping[str, Any], tenant: str) -> NewEvent:
     """The tenant's event with these attributes.
 
     Raises:
-        ValueError: an attribute or the data is none; the message names each.
+        ValueError, TypeError: an attribute or the data is none; the message names each.
     """
     given = dict(event)
-    data, deliver_at = given.pop("data", None), given.pop("deliver_at", None)
+    data, deliver_at, debounce, unique = (
+        given.pop(name, None) for name in ("data", "deliver_at", "debounce", "unique")
+    )
+    given |= window_attributes(debounce, unique, given)
     if isinstance(deliver_at, datetime):
         given[DELIVER_AT] = moment_text(deliver_at)
     elif deliver_at is not None:

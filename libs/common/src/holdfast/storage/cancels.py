@@ -21,7 +21,7 @@ from holdfast.storage.lifecycle import apply
 from holdfast.storage.looking import look
 from holdfast.storage.statements import render, statement
 
-__all__ = ["CANCELLED_BY", "IS_REQUESTED", "REQUESTED", "ask", "carry_out", "requested"]
+__all__ = ["CANCELLED_BY", "IS_REQUESTED", "REQUESTED", "ask", "ask_all", "carry_out", "requested"]
 
 _IS_VOID = render("""
 EXISTS (SELECT FROM event_update u WHERE u.event_id = c.event_id AND u.version > c.version AND u.state IN {FINISHED})
@@ -42,6 +42,26 @@ ON CONFLICT (event_id) DO UPDATE
 SET version = excluded.version, actor = excluded.actor, requested_at = excluded.requested_at
 WHERE {is_void}
 RETURNING c.event_id
+""",
+    is_void=_IS_VOID,
+)
+
+_ASK_ALL = statement(
+    """
+-- Parameters: event_ids and versions, sorted, of which some may have ended meanwhile; actor. No row of an event is locked:
+-- its handler's transaction may have it. Who ends before this commits leaves a void request. Returns all that run.
+WITH running AS (
+    SELECT s.event_id, s.version FROM processing_state s
+    JOIN unnest(CAST(:event_ids AS uuid[]), CAST(:versions AS int[])) AS i(event_id, version) USING (event_id, version)
+    WHERE s.state || '' = {PROCESSING}
+), asked AS (
+    INSERT INTO cancel_request AS c (event_id, version, actor, requested_at)
+    SELECT event_id, version, :actor, statement_timestamp() FROM running ORDER BY event_id
+    ON CONFLICT (event_id) DO UPDATE
+    SET version = excluded.version, actor = excluded.actor, requested_at = excluded.requested_at
+    WHERE {is_void}
+)
+SELECT event_id FROM running
 """,
     is_void=_IS_VOID,
 )
@@ -80,6 +100,15 @@ def ask(session: Session, event_id: UUID, *, version: int, actor: str) -> bool:
     """Ask that an event is cancelled which runs at this version; whether nobody had asked in this run before."""
     parameters = {"event_id": event_id, "version": version, "actor": actor}
     return session.execute(_ASK, parameters).one_or_none() is not None
+
+
+def ask_all(session: Session, runs: Sequence[tuple[UUID, int]], *, actor: str) -> set[UUID]:
+    """:func:`ask` for many, each an event and the version at which it ran; those that still run at it."""
+    if not runs:
+        return set()
+    ordered = sorted(runs)
+    parameters = {"event_ids": [each for each, _ in ordered], "versions": [version for _, version in ordered]}
+    return set(session.scalars(_ASK_ALL, parameters | {"actor": actor}))
 
 
 def requested(database: Database, event_ids: Sequence[UUID]) -> dict[UUID, str]:

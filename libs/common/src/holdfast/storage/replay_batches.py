@@ -17,6 +17,7 @@ from holdfast.domain.state import State
 from holdfast.domain.transitions import discard, replay
 from holdfast.domain.update import Update
 from holdfast.storage.audit import maintenance_actor, note
+from holdfast.storage.cancels import ask_all
 from holdfast.storage.copies import record_copies
 from holdfast.storage.lifecycle import apply
 from holdfast.storage.replays import IS_RUNNING, MAX_RATE_PER_S, MIN_RATE_PER_S, Action, JobState
@@ -33,7 +34,7 @@ SELECT id FROM replay_job WHERE {running} AND next_at <= now() ORDER BY next_at 
 
 _TAKE = statement("""
 -- due: how many events the rate allows by now. The first is due at next_at, then one every 1 / rate_per_s.
-SELECT id, tenant, action, created_by, filter->>'state' AS from_state,
+SELECT id, tenant, action, created_by, created_by_name, filter->>'state' AS from_state,
        CAST(least(floor(least(extract(epoch FROM now() - next_at), :burst_seconds)
                         * least(greatest(rate_per_s, :min_rate), :max_rate)) + 1, :limit) AS int) AS due
 FROM replay_job WHERE id = :id AND {running} AND next_at <= now()
@@ -86,18 +87,26 @@ _RATES = {"min_rate": MIN_RATE_PER_S, "max_rate": MAX_RATE_PER_S}
 """A rate that an earlier release let in is brought within the bounds here: 1e-300 is an interval that PostgreSQL lacks."""
 
 
+_Done = dict[UUID, Update | None]
+"""Of each event that was acted on: its update, of a copy the copy's, and none where its worker is to end it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one turn did for a replay or discard: the updates to tell, and how many events had moved on."""
+    """What one turn did for a replay or discard: the updates to tell, and how many events had moved on.
+
+    ``asked``: how many run and are to be cancelled. They move later.
+    """
 
     updates: Sequence[Update] = ()
     skipped: int = 0
     action: Action = Action.REPLAY
+    asked: int = 0
 
     @property
     def items(self) -> int:
         """Items done."""
-        return len(self.updates) + self.skipped
+        return len(self.updates) + self.asked + self.skipped
 
 
 def due_replays(session: Session, *, limit: int) -> list[UUID]:
@@ -108,6 +117,8 @@ def due_replays(session: Session, *, limit: int) -> list[UUID]:
 def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds: float, grace_seconds: float) -> Batch:
     """Replay, or discard, as many events as the rate allows by now, ``limit`` at most; nothing where another process has it.
 
+    A discard of events that run asks for each to be cancelled, as ``operate.cancel_event`` does.
+
     The turn that ends it leaves an entry in the audit log.
 
     ``burst_seconds``: the longest standstill that is caught up with. ``grace_seconds`` as for ``events.record``.
@@ -117,10 +128,11 @@ def replay_batch(session: Session, replay_id: UUID, *, limit: int, burst_seconds
     if job is None:
         return Batch()
     items = session.execute(_ITEMS, {"id": job.id, "due": job.due}).all()
-    moved = _act(session, job, items, grace_seconds)
-    batch = Batch(list(moved.values()), len(items) - len(moved), Action(job.action))
-    _finish(session, job, items, moved)
-    counts = {"replayed": len(batch.updates), "skipped": batch.skipped}
+    done = _act(session, job, items, grace_seconds)
+    updates = [update for update in done.values() if update is not None]
+    batch = Batch(updates, len(items) - len(done), Action(job.action), len(done) - len(updates))
+    _finish(session, job, items, done)
+    counts = {"replayed": len(done), "skipped": batch.skipped}
     after = session.execute(_ADVANCE, pace | counts | {"done": JobState.DONE}).one()
     if after.state == JobState.DONE:
         _note_end(session, job, after)
@@ -141,8 +153,11 @@ def postpone_replay(session: Session, replay_id: UUID, *, error: str) -> int | N
     return failures
 
 
-def _act(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_seconds: float) -> dict[UUID, Update]:
+def _act(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_seconds: float) -> _Done:
     """The update of each event that was still at the version that was frozen, by its id."""
+    if job.from_state == State.PROCESSING:
+        runs = [(item.event_id, item.version) for item in items]
+        return dict.fromkeys(ask_all(session, runs, actor=job.created_by_name or job.created_by))
     if job.action == Action.REPLAY and job.from_state == State.PROCESSED:
         return _repeat(session, job, items, grace_seconds)
     move = discard if job.action == Action.DISCARD else replay
@@ -150,7 +165,7 @@ def _act(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_secon
     return {update.event_id: update for update in moved}
 
 
-def _repeat(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_seconds: float) -> dict[UUID, Update]:
+def _repeat(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_seconds: float) -> _Done:
     """Processed events are recorded again as new ones; by the original's id."""
     listed = [{"event_id": str(item.event_id), "version": item.version} for item in items]
     unchanged = session.scalars(_UNCHANGED, {"items": json.dumps(listed), "from_state": job.from_state}).all()
@@ -158,16 +173,17 @@ def _repeat(session: Session, job: Row[Any], items: Sequence[Row[Any]], grace_se
     return {event_id: each.update for event_id, each in recorded.items()}
 
 
-def _finish(session: Session, job: Row[Any], items: Iterable[Row[Any]], moved: dict[UUID, Update]) -> None:
-    done = [_outcome(f"{job.action}ed", item.event_id, moved.get(item.event_id)) for item in items]
-    if done:
-        session.execute(_DONE, {"id": job.id, "done": json.dumps(done)})
+def _finish(session: Session, job: Row[Any], items: Iterable[Row[Any]], done: _Done) -> None:
+    outcomes = [_outcome(f"{job.action}ed", item.event_id, done) for item in items]
+    if outcomes:
+        session.execute(_DONE, {"id": job.id, "done": json.dumps(outcomes)})
 
 
-def _outcome(word: str, event_id: UUID, update: Update | None) -> dict[str, str | None]:
-    if update is None:
+def _outcome(word: str, event_id: UUID, done: _Done) -> dict[str, str | None]:
+    if event_id not in done:
         return {"event_id": str(event_id), "outcome": "skipped"}
-    new_event_id = None if update.event_id == event_id else str(update.event_id)
+    update = done[event_id]
+    new_event_id = None if update is None or update.event_id == event_id else str(update.event_id)
     return {"event_id": str(event_id), "outcome": word, "new_event_id": new_event_id}
 
 

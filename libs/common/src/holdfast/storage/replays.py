@@ -15,6 +15,7 @@ from uuid import UUID
 from sqlalchemy import Row, func, insert, literal, select, text
 from sqlalchemy.orm import Session
 
+from holdfast.domain.state import State
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.audit import Actor, note
 from holdfast.storage.filters import EventFilter, conditions
@@ -99,8 +100,8 @@ SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 
        set_config('enable_mergejoin', 'off', true)
 """)
 
-_STATES = {Action.REPLAY: REPLAYABLE, Action.DISCARD: DISCARDABLE}
-"""In which states the events of a set may be."""
+_STATES = {Action.REPLAY: REPLAYABLE, Action.DISCARD: DISCARDABLE | {State.PROCESSING}}
+"""In which states the events of a set may be. Those that run are not discarded: they are asked for to be cancelled."""
 
 _RUNNING_WORD = {Action.REPLAY: "running", Action.DISCARD: "discarding"}
 
@@ -131,7 +132,7 @@ class JobState(StrEnum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replay:
     """A replay or discard by filter, and how far it is. ``skipped``: events that had moved on since the set was frozen;
-    ``replayed``: those that were replayed or, of a discard, discarded.
+    ``replayed``: those that were replayed or, of a discard, discarded; of events that ran, those whose cancel was asked for.
 
     ``failures`` turns in a row have ended with an exception, the last one with the type ``last_error``; it is tried again.
     """

@@ -1,9 +1,11 @@
 """The table of schedules."""
 
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, CheckConstraint, Index, UniqueConstraint, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from holdfast.storage.table_base import Base
@@ -28,6 +30,8 @@ class ScheduleRow(Base):
     audience: Mapped[str | None]
     data: Mapped[bytes | None]
     """JSON text."""
+    extensions: Mapped[Any] = mapped_column(JSONB, server_default=text("'{}'::jsonb"))
+    """Of the events: attributes of a window."""
     missed: Mapped[str] = mapped_column(server_default=text("'latest'"))
     overlap: Mapped[str] = mapped_column(server_default=text("'allow'"))
     is_paused: Mapped[bool] = mapped_column(server_default=text("false"))

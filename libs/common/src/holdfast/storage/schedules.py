@@ -13,8 +13,9 @@ from sqlalchemy.orm import Session
 from holdfast.domain.schedule import MAX_SCHEDULES, Missed, Overlap, ScheduleSpec, event_of
 from holdfast.domain.trace import Origin
 from holdfast.runtime.ids import uuid7
+from holdfast.storage import windows
 from holdfast.storage.audit import Actor, note
-from holdfast.storage.events import Recorded, record
+from holdfast.storage.events import Recorded
 from holdfast.storage.schedule_tables import ScheduleRow
 from holdfast.storage.statements import statement
 
@@ -222,22 +223,25 @@ def set_paused(
 
 def run_schedule(
     session: Session, actor: Actor, name: str, *, idempotency_key: str, grace_seconds: float
-) -> Recorded | None:
-    """Record the event of a schedule now, paused or not; ``None``: there is none such. It is audited.
+) -> list[Recorded]:
+    """Record the event of a schedule now, paused or not; nothing: there is none such. It is audited.
 
     Once for each ``idempotency_key``, which becomes part of the event's identity. It is no tick: the schedule goes on as if
-    nothing had been. ``grace_seconds`` as for ``events.record``.
+    nothing had been; but its window is that of the ticks' events. ``grace_seconds`` as for ``events.record``.
+
+    Returns:
+        What became of the event, and behind it those that it replaced.
     """
     known = find_schedule(session, name, tenant=actor.tenant)
     if known is None:
-        return None
+        return []
     event = event_of(
         known.spec, clock(session), tenant=actor.tenant, event_id=uuid7(), ce_id=f"run:{idempotency_key}"
     )  # fmt: skip
-    [recorded] = record(session, [replace(event, origin=Origin(actor.request_id))], grace_seconds=grace_seconds)
-    if recorded.is_new:
+    kept = windows.record(session, [replace(event, origin=Origin(actor.request_id))], grace_seconds=grace_seconds)
+    if kept.recorded[0].is_new:
         note(session, actor, "run_schedule", event_id=event.id, detail={"schedule": name})
-    return recorded
+    return [*kept.recorded, *windows.supersede(session, kept.superseding)]
 
 
 def due_schedules(session: Session, *, limit: int) -> list[UUID]:
@@ -317,7 +321,7 @@ def _note(session: Session, actor: Actor, action: str, schedule: Schedule) -> No
 
 
 def _columns(spec: ScheduleSpec) -> dict[str, Any]:
-    return {name: getattr(spec, name) for name in _SPEC}
+    return {name: getattr(spec, name) for name in _SPEC} | {"extensions": dict(spec.extensions)}
 
 
 def _schedule(row: Row[Any]) -> Schedule:

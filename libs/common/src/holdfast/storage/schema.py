@@ -17,7 +17,7 @@ __all__ = [
     "check_server",
 ]
 
-REQUIRED_REVISION = "0026"
+REQUIRED_REVISION = "0028"
 """The oldest schema that this release can run on."""
 
 OWN_VERSION_TABLE = "holdfast_version"

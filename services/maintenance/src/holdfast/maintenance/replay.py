@@ -80,11 +80,12 @@ def _postpone(replay_id: UUID, exc: Exception, database: Database) -> None:
 def _announce(batch: Batch, announcer: Announcer) -> None:
     if not batch.items:
         return
-    Metrics.replayed.labels(f"{batch.action}ed").inc(len(batch.updates))
+    done = len(batch.updates) + batch.asked
+    Metrics.replayed.labels(f"{batch.action}ed").inc(done)
     Metrics.replayed.labels("skipped").inc(batch.skipped)
     if batch.action is Action.DISCARD:
-        log.info(Log.DISCARDED, count=len(batch.updates), skipped=batch.skipped)
+        log.info(Log.DISCARDED, count=done, skipped=batch.skipped)
     else:
-        log.info(Log.REPLAYED, count=len(batch.updates), skipped=batch.skipped)
+        log.info(Log.REPLAYED, count=done, skipped=batch.skipped)
         announcer.ring([Doorbell.of(update) for update in batch.updates])
     announcer.publish(batch.updates)

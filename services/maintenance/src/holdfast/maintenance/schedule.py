@@ -12,15 +12,16 @@ from holdfast.runtime import logging
 from holdfast.runtime.cron import read_cron
 from holdfast.runtime.ids import uuid7
 from holdfast.runtime.telemetry import Log, Metrics
-from holdfast.storage import Session, schedules
+from holdfast.storage import Session, schedules, windows
 from holdfast.storage.database import Database
-from holdfast.storage.events import Recorded, record
+from holdfast.storage.events import Recorded
+from holdfast.storage.settling import Moved
 
 __all__ = ["Ticked", "export_outcomes", "record_ticks", "tick"]
 
 log = logging.get(__name__)
 
-OUTCOMES = ("recorded", "known", "missed", "overlap", "failed")
+OUTCOMES = ("recorded", "known", "unique", "missed", "overlap", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +30,16 @@ class Ticked:
 
     Attributes:
         ticks: those that have an event, with what recording it said; oldest first.
+        replaced: events that those of these ticks have replaced, of ticks too.
+        repeated: how many ticks have none, because theirs is a duplicate by its key.
         missed: how many have none, because nobody looked in time.
         overlapping: how many have none, because the event of the tick before is still open.
         now: PostgreSQL's clock.
     """
 
     ticks: Sequence[tuple[datetime, Recorded]]
+    replaced: Sequence[Recorded]
+    repeated: int
     missed: int
     overlapping: int
     now: datetime
@@ -88,27 +93,30 @@ def tick(session: Session, schedule_id: UUID, *, grace_seconds: float) -> Ticked
     turn = turn_of(cron.ticks_after, planned=taken.planned, now=taken.now, missed=spec.missed)
     due = without_overlap(turn.due, spec.overlap, is_open=taken.is_open)
     events = [event_of(spec, each, tenant=schedule.tenant, event_id=uuid7()) for each in due]
-    recorded = record(session, events, grace_seconds=grace_seconds) if events else []
-    overlapping = len(turn.due) - len(due)
-    last = (due[-1], recorded[-1].update.event_id) if due else None
-    schedules.note_ticks(
-        session, schedule_id, next_at=turn.next_at, last=last, skipped=turn.passed + overlapping
-    )  # fmt: skip
-    return Ticked(list(zip(due, recorded, strict=True)), turn.passed, overlapping, taken.now)
+    kept = windows.record(session, events, grace_seconds=grace_seconds) if events else windows.Kept([])
+    replaced = windows.supersede(session, kept.superseding)
+    ticks = [(each, one) for each, one in zip(due, kept.recorded, strict=True) if one.unique_until is None]
+    repeated, overlapping = len(due) - len(ticks), len(turn.due) - len(due)
+    last = (ticks[-1][0], ticks[-1][1].update.event_id) if ticks else None
+    skipped = turn.passed + overlapping + repeated
+    schedules.note_ticks(session, schedule_id, next_at=turn.next_at, last=last, skipped=skipped)
+    return Ticked(ticks, replaced, repeated, turn.passed, overlapping, taken.now)
 
 
 def _tell(schedule_id: UUID, ticked: Ticked, announcer: Announcer) -> None:
     new = [(each, recorded) for each, recorded in ticked.ticks if recorded.is_new]
     Metrics.schedule_ticks.labels("recorded").inc(len(new))
     Metrics.schedule_ticks.labels("known").inc(len(ticked.ticks) - len(new))
+    Metrics.schedule_ticks.labels("unique").inc(ticked.repeated)
     Metrics.schedule_ticks.labels("missed").inc(ticked.missed)
     Metrics.schedule_ticks.labels("overlap").inc(ticked.overlapping)
     for each, _ in new:
         Metrics.schedule_lateness_seconds.observe((ticked.now - each).total_seconds())
     if ticked.missed:
         log.warning(Log.TICKS_MISSED, schedule_id=str(schedule_id), count=ticked.missed)
-    announcer.ring([recorded.doorbell for _, recorded in new])
-    announcer.publish([recorded.update for _, recorded in new])
+    moved = Moved((), [*(recorded for _, recorded in new), *ticked.replaced])
+    announcer.ring(moved.doorbells)
+    announcer.publish(moved.all_updates)
 
 
 def _isolated(work: Callable[[UUID], int], schedule_id: UUID, database: Database) -> int:

@@ -8,6 +8,7 @@ from flask import json
 
 from holdfast.domain.errors import InvalidSchedule
 from holdfast.domain.schedule import ScheduleSpec, source_of
+from holdfast.domain.window import WINDOW_ATTRIBUTES
 from holdfast.ingest.http.views import address_of, rfc3339, with_member
 from holdfast.runtime.cron import read_cron
 from holdfast.storage.schedules import Schedule
@@ -33,6 +34,7 @@ def schedule_view(schedule: Schedule) -> dict[str, Any]:
         "audience": spec.audience,
         "missed": spec.missed,
         "overlap": spec.overlap,
+        **{name: spec.extensions.get(name) for name in sorted(WINDOW_ATTRIBUTES)},
         "paused": schedule.is_paused,
         "declared": schedule.is_declared,
         "created_by": schedule.created_by,

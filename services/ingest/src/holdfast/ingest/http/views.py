@@ -16,6 +16,7 @@ from holdfast.ingest.http.problems import Problem
 from holdfast.storage.event_views import EventView, TimelineEntry
 from holdfast.storage.groups import Group
 from holdfast.storage.listing import Attempt
+from holdfast.storage.recorded import Recorded
 from holdfast.storage.steps import Step
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "rfc3339",
     "step_view",
     "timeline_view",
+    "unique_until",
     "waiting_facts",
     "waiting_view",
     "with_data_spliced",
@@ -52,6 +54,12 @@ def content_type_of(data: Data) -> str:
 def address_of(event_id: UUID | str) -> str:
     """The path of an event. Not asked of the router, which takes longer than all the rest of an answer."""
     return f"/v1/events/{event_id}"
+
+
+def unique_until(recorded: Recorded) -> dict[str, Any]:
+    """Until when an event is a duplicate by its key, of another one that has the ``event_id``."""
+    until = recorded.unique_until
+    return {} if until is None else {"unique_until": rfc3339(until)}
 
 
 def links(event_id: UUID | str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from holdfast.storage.audit import Actor
 from holdfast.storage.database import Database
 from holdfast.storage.events import Recorded
 from holdfast.storage.schedules import NotPut, Put, Schedule, SchedulePage
+from holdfast.storage.settling import Moved
 
 __all__ = ["Ran", "Scheduler"]
 
@@ -71,14 +72,15 @@ class Scheduler:
 
     def run(self, actor: Actor, name: str, *, idempotency_key: str) -> Ran | None:
         """See ``storage.schedules.run_schedule``; announced once it is committed."""
-        recorded = reconnecting(
+        told = reconnecting(
             lambda: self._database.call(
                 schedules.run_schedule, actor, name, idempotency_key=idempotency_key,
                 grace_seconds=self._grace_seconds,
             )
         )  # fmt: skip
-        if recorded is None or not recorded.is_new:
-            return None if recorded is None else Ran(recorded)
-        update = recorded.update
-        self._announcer.publish([update])
-        return Ran(recorded, self._announcer.ring([recorded.doorbell]))
+        if not told:
+            return None
+        recorded, moved = told[0], Moved((), [each for each in told if each.is_new])
+        self._announcer.publish(moved.all_updates)
+        is_enqueued = self._announcer.ring(moved.doorbells)
+        return Ran(recorded, is_enqueued and recorded.is_due)

@@ -69,6 +69,7 @@ def _scheduled(declared: Declared) -> dict[str, Any]:
         "type": spec.type,
         "missed": spec.missed,
         "overlap": spec.overlap,
+        **spec.extensions,
         "place": declared.place,
     }
 

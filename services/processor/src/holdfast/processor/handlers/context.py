@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
+from holdfast.domain.window_options import Debounce, Unique
 from holdfast.processor.handlers.emitting import Emitter
 from holdfast.processor.handlers.steps import NO_STEPS, NO_STEPS_ON_LOOP, Steps
 from holdfast.runtime.logging import Logger
@@ -156,6 +157,8 @@ class Context:
         audience: str | None = None,
         deliver_at: datetime | None = None,
         key: str | None = None,
+        debounce: Debounce | None = None,
+        unique: Unique | None = None,
         **extensions: str | int | bool,
     ) -> None:
         """Make another event, which exists exactly if this one is processed: they are committed together.
@@ -165,9 +168,9 @@ class Context:
             deliver_at: when it is due, with a time zone; at once if it is past, or ``None``.
             key: its id, for one that must not be made twice whichever event makes it: where an event with this key was made
                 by a handler of this name before, nothing is made. Without it each processed event makes its own.
-            extensions: further CloudEvents attributes, of lower-case letters and digits. ``debounceseconds=30,
-                debouncekey="…"``: only the last event of the key runs; ``uniqueseconds=3600, uniquekey="…"``: only the first
-                (docs/howto-windows.md).
+            debounce: ``Debounce(30, key="…")``: of the key's events only the last runs.
+            unique: ``Unique(3600, key="…")``: of the key's events only the first runs (docs/howto-windows.md).
+            extensions: further CloudEvents attributes, of lower-case letters and digits.
 
         Nothing is made by an attempt that fails. At most 1000 events with 4 MiB of data are made by one attempt.
 
@@ -177,8 +180,9 @@ class Context:
         """
         self._refuse_in_child()
         self._emitter.emit(
-            type, data, subject=subject, audience=audience, deliver_at=deliver_at, key=key, extensions=extensions
-        )
+            type, data, subject=subject, audience=audience, deliver_at=deliver_at, key=key, debounce=debounce,
+            unique=unique, extensions=extensions,
+        )  # fmt: skip
 
     def emit_group(
         self,
@@ -198,7 +202,8 @@ class Context:
             )
 
         Args:
-            members: what :meth:`emit` takes, as mappings with ``type``; but no ``key``. They count among its 1000 events.
+            members: what :meth:`emit` takes, as mappings with ``type``; but no ``key`` and no ``unique``. They count among
+                its 1000 events.
             then: type and data of the event that follows. Its data is
                 ``{"group": id, "processed": n, "dead": n, "discarded": n, "data": the data given here}``.
             subject: of that event.

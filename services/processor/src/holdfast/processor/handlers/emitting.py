@@ -10,6 +10,7 @@ from holdfast.domain.data import json_text
 from holdfast.domain.event import NewEvent, NewGroup, StoredEvent
 from holdfast.domain.moment import moment_text
 from holdfast.domain.window import UNIQUE_SECONDS, window_of
+from holdfast.domain.window_options import Debounce, Unique, window_attributes
 from holdfast.runtime.ids import uuid7
 
 __all__ = ["MAX_EMITTED", "MAX_EMITTED_BYTES", "Emitter"]
@@ -48,10 +49,11 @@ class Emitter:
 
     def emit(
         self, type_: str, data: Any, *, subject: str | None, audience: str | None, deliver_at: datetime | None,
-        key: str | None, extensions: Mapping[str, Any],
+        key: str | None, debounce: Debounce | None, unique: Unique | None, extensions: Mapping[str, Any],
     ) -> None:  # fmt: skip
         """See :meth:`Context.emit`."""
-        self._add([self._wanted(type_, data, key, subject, audience, deliver_at, extensions)])
+        given = {**extensions, **window_attributes(debounce, unique, extensions)}
+        self._add([self._wanted(type_, data, key, subject, audience, deliver_at, given)])
 
     def emit_group(
         self, members: Iterable[Mapping[str, Any]], then: tuple[str, Any], *, subject: str | None, audience: str | None
@@ -98,12 +100,13 @@ class Emitter:
             raise TypeError("a member of a group is a mapping with 'type', and with what else ctx.emit() takes")
         if "key" in member:
             raise TypeError("a member of a group has no key: it may be there already, in no group or in another one")
-        if UNIQUE_SECONDS in member:
-            raise TypeError(f"a member of a group has no {UNIQUE_SECONDS}: one that is not made would never end")
-        given = dict(member)
-        type_, data, subject, audience, deliver_at = (
-            given.pop(name, None) for name in ("type", "data", "subject", "audience", "deliver_at")
+        if refused := [name for name in ("unique", UNIQUE_SECONDS) if member.get(name) is not None]:
+            raise TypeError(f"a member of a group has no {refused[0]}: one that is not made would never end")
+        given = {name: value for name, value in member.items() if name != "unique"}
+        type_, data, subject, audience, deliver_at, debounce = (
+            given.pop(name, None) for name in ("type", "data", "subject", "audience", "deliver_at", "debounce")
         )
+        given |= window_attributes(debounce, None, given)
         return self._wanted(type_, data, None, subject, audience, deliver_at, given)
 
     def _wanted(

@@ -13,6 +13,7 @@ from holdfast.domain.limits import Concurrency, Rate
 from holdfast.domain.retry import DEFAULT_BACKOFF, Backoff
 from holdfast.domain.routes import Route
 from holdfast.domain.turns import DEFAULT_PRIORITY
+from holdfast.domain.window_options import Debounce, Unique
 from holdfast.processor.handlers.around import Around, Layer, check_around
 from holdfast.processor.handlers.context import Context
 from holdfast.processor.handlers.declaration import place_of, signature_of
@@ -189,6 +190,8 @@ class Handlers:
         audience: str | None = None,
         missed: Literal["latest", "all", "skip"] = "latest",
         overlap: Literal["allow", "skip"] = "allow",
+        debounce: Debounce | None = None,
+        unique: Unique | None = None,
     ) -> None:
         """Declare a schedule: an event for each tick, which the handler of its type processes as any other.
 
@@ -208,6 +211,8 @@ class Handlers:
             missed: which ticks have an event that came while Holdfast was down: the ``"latest"``, ``"all"`` (the latest
                 1000), or with ``"skip"`` none that is older than a minute.
             overlap: ``"skip"``: a tick has no event while the one of the tick before is still open.
+            debounce: ``Debounce(30, key="…")``: of the key's events only the last runs, those of ticks and others.
+            unique: ``Unique(3600, key="…")``: only the first; a tick within the time has no event.
 
         Raises:
             ConfigurationError: an argument is wrong, or the tenant has a schedule of this name in this collection.
@@ -215,7 +220,7 @@ class Handlers:
         self._schedules.add(
             schedule_of(
                 cron, name=name, tenant=tenant, type=type, tz=tz, data=data, missed=missed, overlap=overlap,
-                source=source, subject=subject, audience=audience,
+                source=source, subject=subject, audience=audience, debounce=debounce, unique=unique,
             )
         )  # fmt: skip
 

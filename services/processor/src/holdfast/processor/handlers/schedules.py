@@ -11,6 +11,7 @@ from holdfast.domain.errors import ConfigurationError, InvalidSchedule
 from holdfast.domain.event import canonical_json
 from holdfast.domain.names import is_tenant
 from holdfast.domain.schedule import MAX_SCHEDULES, Missed, Overlap, ScheduleSpec, faults_of
+from holdfast.domain.window_options import window_attributes
 from holdfast.runtime.cron import read_cron
 
 __all__ = ["NO_DATA", "Declared", "Schedules", "schedule_of"]
@@ -56,7 +57,7 @@ class Schedules:
 
 def schedule_of(
     cron: Any, *, name: Any, tenant: Any, type: Any, tz: Any, data: Any, missed: Any, overlap: Any,  # noqa: A002
-    **texts: Any,
+    debounce: Any, unique: Any, **texts: Any,
 ) -> Declared:  # fmt: skip
     """What ``handlers.every`` was called with, as a value.
 
@@ -80,7 +81,8 @@ def schedule_of(
         )
     spec = ScheduleSpec(
         name=name, cron=" ".join(cron.split()), timezone=tz, type=type, data=_json(place, data),
-        missed=_choice(place, "missed", Missed, missed), overlap=_choice(place, "overlap", Overlap, overlap), **texts,
+        missed=_choice(place, "missed", Missed, missed), overlap=_choice(place, "overlap", Overlap, overlap),
+        extensions=_window(place, debounce, unique), **texts,
     )  # fmt: skip
     for field, takes in faults_of(spec):
         raise ConfigurationError(f"{place}: {field} is {getattr(spec, field)!r}; it takes {takes}")
@@ -98,6 +100,13 @@ def _choice(place: str, field: str, choices: Any, value: Any) -> Any:
     except ValueError:
         known = ", ".join(f'"{each}"' for each in choices)
         raise ConfigurationError(f"{place}: {field} is {value!r}; it takes one of {known}") from None
+
+
+def _window(place: str, debounce: Any, unique: Any) -> dict[str, Any]:
+    try:
+        return window_attributes(debounce, unique, {})
+    except (TypeError, ValueError) as exc:
+        raise ConfigurationError(f"{place}: {exc}") from None
 
 
 def _json(place: str, data: Any) -> bytes | None:

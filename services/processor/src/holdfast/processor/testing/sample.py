@@ -11,6 +11,8 @@ from pydantic import BaseModel
 
 from holdfast.domain.attributes import DELIVER_AT
 from holdfast.domain.event import Lease, NewEvent, NewGroup, StoredEvent, canonical_json
+from holdfast.domain.window import WINDOW_ATTRIBUTES
+from holdfast.domain.window_options import Debounce, Unique, debounce_of, unique_of
 from holdfast.processor.attempt.results import checked_result
 from holdfast.processor.attempt.stepping import AttemptSteps
 from holdfast.processor.handlers.registry import Handler
@@ -20,10 +22,16 @@ from holdfast.storage.steps import DoneStep, NewStep
 
 __all__ = ["Emitted", "EmittedGroup", "GivenSteps", "sample_lease"]
 
+_FIELDS = WINDOW_ATTRIBUTES | {DELIVER_AT}
+"""Extension attributes that are fields of :class:`Emitted`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Emitted:
-    """An event that a handler made. ``key``: the one that it chose, or ``None``."""
+    """An event that a handler made. ``key``: the one that it chose, or ``None``.
+
+    ``debounce`` and ``unique``: the window that it asked for, by option or by attributes, which are not in ``extensions``.
+    """
 
     type: str
     data: Any
@@ -32,6 +40,8 @@ class Emitted:
     deliver_at: datetime | None
     key: str | None
     extensions: Mapping[str, Any]
+    debounce: Debounce | None = None
+    unique: Unique | None = None
 
     @classmethod
     def of(cls, event: NewEvent) -> Self:
@@ -40,7 +50,8 @@ class Emitted:
         return cls(
             event.type, None if event.data_json is None else json.loads(event.data_json), event.subject, event.audience,
             event.deliver_at, None if is_named else event.ce_id,
-            {name: value for name, value in event.extensions.items() if name != DELIVER_AT},
+            {name: value for name, value in event.extensions.items() if name not in _FIELDS},
+            debounce_of(event.extensions), unique_of(event.extensions),
         )  # fmt: skip
 
 

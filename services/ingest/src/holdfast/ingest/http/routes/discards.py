@@ -31,9 +31,9 @@ _REFUSALS = {
 
 
 class DiscardFilter(FilterFields):
-    """Which events; dead letters unless told otherwise."""
+    """Which events; dead letters unless told otherwise. Those that run are cancelled."""
 
-    state: Literal[State.DEAD, State.QUEUED, State.FAILED] = State.DEAD
+    state: Literal[State.DEAD, State.QUEUED, State.FAILED, State.PROCESSING] = State.DEAD
 
 
 class DiscardRequest(BaseModel):

@@ -13,7 +13,7 @@ from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.tracing import sending
 from holdfast.ingest.http.traffic import note_events
-from holdfast.ingest.http.views import links, rfc3339
+from holdfast.ingest.http.views import links, unique_until
 from holdfast.ingest.intake.batch import MAX_FAULTS, BatchTooLarge, InvalidBatch, read_batch
 from holdfast.ingest.intake.cloudevents import BATCH, STRUCTURED, read_event
 from holdfast.ingest.intake.faults import InvalidEvent
@@ -125,15 +125,9 @@ def _answer(event: NewEvent, outcome: Outcome) -> dict[str, Any]:
         "enqueued": outcome.is_enqueued,
         **({"forgotten": True} if outcome.recorded.is_forgotten else {}),  # its rows are gone, and no address has it
         **dict(update.detail),  # when it is due, of one that was sent for later
-        **_unique(outcome),
+        **unique_until(outcome.recorded),
         "links": links(event_id),
     }
-
-
-def _unique(outcome: Outcome) -> dict[str, Any]:
-    """Until when an event is a duplicate by its key, of another one that has the ``event_id``."""
-    until = outcome.recorded.unique_until
-    return {} if until is None else {"unique_until": rfc3339(until)}
 
 
 def _accepted(body: dict[str, Any], headers: dict[str, str] | None = None) -> Response:

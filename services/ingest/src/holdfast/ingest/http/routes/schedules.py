@@ -15,6 +15,7 @@ from holdfast.domain.schedule import (
     faults_of,
     is_schedule_name,
 )
+from holdfast.domain.window import WINDOW_ATTRIBUTES, window_faults
 from holdfast.ingest.http.acting import acting
 from holdfast.ingest.http.auth import require
 from holdfast.ingest.http.bodies import (
@@ -28,7 +29,7 @@ from holdfast.ingest.http.parts import parts
 from holdfast.ingest.http.problems import Problem
 from holdfast.ingest.http.routes.operate import idempotency_key
 from holdfast.ingest.http.schedule_views import address_of_schedule, schedule_text, schedule_view
-from holdfast.ingest.http.views import address_of, links, missing
+from holdfast.ingest.http.views import address_of, links, missing, unique_until
 from holdfast.ingest.operate.scheduler import Scheduler
 from holdfast.runtime.cron import CRON_RULE, read_cron
 from holdfast.storage.schedules import Change, NotPut, Schedule
@@ -62,6 +63,11 @@ class ScheduleRequest(BaseModel):
     data: Any = None
     missed: Missed = Field(default=Missed.LATEST, description="latest, all or skip")
     overlap: Overlap = Field(default=Overlap.ALLOW, description="allow or skip")
+    debounceseconds: Any = None
+    debouncekey: Any = None
+    debouncemaxseconds: Any = None
+    uniqueseconds: Any = None
+    uniquekey: Any = None
 
 
 @blueprint.get("/v1/schedules")
@@ -131,7 +137,8 @@ def run(name: str) -> Response:
     update = ran.recorded.update
     body = {
         "event_id": str(update.event_id), "state": update.state, "version": update.version,
-        "duplicate": ran.recorded.is_duplicate, "enqueued": ran.is_enqueued, "links": links(update.event_id),
+        "duplicate": ran.recorded.is_duplicate, "enqueued": ran.is_enqueued, **update.detail, **unique_until(ran.recorded),
+        "links": links(update.event_id),
     }  # fmt: skip
     return _json(json.dumps(body), 202, {"Location": address_of(update.event_id)})
 
@@ -157,9 +164,11 @@ def _spec(name: str) -> ScheduleSpec:
         raise Problem(
             400, "invalid_name", f"a schedule's name is {NAME_RULE}; received {name[:MAX_RECEIVED_CHARACTERS]!r}"
         )
-    fields = wanted.model_dump(exclude={"data", "cron"})
-    spec = ScheduleSpec(name=name, cron=" ".join(wanted.cron.split()), data=data, **fields)
+    given = wanted.model_dump(exclude={"data", "cron"})
+    window = {field: value for field in WINDOW_ATTRIBUTES if (value := given.pop(field)) is not None}
+    spec = ScheduleSpec(name=name, cron=" ".join(wanted.cron.split()), data=data, extensions=window, **given)
     faults = [(field, f"takes {takes}") for field, takes in faults_of(spec)]
+    faults += [(field, detail) for field, _, detail in window_faults(window)]
     try:
         read_cron(spec.cron, spec.timezone)
     except InvalidSchedule as exc:
@@ -171,7 +180,8 @@ def _spec(name: str) -> ScheduleSpec:
 
 
 def _error(spec: ScheduleSpec, field: str, detail: str) -> dict[str, str]:
-    received = repr(getattr(spec, field))[:MAX_RECEIVED_CHARACTERS]
+    value = spec.extensions.get(field) if field in WINDOW_ATTRIBUTES else getattr(spec, field)
+    received = repr(value)[:MAX_RECEIVED_CHARACTERS]
     return {"pointer": f"/{field}", "code": "invalid_value", "detail": detail, "received": received}
 
 
