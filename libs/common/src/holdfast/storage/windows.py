@@ -21,7 +21,7 @@ from holdfast.domain.transitions import Transition
 from holdfast.domain.transitions import supersede as superseding
 from holdfast.domain.update import Update
 from holdfast.domain.window import Kind, window_faults, window_of
-from holdfast.storage import events, lifecycle
+from holdfast.storage import events, lifecycle, superseded
 from holdfast.storage.events import Recorded
 from holdfast.storage.groups import take_completed
 from holdfast.storage.statements import statement
@@ -167,12 +167,14 @@ def record(session: Session, new: Sequence[NewEvent], *, grace_seconds: float) -
 
 def supersede(session: Session, transitions: Sequence[Transition]) -> list[Recorded]:
     """End the events that were replaced; what is to be told after the commit, events of groups that end with them included.
+    The commit counts them.
 
     Groups that are made in this transaction have to be recorded before.
     """
     if not transitions:
         return []
     ended = [Recorded(update, is_superseded=True) for update in lifecycle.apply(session, transitions)]
+    superseded.count(session, len(ended))
     return [*ended, *take_completed(session)]
 
 
