@@ -21,6 +21,7 @@ from holdfast.domain.transitions import Completion, discard, replay, settle
 from holdfast.domain.window import Kind, Window
 from holdfast.local.fixtures import Eventually
 from holdfast.runtime.ids import uuid7
+from holdfast.runtime.telemetry import Metrics
 from holdfast.storage import claims, lifecycle, settling, windows
 from holdfast.storage.database import Database
 from holdfast.storage.events import Recorded
@@ -448,6 +449,55 @@ def test_members_that_settle_and_members_that_are_replaced_do_not_deadlock(rows:
         for parent_id in parents:
             [group] = rows.database.call(groups_of, parent_id)
             assert (group.open, group.processed, group.discarded) == (0, 1, 1)
+
+
+def superseded() -> float:
+    return float(Metrics.superseded._value.get())
+
+
+def test_events_that_were_replaced_are_counted_by_the_commit(rows: Rows) -> None:
+    before = superseded()
+
+    rows.record(event(debounce()), event(debounce()), event(debounce("other")), event(None))
+    assert superseded() == before + 1
+    with rows.database.transaction() as session:
+        kept = windows.record(session, [event(debounce()), event(debounce("other"))], grace_seconds=60)
+        windows.supersede(session, kept.superseding)
+        assert superseded() == before + 1, "nothing is committed yet"
+
+    assert superseded() == before + 3
+
+
+def test_what_a_handler_replaces_is_counted_too(rows: Rows) -> None:
+    parent = event(None)
+    rows.record(event(debounce()), parent)
+    [(lease, _)] = rows.database.call(claims.claim_events, [(parent.id, 1)], owner="w", lease_seconds=60)
+    before = superseded()
+
+    emitted = event(debounce(), source="/h")
+    rows.database.call(
+        settling.move, [settle(lease.event.id, lease.token, Completion("h", None, 1, emitted=(emitted,)))]
+    )
+
+    assert superseded() == before + 1
+
+
+def test_what_is_rolled_back_was_not_replaced(rows: Rows) -> None:
+    first = event(debounce())
+    rows.record(first)
+    before = superseded()
+
+    with suppress(ZeroDivisionError), rows.database.transaction() as session:
+        kept = windows.record(session, [event(debounce())], grace_seconds=60)
+        windows.supersede(session, kept.superseding)
+        raise ZeroDivisionError
+    with rows.database.transaction() as session:
+        savepoint = session.begin_nested()
+        kept = windows.record(session, [event(debounce())], grace_seconds=60)
+        windows.supersede(session, kept.superseding)
+        savepoint.rollback()
+
+    assert (superseded(), rows.state(first.id)) == (before, "queued")
 
 
 def test_ended_windows_are_forgotten_in_small_steps(rows: Rows) -> None:

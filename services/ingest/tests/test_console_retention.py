@@ -1,6 +1,7 @@
 """The page of retention: what is in force, and changing it."""
 
 from typing import Any
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -32,6 +33,19 @@ def test_an_administrator_changes_a_rule_and_an_operator_only_sees_it(admin: Any
 
     admin.send("/console/retention/dead", {"keep": "default"})
     assert "90 days" not in operator.get("/console/retention").text
+
+
+def test_erasures_say_what_they_are_of(visitor: Any, ingest: Any) -> None:
+    tenant = f"t-{uuid4().hex[:12]}"
+    admin = visitor("admin", tenant=tenant)
+    key = {"Authorization": f"Bearer {ingest.key('admin', tenant=tenant)}"}
+    for body in ({"subject": "user-42"}, {"everything": True}):
+        assert httpx.post(f"{ingest.url}/v1/erasures", json=body, headers=key).status_code == 202
+
+    shown = admin.get("/console/retention").text
+
+    assert "<td>everything</td>" in shown
+    assert "<td>a subject</td>" in shown
 
 
 @pytest.mark.parametrize("days", ["", "0", "-1", "x", "36501", "9" * 500, "٣"])

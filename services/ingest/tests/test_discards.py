@@ -130,7 +130,7 @@ def test_a_discard_takes_the_scope_operate(ingest: Any, api: Api, method: str, p
     ("body", "pointer"),
     [
         (b"{", ""), (b"{}", "/filter"), (b'{"filter": {"state": "processed"}}', "/filter/state"),
-        (b'{"filter": {"state": "processing"}}', "/filter/state"), (b'{"filter": {"sate": "dead"}}', "/filter/sate"),
+        (b'{"filter": {"state": "discarded"}}', "/filter/state"), (b'{"filter": {"sate": "dead"}}', "/filter/sate"),
         (b'{"filter": {}, "rate_per_s": 1}', "/rate_per_s"), (b'{"filter": {}, "dry_run": "perhaps"}', "/dry_run"),
     ],
 )  # fmt: skip

@@ -74,9 +74,53 @@ def test_an_erasure_is_begun_once_and_shown_without_its_subject(api: Api) -> Non
     assert "user-42" not in begun.text + listed.text
 
 
-@pytest.mark.parametrize("body", [{}, {"subject": ""}, {"subject": "x" * 1025}, {"subject": 7}, {"subject": "a\x00"}])
+def test_an_erasure_of_everything_is_begun_once(api: Api) -> None:
+    key = {"Idempotency-Key": uuid4().hex}
+    begun = api("POST", "/v1/erasures", json={"everything": True}, headers=key)
+    assert begun.status_code == 202, begun.text
+
+    again = api("POST", "/v1/erasures", json={"everything": True}, headers=key)
+    other = api("POST", "/v1/erasures", json={"subject": "user-42"}, headers=key)
+    one = api("POST", "/v1/erasures", json={"subject": "user-42"})
+    listed = api("GET", "/v1/erasures").json()["items"]
+
+    assert again.json() == begun.json() == api("GET", begun.headers["Location"]).json()
+    assert refused(other) == (422, "id_conflict")
+    assert [each["everything"] for each in listed] == [False, True]
+    assert (begun.json()["subject_sha256"], begun.json()["state"]) == (None, "running")
+    assert listed == [one.json(), begun.json()]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"subject": ""}, {"subject": "x" * 1025}, {"subject": 7}, {"subject": "a\x00"}, {"subject": None},
+        {"everything": None}, {"everything": 1}, {"everything": "true"}, {"subject": None, "everything": True}, 7,
+    ],
+)  # fmt: skip
 def test_a_wrong_erasure_is_refused(api: Api, body: Any) -> None:
     assert refused(api("POST", "/v1/erasures", json=body)) == (400, "invalid_request")
+    assert api("GET", "/v1/erasures").json()["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("body", "received"),
+    [
+        ({}, "received neither"), ({"everything": False}, "received everything: false"),
+        ({"subject": "user-42", "everything": True}, "received both"),
+        ({"subject": "user-42", "everything": False}, "received both"),
+    ],
+)  # fmt: skip
+def test_an_erasure_that_does_not_say_which_is_told_what_came_and_what_to_send(
+    api: Api, body: Any, received: str
+) -> None:
+    answer = api("POST", "/v1/erasures", json=body)
+
+    assert refused(answer) == (400, "invalid_request")
+    [error] = answer.json()["errors"]
+    assert received in error["detail"]
+    assert "send either subject, or everything with the value true" in error["detail"]
+    assert '{"everything": true}' in answer.json()["detail"]
 
 
 def test_an_unknown_erasure_is_not_found(api: Api) -> None:
@@ -86,4 +130,5 @@ def test_an_unknown_erasure_is_not_found(api: Api) -> None:
 def test_only_an_administrator_decides(api: Api, operator_key: str) -> None:
     assert refused(api("PUT", "/v1/retention/dead", json={"days": 9}, key=operator_key)) == (403, "forbidden")
     assert refused(api("POST", "/v1/erasures", json={"subject": "s"}, key=operator_key)) == (403, "forbidden")
+    assert refused(api("POST", "/v1/erasures", json={"everything": True}, key=operator_key)) == (403, "forbidden")
     assert api("GET", "/v1/retention", key=operator_key).status_code == 200

@@ -54,6 +54,18 @@ def test_the_last_of_a_key_waits_and_the_others_say_why_they_ended(
     assert [json.loads(fields[b"u"])["state"] for _, fields in entries] == ["queued", "discarded"], "it is told live"
 
 
+def test_events_that_were_replaced_are_in_the_metrics(ingest: Any, post: Post, make_event: Any) -> None:
+    def superseded() -> float:
+        lines = httpx.get(f"{ingest.metrics_url}/metrics").text.splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith("holdfast_events_superseded_total"))
+
+    before = superseded()
+    for _ in range(3):
+        post(make_event(type="test.counted", debounceseconds=600, debouncekey="doc-1"))
+
+    assert superseded() == before + 2
+
+
 def test_one_of_a_batch_that_was_replaced_in_it_is_answered_so(post: Post, make_event: Any) -> None:
     batch = [make_event(type="test.batch", debounceseconds=600, subject="a") for _ in range(3)]
 

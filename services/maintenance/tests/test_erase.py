@@ -1,19 +1,23 @@
 """Erasing what has a subject: every table, every key and every log is searched for a planted text afterwards."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
+from tests.searching import in_database, in_redis
 
 from holdfast.domain.errors import LiveWindowUnavailable
 from holdfast.domain.event import NewEvent, NewGroup
 from holdfast.domain.schedule import ScheduleSpec
 from holdfast.domain.state import State
 from holdfast.domain.transitions import AttemptError, Completion, bury, fail, settle
+from holdfast.domain.window import Kind, Window
 from holdfast.local.fixtures import Eventually
 from holdfast.maintenance.erase import erase
 from holdfast.maintenance.relay import relay
@@ -22,7 +26,7 @@ from holdfast.messaging.live import Publisher
 from holdfast.runtime.cron import next_tick
 from holdfast.runtime.ids import uuid7
 from holdfast.runtime.telemetry import Metrics
-from holdfast.storage import erasures, events, groups
+from holdfast.storage import erasures, events, groups, windows
 from holdfast.storage.audit import Actor, AuditFilter, list_audit
 from holdfast.storage.claims import claim_events
 from holdfast.storage.counting import count_page
@@ -30,7 +34,9 @@ from holdfast.storage.database import Database
 from holdfast.storage.erasures import KEY_REUSED, Erasure, ErasureState
 from holdfast.storage.filters import EventFilter
 from holdfast.storage.lifecycle import apply
-from holdfast.storage.replays import start_replay
+from holdfast.storage.redaction import ERASED
+from holdfast.storage.replay_batches import due_replays, replay_batch
+from holdfast.storage.replays import JobState, Replay, list_replays, start_replay
 from holdfast.storage.schedules import put_schedule
 
 TENANT = "acme"
@@ -39,45 +45,14 @@ MARKER = "marker-7f3a"
 """In the subject, and in everything that senders and handlers say of it."""
 
 SUBJECT = f"person {MARKER}"
-ERROR = AttemptError(f"Key{MARKER}", f"no {MARKER}", handler="h", traceback=f"at {MARKER}", fingerprint="f")
 
 Search = Callable[[str], list[str]]
 
-TEXTS = """
-SELECT table_name, column_name FROM information_schema.columns
-WHERE table_schema = 'public' AND data_type IN ('text', 'character varying', 'jsonb', 'json', 'bytea', 'ARRAY', 'xml')
-"""
-
 
 @pytest.fixture
-def places(database: Database, in_redis: Any) -> Search:
+def places(database_url: str, redis_url: str) -> Search:
     """Where a text is: columns of the database, and keys of Redis by their names or what they hold."""
-
-    def search(wanted: str) -> list[str]:
-        found = []
-        with database.transaction() as session:
-            for table, column in session.execute(text(TEXTS)).all():
-                shown = f'CAST("{column}" AS text)'
-                either = f"strpos({shown}, :wanted) > 0 OR strpos({shown}, :hexadecimal) > 0"
-                asked = text(f'SELECT EXISTS (SELECT FROM "{table}" WHERE {either})')  # noqa: S608
-                if session.scalar(asked, {"wanted": wanted, "hexadecimal": wanted.encode().hex()}):
-                    found.append(f"{table}.{column}")
-        keys = in_redis.client.scan_iter(count=1000)
-        found += [key.decode() for key in keys if wanted.encode() in key + plain(in_redis, key)]
-        return sorted(found)
-
-    return search
-
-
-def plain(in_redis: Any, key: bytes) -> bytes:
-    """What a key holds, as text; nothing where it is gone by now."""
-    kind = in_redis.client.type(key)
-    reads = {
-        b"string": lambda: in_redis.client.get(key), b"hash": lambda: in_redis.client.hgetall(key),
-        b"list": lambda: in_redis.client.lrange(key, 0, -1), b"set": lambda: in_redis.client.smembers(key),
-        b"zset": lambda: in_redis.client.zrange(key, 0, -1), b"stream": lambda: in_redis.client.xrange(key),
-    }  # fmt: skip
-    return repr(reads[kind]()).encode() if kind in reads else b""
+    return lambda wanted: in_database(database_url, wanted) + in_redis(redis_url, wanted)
 
 
 def new_event(subject: str | None = SUBJECT, *, said: str = MARKER, **attributes: Any) -> NewEvent:
@@ -85,6 +60,10 @@ def new_event(subject: str | None = SUBJECT, *, said: str = MARKER, **attributes
         id=uuid7(), tenant=TENANT, source=f"/s/{said}", ce_id=f"{said}-{uuid4().hex}", type=f"t.{said}", subject=subject,
         audience=f"user {said}", data_json=json.dumps({"name": said}), extensions={"x": said}, **attributes,
     )  # fmt: skip
+
+
+def error(said: str) -> AttemptError:
+    return AttemptError(f"Key{said}", f"no {said}", handler="h", traceback=f"at {said}", fingerprint="f")
 
 
 def bring(
@@ -98,8 +77,8 @@ def bring(
             State.PROCESSED: lambda lease: settle(
                 lease.event.id, lease.token, Completion("h", {"greeting": f"hi {said}"}, 1)
             ),
-            State.DEAD: lambda lease: bury(lease.event.id, lease.token, ERROR),
-            State.FAILED: lambda lease: fail(lease.event.id, lease.token, ERROR, delay_seconds=3600),
+            State.DEAD: lambda lease: bury(lease.event.id, lease.token, error(said)),
+            State.FAILED: lambda lease: fail(lease.event.id, lease.token, error(said), delay_seconds=3600),
         }
         if state in ends:
             told += database.call(apply, [ends[state](lease) for lease, _ in leased])
@@ -107,7 +86,7 @@ def bring(
     return [event.id for event in made]
 
 
-def begin(database: Database, subject: str = SUBJECT, key: str = "k") -> Erasure:
+def begin(database: Database, subject: str | None = SUBJECT, key: str = "k") -> Erasure:
     begun = database.call(erasures.begin_erasure, ANN, subject, idempotency_key=key)
     assert isinstance(begun, Erasure)
     return begun
@@ -132,10 +111,10 @@ def settle_identities(database: Database) -> None:
 def work_off(
     database: Database, announcer: Announcer, publisher: Publisher, erasure: Erasure, turns: int = 6
 ) -> Erasure:
-    """Let maintenance have its turns, until the erasure is done or those are over."""
+    """Let maintenance have its turns, each as long as a walk takes, until the erasure is done or those are over."""
     for _ in range(turns):
         see_all(database, publisher)
-        erase(database, announcer, publisher, dedupe_seconds=30 * 86_400, limit=3)
+        erase(database, announcer, publisher, dedupe_seconds=30 * 86_400, limit=3, now=lambda: 0.0)
         found = database.call(erasures.find_erasure, erasure.id, tenant=TENANT)
         assert found is not None
         erasure = found
@@ -278,6 +257,151 @@ def test_one_that_fails_waits_and_is_counted_and_the_others_go_on(
     assert (found.state, found.last_error) == (ErasureState.RUNNING, "InternalError")
     assert Metrics.erasure_failures._value.get() > failures
     assert work_off(database, announcer, publisher, failing).state is ErasureState.DONE
+
+
+OF_A_TENANT = """
+SELECT 'event' AS place, CAST(t AS text) AS held FROM event t WHERE tenant = :tenant
+UNION ALL SELECT 'window', CAST(t AS text) FROM event_window t WHERE tenant = :tenant
+UNION ALL SELECT 'group', CAST(t AS text) FROM event_group t WHERE tenant = :tenant
+UNION ALL SELECT 'state', CAST(t AS text) FROM processing_state t JOIN event e ON e.id = t.event_id WHERE e.tenant = :tenant
+UNION ALL SELECT 'update', CAST(t AS text) FROM event_update t JOIN event e ON e.id = t.event_id WHERE e.tenant = :tenant
+UNION ALL SELECT 'log', CAST(t AS text) FROM processed_event_log t JOIN event e ON e.id = t.event_id
+          WHERE e.tenant = :tenant
+UNION ALL SELECT 'error', CAST(t AS text) FROM attempt_error t JOIN event e ON e.id = t.event_id WHERE e.tenant = :tenant
+UNION ALL SELECT 'item', CAST(t AS text) FROM replay_item t JOIN replay_job j ON j.id = t.job_id WHERE j.tenant = :tenant
+ORDER BY 1, 2
+"""
+
+
+def rows_of(database: Database, tenant: str) -> list[tuple[str, str]]:
+    """Everything about a tenant's events, row by row."""
+    with database.transaction() as session:
+        return [(row.place, row.held) for row in session.execute(text(OF_A_TENANT), {"tenant": tenant})]
+
+
+def windowed(tenant: str = TENANT, *, said: str = MARKER) -> list[NewEvent]:
+    """One that waits in a window for later ones, and the first one of its key."""
+    asking = {
+        Kind.DEBOUNCE: {"debounceseconds": 3600, "debouncekey": said},
+        Kind.UNIQUE: {"uniqueseconds": 3600, "uniquekey": said},
+    }
+    return [
+        replace(
+            new_event(f"person {said}", said=said, window=Window(kind, said, 3600, 36_000)),
+            tenant=tenant,
+            extensions={"x": said, **asked},
+        )
+        for kind, asked in asking.items()
+    ]
+
+
+def fill(database: Database, announcer: Announcer, tenant: str, *, said: str) -> None:
+    """Everything that a tenant can have of events: in every state, in windows, in a group that is open, in replays, of which
+    one has made a copy.
+    """
+
+    def made(subject: str | None) -> list[NewEvent]:
+        return [replace(new_event(subject, said=said), tenant=tenant) for _ in range(2)]
+
+    actor = Actor(tenant, "abcdefghijkl", "ann's key")
+    for state in (State.QUEUED, State.FAILED, State.PROCESSED, State.DEAD):
+        bring(database, announcer, [*made(f"person {said}"), *made(None)], state, said=said)
+    [parent, *_] = bring(database, announcer, made("a parent"), State.PROCESSED, said=said)
+    group = NewGroup(
+        id=uuid7(), tenant=tenant, parent_id=parent, type=f"done {said}", subject=f"all {said}", data_json=f'"{said}"'
+    )
+    with database.transaction() as session:
+        members = [replace(each, parent_id=parent, group_id=group.id) for each in made("a member")]
+        recorded = events.record(session, members, grace_seconds=60)
+        groups.record_group(session, group, [each.id for each in members])
+        kept = windows.record(session, windowed(tenant, said=said), grace_seconds=60)
+    announcer.publish([each.update for each in (*recorded, *kept.recorded)])
+    last = None
+    for state in (State.DEAD, State.PROCESSED):
+        wanted = EventFilter(state=state, audience=f"user {said}", received_before=datetime(2999, 1, 1, tzinfo=UTC))
+        last = database.call(start_replay, actor, wanted, rate_per_s=1, idempotency_key=uuid4().hex)
+    assert isinstance(last, Replay)
+    copied = database.call(replay_batch, last.id, limit=1, burst_seconds=1, grace_seconds=60)
+    assert copied.items == 1
+    announcer.publish(copied.updates)
+
+
+def kinds(rows: Sequence[tuple[str, str]]) -> set[str]:
+    return {place for place, _ in rows}
+
+
+def test_nothing_is_left_of_a_tenant(
+    database: Database, announcer: Announcer, publisher: Publisher, places: Search
+) -> None:
+    fill(database, announcer, TENANT, said=MARKER)
+    fill(database, announcer, "other", said="elsewhere-1c")
+    see_all(database, publisher)
+    others, shown = rows_of(database, "other"), places("elsewhere-1c")
+    assert kinds(rows_of(database, TENANT)) == kinds(others)
+    assert kinds(others) == {"event", "window", "group", "state", "update", "log", "error", "item"}
+    assert f"live:stream:{TENANT}:tenant:{TENANT}" in places(MARKER), "the search finds what is there"
+
+    done = work_off(database, announcer, publisher, begin(database, None))
+
+    assert (done.state, done.erased, done.waiting) == (ErasureState.DONE, 23, 0)
+    assert done.remains == {"newer_events": 0, "schedules": []}, "neither a group nor a replay has made another event"
+    assert (places(MARKER), rows_of(database, TENANT)) == ([], [])
+    assert (rows_of(database, "other"), places("elsewhere-1c")) == (others, shown)
+
+
+def test_replays_of_what_is_erased_come_to_an_end(
+    database: Database, announcer: Announcer, publisher: Publisher
+) -> None:
+    fill(database, announcer, TENANT, said=MARKER)
+    work_off(database, announcer, publisher, begin(database, None))
+
+    for replay_id in database.call(due_replays, limit=10):
+        database.call(replay_batch, replay_id, limit=10, burst_seconds=1, grace_seconds=60)
+
+    ended = database.call(list_replays, tenant=TENANT, limit=10).items
+    assert {each.state for each in ended} == {JobState.DONE}
+    assert [(each.total, each.replayed, each.skipped) for each in ended] == [(6, 1, 5), (4, 0, 4)]
+    assert {each.filter["audience"] for each in ended} == {ERASED}
+    assert {each.filter["received_before"] for each in ended} == {"2999-01-01T00:00:00+00:00"}
+
+
+def test_everything_waits_for_what_runs_and_leaves_what_came_later(
+    database: Database, announcer: Announcer, publisher: Publisher
+) -> None:
+    [running] = bring(database, announcer, [new_event()], State.PROCESSING)
+    begun = begin(database, None)
+    later = bring(database, announcer, [new_event() for _ in range(7)], State.QUEUED)
+    spec = ScheduleSpec(name="birthday", cron="0 7 * * *", type="t")
+    database.call(put_schedule, ANN, spec, next_tick=next_tick)
+
+    waiting = work_off(database, announcer, publisher, begun, turns=3)
+    assert (waiting.state, waiting.erased, waiting.waiting) == (ErasureState.RUNNING, 0, 1)
+
+    with database.transaction() as session:
+        token = session.scalar(text("SELECT lease_token FROM processing_state WHERE event_id = :id"), {"id": running})
+    announcer.publish(database.call(apply, [settle(running, token, Completion("h", {"greeting": MARKER}, 1))]))
+    done = work_off(database, announcer, publisher, begun)
+
+    assert (done.state, done.erased) == (ErasureState.DONE, 1)
+    assert done.remains == {"newer_events": 7, "schedules": ["birthday"]}
+    with database.transaction() as session:
+        left = session.execute(text("SELECT event_id, state FROM processing_state ORDER BY event_id")).all()
+    assert [tuple(row) for row in left] == [(event_id, State.QUEUED) for event_id in sorted(later)]
+
+
+def test_everything_is_begun_once_and_audited(database: Database, announcer: Announcer, publisher: Publisher) -> None:
+    begun = begin(database, None)
+    assert begun.is_everything
+    assert begin(database, None) == begun
+    assert database.call(erasures.begin_erasure, ANN, SUBJECT, idempotency_key="k") == KEY_REUSED
+
+    done = work_off(database, announcer, publisher, begun)
+
+    entries = database.call(list_audit, AuditFilter(), tenant=TENANT, limit=10).items
+    assert [(each.action, each.detail["everything"]) for each in reversed(entries)] == [
+        ("start_erase", True), ("finish_erase", True),
+    ]  # fmt: skip
+    assert (done.state, done.is_everything) == (ErasureState.DONE, True)
 
 
 def test_a_killed_maintenance_leaves_an_erasure_to_the_next(

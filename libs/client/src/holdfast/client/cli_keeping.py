@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from holdfast.client.cli_operate import confirm
+from holdfast.client.cli_operate import confirm, confirm_by_name
 from holdfast.client.cli_options import WHERE, Format, Key, Url, connect
 from holdfast.client.cli_output import Output, print_json
 from holdfast.client.cli_table import Column, show_list
@@ -17,7 +17,9 @@ __all__ = ["ERASURE_COLUMNS", "RETENTION_COLUMNS", "Ended", "erase", "erasures",
 
 retention = typer.Typer(no_args_is_help=True, help="How long events are kept once they have ended.")
 
-erasures = typer.Typer(no_args_is_help=True, help="Erasures of what has a subject, and how far they are.")
+erasures = typer.Typer(
+    no_args_is_help=True, help="Erasures of what has a subject, or of everything, and how far they are."
+)
 
 
 class Ended(StrEnum):
@@ -47,6 +49,7 @@ RETENTION_COLUMNS: tuple[Column[Retention], ...] = (
 
 ERASURE_COLUMNS: tuple[Column[Erasure], ...] = (
     Column("ERASURE", lambda each: each.id, is_whole=True),
+    Column("WHAT", lambda each: "everything" if each.is_everything else "a subject", is_whole=True),
     Column("STATE", lambda each: each.state, is_whole=True),
     Column("ERASED", lambda each: each.erased, is_right=True, is_whole=True),
     Column("WAITING", lambda each: each.waiting, is_right=True, is_whole=True),
@@ -104,13 +107,18 @@ def remove_retention(state: EndedIn, url: Url = None, api_key: Key = None, outpu
 
 
 def erase(
-    subject: Annotated[str, typer.Option("--subject", "-s", help="Of the events, exactly as they were sent.")],
+    subject: Annotated[
+        str | None, typer.Option("--subject", "-s", help="Of the events, exactly as they were sent.")
+    ] = None,
+    everything: Annotated[
+        bool, typer.Option("--everything", help="All events of the key's tenant, whatever their subject is.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     url: Url = None,
     api_key: Key = None,
     output: Format = Output.table,
 ) -> None:
-    """Erase what the key's tenant has of a subject: its events with all that belongs to them. Needs the scope admin.
+    """Erase what the key's tenant has of a subject, or everything: events and what belongs to them. Needs the scope admin.
 
     What waits is discarded first, and what runs is waited for. It takes two minutes at least; 'holdfast erasures show' says
     how far it is, and what is left.
@@ -118,11 +126,18 @@ def erase(
     [bold]Example[/]
 
     holdfast erase --subject user-42
+
+    holdfast erase --everything
     """
-    if not yes:
+    if (subject is None) is not everything:
+        raise typer.BadParameter("give either --subject or --everything")
+    if not yes and not everything:
         confirm("Erase all events of this subject? They cannot be brought back.", "erased")
     with connect(find_address(url, api_key)) as client:
-        _print(client.erase(subject), output)
+        if not yes and everything:
+            tenant = client.tenant().name
+            confirm_by_name(f"Erase all events of the tenant {tenant}? They cannot be brought back.", tenant, "erased")
+        _print(client.erase_everything() if subject is None else client.erase(subject), output)
 
 
 @erasures.command("ls", epilog=WHERE)

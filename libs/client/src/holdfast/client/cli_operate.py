@@ -15,8 +15,9 @@ from holdfast.client.connection import find_address
 from holdfast.client.errors import ApiProblem
 from holdfast.client.events import Accepted
 from holdfast.client.http import Client
+from holdfast.client.render import one_line
 
-__all__ = ["Replayable", "act_on_each", "confirm", "replay"]
+__all__ = ["Replayable", "act_on_each", "confirm", "confirm_by_name", "replay"]
 
 EventIds = Annotated[list[str] | None, typer.Argument(metavar="EVENT_ID", help="One event or several.")]
 
@@ -103,6 +104,17 @@ def confirm(question: str, done: str) -> None:
         say(f"{question} stdin is not a terminal, so nothing was {done}; add --yes")
         raise typer.Exit(1)
     typer.confirm(question, abort=True, err=True)
+
+
+def confirm_by_name(question: str, name: str, done: str) -> None:
+    """As :func:`confirm`, of what is too much for a yes: a name has to be typed."""
+    if not sys.stdin.isatty():
+        say(f"{one_line(question)} stdin is not a terminal, so nothing was {done}; add --yes")
+        raise typer.Exit(1)
+    typed = typer.prompt(f"{one_line(question)} Type {one_line(name)} to go on", err=True)
+    if typed != name:
+        say(f"that is not its name, so nothing was {done}")
+        raise typer.Exit(1)
 
 
 def act_on_each(event_ids: list[str], act: Callable[[str], Accepted], output: Output) -> None:

@@ -1,4 +1,4 @@
-"""How long events are kept, and erasing what has a subject."""
+"""How long events are kept, and erasing what has a subject, or everything."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -55,8 +55,11 @@ class Erasure:
     waiting: int
     """Events that could not go yet: their identity settles, or a worker has them."""
     remains: Mapping[str, Any] | None
-    """At the end: ``newer_events`` of the subject, and ``schedules`` that name it."""
-    subject_sha256: str
+    """At the end: ``newer_events``, and ``schedules`` that make more of them."""
+    is_everything: bool
+    """Whether it is of all that the tenant has."""
+    subject_sha256: str | None
+    """``None`` where it is of everything."""
     created_at: datetime
     finished_at: datetime | None
     raw: Mapping[str, Any] = field(repr=False, compare=False)
@@ -70,6 +73,7 @@ class Erasure:
             erased=body["erased"],
             waiting=body["waiting"],
             remains=body["remains"],
+            is_everything=body.get("everything", False),
             subject_sha256=body["subject_sha256"],
             created_at=time_of(body["created_at"]),
             finished_at=optional_time(body["finished_at"]),
@@ -100,6 +104,10 @@ class Keeping(Requests):
     def erase(self, subject: str) -> Erasure:
         """Begin to erase what the tenant has of a subject; once, however often the request is sent."""
         return read(self._act("/v1/erasures", {"subject": subject}), Erasure.read)
+
+    def erase_everything(self) -> Erasure:
+        """Begin to erase all events that the tenant has; once, however often the request is sent."""
+        return read(self._act("/v1/erasures", {"everything": True}), Erasure.read)
 
     def erasure(self, erasure_id: str) -> Erasure:
         """How far an erasure is."""

@@ -121,6 +121,11 @@ class Metrics:
             multiprocess_mode="max",
         ),
     )
+    # ingest, processor
+    superseded = Declared(
+        (INGEST, PROCESSOR),
+        lambda: Counter("holdfast_events_superseded", "Waiting events that a later one of their key replaced"),
+    )
     # processor
     handler_seconds = Declared(
         (PROCESSOR,),

@@ -1,8 +1,8 @@
-"""Erasing what a tenant has of a subject: a job that goes on after whatever kills its process (ADR 0052).
+"""Erasing what a tenant has of a subject, or everything: a job that goes on after whatever kills its process (ADR 0052).
 
-A walk through the subject's events discards those that wait or are dead, writes the identities of those that have ended down,
-and drops those for which that was done long enough ago (``storage.forgetting``). An event that a worker has is left until its
-attempt has ended. Walks follow each other until none of the events is left that were there when the job was begun; then what
+A walk through the events discards those that wait or are dead, writes the identities of those that have ended down, and drops
+those for which that was done long enough ago (``storage.erasing``). An event that a worker has is left until its attempt
+has ended. Walks follow each other until none of the events is left that were there when the job was begun; then what
 operators left behind is redacted, and the job itself forgets the subject. All of a page is in one transaction.
 """
 
@@ -18,14 +18,12 @@ from uuid import UUID
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from holdfast.domain.state import CLAIMABLE, State
-from holdfast.domain.transitions import discard
 from holdfast.domain.update import Update
 from holdfast.runtime.ids import uuid7
 from holdfast.storage.audit import Actor, maintenance_actor, note
-from holdfast.storage.forgetting import LOOK_UP, SETTLE_SECONDS, Ripe, drop, mark
-from holdfast.storage.lifecycle import apply
-from holdfast.storage.redaction import forget_items, redact
+from holdfast.storage.erasing import drop_ended, give_up
+from holdfast.storage.forgetting import LOOK_UP, SETTLE_SECONDS
+from holdfast.storage.redaction import redact, redact_all
 
 __all__ = [
     "IS_ERASURE_DUE",
@@ -49,12 +47,12 @@ MOST_NAMES = 20
 """Of schedules that the end of an erasure names."""
 
 KEY_REUSED = "key_reused"
-"""The idempotency key belongs to an erasure of another subject."""
+"""The idempotency key belongs to an erasure of something else."""
+
+_EVERYTHING = ""
+"""The subject, and its hash, of an erasure of everything. No event has an empty subject."""
 
 IS_ERASURE_DUE = "state = 'running' AND next_at <= now()"
-
-_ENDED = frozenset({State.PROCESSED, State.DISCARDED})
-"""In which events are dropped. What waits or is dead is discarded first, so that counters and clients learn of it."""
 
 _COLUMNS = """id, subject_sha256, created_by, created_by_name, created_at, state, erased, waiting, finished_at, remains,
     failures, last_error"""
@@ -84,22 +82,44 @@ _TAKE = text(f"""
 SELECT * FROM erasure_job WHERE id = :id AND {IS_ERASURE_DUE} FOR NO KEY UPDATE SKIP LOCKED
 """)  # noqa: S608
 
-_PAGE = text("""
-SELECT e.id, e.audience, s.state FROM event e JOIN processing_state s ON s.event_id = e.id
-WHERE e.tenant = :tenant AND e.subject = :subject AND e.id > :after AND e.received_at <= :created_at
-ORDER BY e.id LIMIT :limit
-""")
+_PAGE = """
+-- Parameters: tenant, subject, after, created_at, limit. Events that came later are in the page and are passed by: it is as
+-- small as any, however many came since. Bounds instead of equalities, since of those the order would be by id alone, which
+-- the primary key has too: with it a page may read the events of all other tenants.
+SELECT e.id, e.audience, e.tenant, e.type, e.subject, e.extensions, s.state, e.received_at > :created_at AS is_newer
+FROM event e JOIN processing_state s ON s.event_id = e.id
+WHERE {within} ORDER BY {order} LIMIT :limit
+"""
+
+_REMAINS = """
+-- Parameters: tenant, subject, most.
+SELECT (SELECT count(*) FROM (SELECT FROM event e WHERE e.tenant = :tenant AND {chosen} LIMIT :most) n) AS newer_events,
+       ARRAY(SELECT e.name FROM schedule e WHERE e.tenant = :tenant AND {chosen} ORDER BY e.name LIMIT :most) AS schedules
+"""
+
+_OF_A_SUBJECT = {
+    "within": "(e.tenant, e.subject, e.id) > (:tenant, :subject, :after) AND (e.tenant, e.subject) <= (:tenant, :subject)"
+    " AND e.subject IS NOT NULL",
+    "order": "e.tenant, e.subject, e.id", "chosen": "e.subject = :subject",
+}  # fmt: skip
+
+_OF_A_TENANT = {
+    "within": "(e.tenant, e.id) > (:tenant, :after) AND e.tenant <= :tenant", "order": "e.tenant, e.id", "chosen": "true",
+}  # fmt: skip
+
+_PAGES, _REMAINDERS = (
+    {
+        is_everything: text(each.format(**parts))
+        for is_everything, parts in ((False, _OF_A_SUBJECT), (True, _OF_A_TENANT))
+    }
+    for each in (_PAGE, _REMAINS)
+)
+"""By whether it is an erasure of everything."""
 
 _MOVE = text("""
 UPDATE erasure_job SET passed = :passed, erased = erased + :erased, waiting = :waiting, failures = 0, last_error = NULL,
        next_at = now() + make_interval(secs => :rest_seconds)
 WHERE id = :id
-""")
-
-_REMAINS = text("""
--- Parameters: tenant, subject, most.
-SELECT (SELECT count(*) FROM (SELECT FROM event WHERE tenant = :tenant AND subject = :subject LIMIT :most) e) AS newer_events,
-       ARRAY(SELECT name FROM schedule WHERE tenant = :tenant AND subject = :subject ORDER BY name LIMIT :most) AS schedules
 """)
 
 _FINISH = text("""
@@ -128,14 +148,16 @@ class ErasureState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Erasure:
-    """An erasure, and how far it is. The subject is told by its hash alone: SHA-256 of its UTF-8, in hexadecimal.
+    """An erasure, and how far it is. The subject is told by its hash alone: SHA-256 of its UTF-8, in hexadecimal; ``None``
+    of an erasure of everything.
 
-    ``waiting`` events of the last walk could not go yet. ``remains``, at the end: ``newer_events`` of the subject, received
-    since (20 stands for more), and ``schedules`` that name it. ``failures`` turns in a row have ended with an exception.
+    ``waiting`` events of the last walk could not go yet. ``remains``, at the end: ``newer_events``, received since (20 stands
+    for more), and ``schedules`` that name the subject, or all of them. ``failures`` turns in a row have ended with an
+    exception.
     """
 
     id: UUID
-    subject_sha256: str
+    subject_sha256: str | None
     created_by: str
     created_by_name: str | None
     created_at: datetime
@@ -146,6 +168,11 @@ class Erasure:
     remains: dict[str, Any] | None
     failures: int
     last_error: str | None
+
+    @property
+    def is_everything(self) -> bool:
+        """Whether it is of all that the tenant has."""
+        return self.subject_sha256 is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,22 +197,24 @@ class Erased:
     is_done: bool = False
 
 
-def begin_erasure(session: Session, actor: Actor, subject: str, *, idempotency_key: str) -> Erasure | str:
-    """Let maintenance erase what the actor's tenant has of a subject; audited. Once for each ``idempotency_key``.
+def begin_erasure(session: Session, actor: Actor, subject: str | None, *, idempotency_key: str) -> Erasure | str:
+    """Let maintenance erase what the actor's tenant has of a subject, or everything (``None``); audited. Once for each
+    ``idempotency_key``.
 
     Returns:
         The erasure, or :data:`KEY_REUSED`.
     """
-    sha256 = hashlib.sha256(subject.encode()).hexdigest()
+    sha256 = _EVERYTHING if subject is None else hashlib.sha256(subject.encode()).hexdigest()
     keys = {"tenant": actor.tenant, "idempotency_key": idempotency_key}
     begun = {
-        "id": uuid7(), "subject": subject, "subject_sha256": sha256, "actor": actor.key_id, "actor_name": actor.name,
+        "id": uuid7(), "subject": subject or _EVERYTHING, "subject_sha256": sha256, "actor": actor.key_id,
+        "actor_name": actor.name,
     }  # fmt: skip
     row = session.execute(_BEGIN, begun | keys).one_or_none()
     if row is None:
-        earlier = _erasure(session.execute(_REPEATED, keys).one())
-        return earlier if earlier.subject_sha256 == sha256 else KEY_REUSED
-    note(session, actor, "start_erase", detail={"erasure": str(row.id), "subject_sha256": sha256})
+        row = session.execute(_REPEATED, keys).one()
+        return _erasure(row) if row.subject_sha256 == sha256 else KEY_REUSED
+    note(session, actor, "start_erase", detail={"erasure": str(row.id), **_told(row)})
     return _erasure(row)
 
 
@@ -215,18 +244,15 @@ def erase_page(
     if job is None:
         return Erased()
     session.execute(LOOK_UP)
-    found = session.execute(_PAGE, {
+    found = session.execute(_PAGES[_is_everything(job)], {
         "tenant": job.tenant, "subject": job.subject, "after": job.passed or _NIL, "created_at": job.created_at,
         "limit": limit,
     }).all()  # fmt: skip
-    given_up = [discard(row.id) for row in found if row.state in CLAIMABLE | {State.DEAD}]
-    updates = apply(session, given_up) if given_up else []
-    gone = _drop(session, job, [row.id for row in found], dedupe_seconds, settle_seconds)
-    forget_items(session, gone, tenant=job.tenant)
-    is_done = _go_on(session, job, found, len(gone), limit, settle_seconds)
-    return Erased(
-        job.tenant, [(row.id, row.audience) for row in found], updates, len(gone), len(found) == limit, is_done
-    )
+    old = [row for row in found if not row.is_newer]
+    updates = give_up(session, old, tenant=job.tenant, with_groups=_is_everything(job))
+    gone = drop_ended(session, old, tenant=job.tenant, dedupe_seconds=dedupe_seconds, settle_seconds=settle_seconds)
+    is_done = _go_on(session, job, found, len(old) - len(gone), len(gone), limit, settle_seconds)
+    return Erased(job.tenant, [(row.id, row.audience) for row in old], updates, len(gone), len(found) == limit, is_done)
 
 
 def postpone_erasure(session: Session, erasure_id: UUID, *, error: str) -> int | None:
@@ -243,37 +269,51 @@ def postpone_erasure(session: Session, erasure_id: UUID, *, error: str) -> int |
     return failures
 
 
-def _drop(
-    session: Session, job: Row[Any], event_ids: Sequence[UUID], dedupe_seconds: float, settle_seconds: float
-) -> Sequence[UUID]:
-    ripe = Ripe(tenant=job.tenant, states=_ENDED, ended_for_seconds=0, dedupe_seconds=dedupe_seconds)
-    mark(session, event_ids, ripe)
-    return drop(session, event_ids, ripe, settle_seconds=settle_seconds).event_ids
-
-
 def _go_on(
-    session: Session, job: Row[Any], found: Sequence[Row[Any]], erased: int, limit: int, settle_seconds: float
+    session: Session,
+    job: Row[Any],
+    found: Sequence[Row[Any]],
+    left: int,
+    erased: int,
+    limit: int,
+    settle_seconds: float,
 ) -> bool:
-    """Move the job on; returns whether it is done."""
+    """Move the job on; returns whether it is done. ``left``: events of the page that could not go."""
     before = 0 if job.passed is None else job.waiting
-    waiting, is_over = before + len(found) - erased, len(found) < limit
+    waiting, is_over = before + left, len(found) < limit
     rest = settle_seconds / 10 if is_over else 0.0
     session.execute(_MOVE, {
         "id": job.id, "passed": None if is_over else found[-1].id, "erased": erased, "waiting": waiting, "rest_seconds": rest,
     })  # fmt: skip
     if waiting or not is_over:
         return False
-    redact(session, tenant=job.tenant, subject=job.subject)
-    remains = session.execute(_REMAINS, {"tenant": job.tenant, "subject": job.subject, "most": MOST_NAMES}).one()
+    _finish(session, job)
+    return True
+
+
+def _finish(session: Session, job: Row[Any]) -> None:
+    is_everything = _is_everything(job)
+    if is_everything:
+        redact_all(session, tenant=job.tenant)
+    else:
+        redact(session, tenant=job.tenant, subject=job.subject)
+    parameters = {"tenant": job.tenant, "subject": job.subject, "most": MOST_NAMES}
+    remains = session.execute(_REMAINDERS[is_everything], parameters).one()
     left = {"newer_events": remains.newer_events, "schedules": list(remains.schedules)}
     total = session.execute(_FINISH, {"id": job.id, "remains": json.dumps(left)}).scalar_one()
-    detail = {
-        "erasure": str(job.id), "created_by": job.created_by, "subject_sha256": job.subject_sha256, "erased": total, **left,
-    }  # fmt: skip
+    detail = {"erasure": str(job.id), "created_by": job.created_by, **_told(job), "erased": total, **left}
     note(session, maintenance_actor(job.tenant), "finish_erase", detail=detail)
-    return True
+
+
+def _is_everything(job: Row[Any]) -> bool:
+    return bool(job.subject_sha256 == _EVERYTHING)
+
+
+def _told(job: Row[Any]) -> dict[str, Any]:
+    """What the audit log says was erased."""
+    return {"everything": True} if _is_everything(job) else {"subject_sha256": job.subject_sha256}
 
 
 def _erasure(row: Row[Any]) -> Erasure:
     named = {field.name: getattr(row, field.name) for field in fields(Erasure)}
-    return Erasure(**named | {"state": ErasureState(row.state)})
+    return Erasure(**named | {"state": ErasureState(row.state), "subject_sha256": row.subject_sha256 or None})

@@ -1,5 +1,5 @@
-"""Taking a subject out of what operators left behind: the audit log, replays and groups. Nothing of an event's data is there,
-but a filter that was asked for may name the subject.
+"""Taking a subject, or all that was said of events, out of what operators left behind: the audit log, replays and groups.
+Nothing of an event's data is there, but a filter that was asked for may name the subject.
 """
 
 import json
@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-__all__ = ["ERASED", "forget_items", "redact", "redacted"]
+__all__ = ["ERASED", "redact", "redact_all", "redacted"]
 
 ERASED = "[erased]"
 """What stands in the place of a subject."""
@@ -31,11 +31,22 @@ _REDACT_GROUPS = text("""
 UPDATE event_group SET subject = NULL, audience = NULL, data = NULL WHERE tenant = :tenant AND subject = :subject
 """)
 
-_FORGET_ITEMS = text("""
--- Those that are still to be done are skipped by their replay, since their event is gone.
-DELETE FROM replay_item i USING replay_job j
-WHERE j.tenant = :tenant AND i.job_id = j.id AND i.event_id = ANY (CAST(:event_ids AS uuid[])) AND i.done_at IS NOT NULL
-""")
+_WITHOUT_TEXTS = """
+(SELECT jsonb_object_agg(key, CASE WHEN key IN ('state', 'received_after', 'received_before') THEN value
+                                   ELSE to_jsonb(CAST(:erased AS text)) END)
+ FROM jsonb_each({filter}))
+""".strip()
+"""A filter with nothing of its events but where they stood and when they came."""
+
+_REDACT_ALL = text(f"""
+UPDATE audit_log SET detail = jsonb_set(detail, '{{filter}}', {_WITHOUT_TEXTS.format(filter="detail -> 'filter'")})
+WHERE tenant = :tenant AND action IN ('start_replay', 'start_discard') AND jsonb_typeof(detail -> 'filter') = 'object'
+  AND detail -> 'filter' <> '{{}}'
+""")  # noqa: S608
+
+_REDACT_ALL_REPLAYS = text(f"""
+UPDATE replay_job SET filter = {_WITHOUT_TEXTS.format(filter="filter")} WHERE tenant = :tenant AND filter <> '{{}}'
+""")  # noqa: S608
 
 
 def redact(session: Session, *, tenant: str, subject: str) -> None:
@@ -49,6 +60,12 @@ def redact(session: Session, *, tenant: str, subject: str) -> None:
     session.execute(_REDACT_GROUPS, {"tenant": tenant, "subject": subject})
 
 
+def redact_all(session: Session, *, tenant: str) -> None:
+    """Replace whatever a tenant's operators chose events by, but their state and their time. Who did what and when stays."""
+    session.execute(_REDACT_ALL, {"tenant": tenant, "erased": ERASED})
+    session.execute(_REDACT_ALL_REPLAYS, {"tenant": tenant, "erased": ERASED})
+
+
 def redacted(value: Any, subject: str) -> Any:
     """A JSON value with :data:`ERASED` in place of the subject, where it is a text or, if it is long enough, part of one."""
     if isinstance(value, dict):
@@ -58,9 +75,3 @@ def redacted(value: Any, subject: str) -> Any:
     if not isinstance(value, str) or value == subject:
         return ERASED if isinstance(value, str) else value
     return value.replace(subject, ERASED) if len(subject) >= SHORTEST_PART else value
-
-
-def forget_items(session: Session, event_ids: Any, *, tenant: str) -> None:
-    """Forget which replays had these events."""
-    if event_ids:
-        session.execute(_FORGET_ITEMS, {"tenant": tenant, "event_ids": list(event_ids)})

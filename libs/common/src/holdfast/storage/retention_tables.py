@@ -91,7 +91,9 @@ class RetentionWalk(Base):
 
 
 class ErasureJob(Base):
-    """A request to erase what has a subject. ``subject`` is there while it runs; afterwards its hash is all that is left."""
+    """A request to erase what has a subject, or everything. ``subject`` is there while it runs; afterwards its hash is all
+    that is left.
+    """
 
     __tablename__ = "erasure_job"
 
@@ -99,8 +101,9 @@ class ErasureJob(Base):
     tenant: Mapped[str]
     idempotency_key: Mapped[str]
     subject: Mapped[str | None]
+    """Empty while everything is erased: no event has an empty subject."""
     subject_sha256: Mapped[str]
-    """In hexadecimal, of the subject in UTF-8."""
+    """In hexadecimal, of the subject in UTF-8. Empty where everything is erased."""
     created_by: Mapped[str]
     created_by_name: Mapped[str | None]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())

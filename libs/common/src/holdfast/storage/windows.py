@@ -20,14 +20,14 @@ from holdfast.domain.event import NewEvent
 from holdfast.domain.transitions import Transition
 from holdfast.domain.transitions import supersede as superseding
 from holdfast.domain.update import Update
-from holdfast.domain.window import Kind
-from holdfast.storage import events, lifecycle
+from holdfast.domain.window import Kind, window_faults, window_of
+from holdfast.storage import events, lifecycle, superseded
 from holdfast.storage.events import Recorded
 from holdfast.storage.groups import take_completed
 from holdfast.storage.statements import statement
 from holdfast.storage.updates import update_of
 
-__all__ = ["Kept", "delete_ended", "lock", "record", "supersede"]
+__all__ = ["Kept", "delete_ended", "forget", "lock", "record", "supersede"]
 
 TRIES = 50
 NAP_SECONDS = 0.01
@@ -99,6 +99,13 @@ DELETE FROM event_window WHERE id = ANY (ARRAY(
     SELECT id FROM event_window WHERE until < now() ORDER BY until LIMIT :limit FOR UPDATE SKIP LOCKED))
 """)
 
+_FORGET = text("""
+-- Parameters: window_ids, event_ids. A key that somebody uses at this moment is skipped: its window ends by itself.
+DELETE FROM event_window WHERE id = ANY (ARRAY(
+    SELECT id FROM event_window WHERE id = ANY (CAST(:window_ids AS uuid[])) AND event_id = ANY (CAST(:event_ids AS uuid[]))
+    ORDER BY id FOR UPDATE SKIP LOCKED))
+""")
+
 
 class Kept(NamedTuple):
     """``recorded``: as :func:`~holdfast.storage.events.record` answers. ``superseding``: for :func:`supersede`."""
@@ -160,12 +167,14 @@ def record(session: Session, new: Sequence[NewEvent], *, grace_seconds: float) -
 
 def supersede(session: Session, transitions: Sequence[Transition]) -> list[Recorded]:
     """End the events that were replaced; what is to be told after the commit, events of groups that end with them included.
+    The commit counts them.
 
     Groups that are made in this transaction have to be recorded before.
     """
     if not transitions:
         return []
     ended = [Recorded(update, is_superseded=True) for update in lifecycle.apply(session, transitions)]
+    superseded.count(session, len(ended))
     return [*ended, *take_completed(session)]
 
 
@@ -193,6 +202,20 @@ def delete_ended(session: Session, *, limit: int) -> int:
     """Forget up to ``limit`` windows that have ended; returns how many."""
     result: Any = session.execute(_DELETE_ENDED, {"limit": limit})
     return int(result.rowcount)
+
+
+def forget(session: Session, gone: Sequence[Row[Any]]) -> None:
+    """Forget the windows that events were in which are gone. Rows with ``id``, ``tenant``, ``type``, ``subject`` and
+    ``extensions``, from which the key is found again.
+    """
+    window_ids = set()
+    for row in gone:
+        present = row.extensions | {"subject": row.subject}
+        # One that was recorded by a release which knew no windows may have anything there.
+        if not list(window_faults(present)) and (asked := window_of(present)):
+            window_ids.add(asked.id_for(row.tenant, row.type))
+    if window_ids:
+        session.execute(_FORGET, {"window_ids": sorted(window_ids), "event_ids": [row.id for row in gone]})
 
 
 def _plan(session: Session, asking: Sequence[NewEvent]) -> _Plan:

@@ -1,4 +1,4 @@
-"""Go on with erasures of what has a subject."""
+"""Go on with erasures of what has a subject, or of everything."""
 
 import time
 from collections.abc import Callable

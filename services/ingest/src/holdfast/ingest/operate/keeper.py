@@ -34,7 +34,7 @@ class Keeper:
         was_there = reconnecting(lambda: self._database.call(retention.remove_rule, actor, state))
         return self.retention(tenant=actor.tenant) if was_there else None
 
-    def erase(self, actor: Actor, subject: str, *, idempotency_key: str) -> Erasure | str:
+    def erase(self, actor: Actor, subject: str | None, *, idempotency_key: str) -> Erasure | str:
         """See ``storage.erasures.begin_erasure``."""
         return reconnecting(
             lambda: self._database.call(

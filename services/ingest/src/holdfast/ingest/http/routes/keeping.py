@@ -1,10 +1,10 @@
-"""``/v1/retention`` and ``/v1/erasures``: how long events are kept, and erasing what has a subject."""
+"""``/v1/retention`` and ``/v1/erasures``: how long events are kept, and erasing what has a subject, or everything."""
 
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
 from flask import Blueprint, Response, json
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from holdfast.domain.retention import MAX_DAYS, RULED, RetentionRule
 from holdfast.domain.state import State
@@ -31,7 +31,7 @@ blueprint = Blueprint("keeping", __name__)
 
 RULE_EXAMPLE = '{"days": 30}'
 
-ERASURE_EXAMPLE = '{"subject": "user-42"}'
+ERASURE_EXAMPLE = '{"subject": "user-42"}, or {"everything": true} for all events of your tenant'
 
 RULE_NAME = "rule of your tenant for this state; GET /v1/retention shows what is in force"
 
@@ -50,11 +50,23 @@ class RetentionRequest(BaseModel):
 
 
 class ErasureRequest(BaseModel):
-    """Body of ``POST /v1/erasures``."""
+    """Body of ``POST /v1/erasures``: either of the two. ``null`` is refused, so that a subject which somebody failed to fill
+    in never becomes everything.
+    """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
-    subject: str = Field(min_length=1, max_length=MAX_SUBJECT_CHARACTERS, pattern="^[^\x00]*$")
+    subject: str = Field(default="", min_length=1, max_length=MAX_SUBJECT_CHARACTERS, pattern="^[^\x00]*$")
+    everything: bool = False
+
+    @model_validator(mode="after")
+    def _names_one(self) -> Self:
+        """Exactly one of them says what is meant."""
+        given = self.model_fields_set
+        if given == {"subject"} or (given == {"everything"} and self.everything):
+            return self
+        received = "both" if len(given) > 1 else "everything: false" if given else "neither"
+        raise ValueError(f"received {received}; send either subject, or everything with the value true")
 
 
 class ErasureList(Page):
@@ -90,12 +102,12 @@ def remove_rule(state: str) -> Response:
 
 @blueprint.post("/v1/erasures")
 def erase() -> Response:
-    """Begin to erase what the tenant has of a subject."""
+    """Begin to erase what the tenant has of a subject, or everything."""
     actor = acting("admin")
     wanted = read_body(ErasureRequest, ERASURE_EXAMPLE)
-    begun = _keeper().erase(actor, wanted.subject, idempotency_key=idempotency_key())
+    begun = _keeper().erase(actor, None if wanted.everything else wanted.subject, idempotency_key=idempotency_key())
     if not isinstance(begun, Erasure):
-        detail = "this Idempotency-Key belongs to an erasure of another subject; use a new one for another request"
+        detail = "this Idempotency-Key belongs to an erasure of something else; use a new one for another request"
         raise Problem(422, "id_conflict", detail)
     return _json(_erasure_view(begun), 202, {"Location": _address(begun.id)})
 
@@ -123,6 +135,7 @@ def _erasure_view(found: Erasure) -> dict[str, Any]:
     """An erasure as a JSON value."""
     return {
         "erasure_id": str(found.id),
+        "everything": found.is_everything,
         "subject_sha256": found.subject_sha256,
         "state": found.state,
         "erased": found.erased,
