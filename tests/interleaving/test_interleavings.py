@@ -286,6 +286,7 @@ def test_no_sweep_makes_a_limit_run_more(explore: Explore) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)  # a quarter of an hour and more on a busy machine
 def test_three_workers_that_go_on_never_run_more_than_a_limit_allows(explore: Explore) -> None:
     workers = (worker(f"w{number}", Limited, outcomes=("succeed", "fail")) for number in range(3))
 
@@ -336,6 +337,7 @@ def test_members_with_either_end_are_followed_once(explore: Explore) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)  # a quarter of an hour and more on a busy machine
 def test_members_that_end_beside_a_sweep_are_followed_once(explore: Explore) -> None:
     sweeping = lambda bell: GroupSweep("sweep", bell, rounds=1)  # noqa: E731
 
@@ -351,6 +353,7 @@ def test_a_member_that_is_replayed_counts_once(explore: Explore) -> None:
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(3600)  # a quarter of an hour and more on a busy machine
 def test_members_that_the_release_before_ended_are_counted_once(explore: Explore) -> None:
     sweeping = lambda bell: GroupSweep("sweep", bell, rounds=1)  # noqa: E731
     before = worker("w1", OfBefore, outcomes=("bury",))
