@@ -183,9 +183,9 @@ def await_vacuum(stack: Stack) -> None:
         time.sleep(1)
 
 
-def size(stack: Stack) -> int:
+def size(stack: Stack, database: str = "holdfast") -> int:
     """Bytes of all tables that the history fills, with their indexes; without the identities of what went, which stay."""
-    return sum(_size(stack, table) for table in TABLES if table != IDENTITIES)
+    return sum(_size(stack, table, database) for table in TABLES if table != IDENTITIES)
 
 
 def _event() -> NewEvent:
@@ -216,8 +216,8 @@ def _old_enough(stack: Stack) -> int:
     return int(stack.postgres.execute(asked, database="holdfast"))
 
 
-def _size(stack: Stack, table: str) -> int:
-    return int(stack.postgres.execute(f"SELECT pg_total_relation_size('{table}')", database="holdfast"))
+def _size(stack: Stack, table: str, database: str = "holdfast") -> int:
+    return int(stack.postgres.execute(f"SELECT pg_total_relation_size('{table}')", database=database))
 
 
 def _sizes(stack: Stack) -> str:
