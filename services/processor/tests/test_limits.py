@@ -163,7 +163,7 @@ def test_events_beyond_a_limit_wait_in_its_line_and_are_called_in_order(
     assert [stored.row(each).waits_in for each in (second, third)] == ["limit:limited"] * 2
     why = stored.database.call(waiting.why, third)
     assert why.reason == "limit"
-    assert why.summary == "1 event of limited running, as many as may at once; 1 event ahead of it in line"
+    assert why.summary == "1 event of limited runs now, as many as may at once; 1 event ahead of it in line"
     assert made.claim_due(10, is_suspect=False, overdue_seconds=0) == [], "and no search meets them"
     for lease in leases:
         made.run(lease)
@@ -227,7 +227,7 @@ def test_starts_come_back_when_their_window_is_over(executor: Callable[..., Any]
     assert [each.event.id for each in leases] == ids[:2]
     why = stored.database.call(waiting.why, ids[3])
     assert (why.reason, why.facts["ahead"]) == ("rate", 1)
-    assert why.summary.startswith("as many of limited have started as may for now until 20")
+    assert why.summary.startswith("no more events of limited may start until 20")
     assert made.claim_due(10, is_suspect=False, overdue_seconds=0) == []
     assert made.next_wake() - time.monotonic() == pytest.approx(63, abs=2)
     stored.run("UPDATE rate_start SET free_at = now() - interval '1 s'")
