@@ -100,20 +100,22 @@ def _replay_many(client: Client, filter_: dict[str, str], rate: float, dry_run: 
 
 def confirm(question: str, done: str) -> None:
     """Ask before something is done to many events. If stdin is not a terminal, nothing is ``done``."""
-    if not sys.stdin.isatty():
-        say(f"{question} stdin is not a terminal, so nothing was {done}; add --yes")
-        raise typer.Exit(1)
+    _require_terminal(question, done)
     typer.confirm(question, abort=True, err=True)
 
 
 def confirm_by_name(question: str, name: str, done: str) -> None:
     """As :func:`confirm`, of what is too much for a yes: a name has to be typed."""
-    if not sys.stdin.isatty():
-        say(f"{one_line(question)} stdin is not a terminal, so nothing was {done}; add --yes")
-        raise typer.Exit(1)
+    _require_terminal(one_line(question), done)
     typed = typer.prompt(f"{one_line(question)} Type {one_line(name)} to go on", err=True)
     if typed != name:
         say(f"that is not its name, so nothing was {done}")
+        raise typer.Exit(1)
+
+
+def _require_terminal(question: str, done: str) -> None:
+    if not sys.stdin.isatty():
+        say(f"{question} stdin is not a terminal, so nothing was {done}; add --yes")
         raise typer.Exit(1)
 
 
