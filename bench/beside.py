@@ -2,6 +2,9 @@
 
 Both have a stack, started once, and measure the same cases in turns, each first as often as the other. That tells
 differences of a few percent which two runs after one another cannot. The other one needs its ``.venv``: ``make setup``.
+
+CPU is told for each unit of the figure, of services and servers that live through a measurement. So it says something of
+``ingest`` and ``sustained``, which are rates and start nothing; the other cases start processors, or are no rates.
 """
 
 import argparse
@@ -78,7 +81,6 @@ def _compare(sides: tuple[Side, Side], case: str, *, rounds: int, seconds: float
         each.measure(case)  # plans are made, files are cached
     found = [_round(sides, case, is_reversed=bool(number % 2)) for number in range(rounds)]
     rates = sorted(here[0] / other[0] for other, here in found)
-    # Of a rate: events that were done, nearly, since load is made for so long. Their ratio is what is told.
     costs = sorted((here[1] / here[0]) / (other[1] / other[0]) for other, here in found)
     line = f"{case}: {_quartiles(rates)} times the figure, {_quartiles(costs)} times the CPU of servers for each"
     medians = ", ".join(

@@ -1,15 +1,15 @@
 """One of the two checkouts that ``bench.beside`` measures: starts a stack and answers, for the name of a case, with a figure.
 
 Run as a file, with the Python and in the folder of the checkout that is measured: that may be older than this file, and has
-to have ``bench.cases`` alone.
+to have ``bench.cases`` and ``children_by_parent``.
 """
 
+import contextlib
 import json
 import os
 import shutil
 import sys
 import tempfile
-from collections import defaultdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path.cwd()))  # before "bench" is imported: that of the checkout
@@ -47,23 +47,19 @@ def _answer(value: object) -> None:
 
 
 def _cpu_seconds() -> dict[int, float]:
-    """CPU time of each process below this one, itself left out: it makes the load."""
-    children, spent = defaultdict[int, list[int]](list), dict[int, float]()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            threads = [(each / "schedstat").read_text().split()[0] for each in (entry / "task").iterdir()]
-        except (OSError, IndexError):  # it has just ended
-            continue
-        children[int(fields[1])].append(int(entry.name))
-        spent[int(entry.name)] = sum(map(int, threads)) / 1e9
-    below, todo = dict[int, float](), [os.getpid()]
+    """CPU time of each process below this one, itself left out: it makes the load. To the nanosecond, where ``bench.usage``
+    counts hundredths of a second.
+    """
+    from holdfast.local.process import children_by_parent
+
+    children, spent, todo = children_by_parent(), dict[int, float](), [os.getpid()]
     while todo:
-        todo += (found := children[todo.pop()])
-        below |= {each: spent[each] for each in found}
-    return below
+        for pid in children.get(todo.pop(), ()):
+            todo.append(pid)
+            with contextlib.suppress(OSError, IndexError):  # it has just ended
+                threads = [each.read_text().split()[0] for each in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+                spent[pid] = sum(map(int, threads)) / 1e9
+    return spent
 
 
 if __name__ == "__main__":
