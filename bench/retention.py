@@ -98,11 +98,12 @@ def main() -> int:
     options = parser.parse_args()
     with lived_stack(options.events, say=_say) as (stack, database):
         _say(f"before: {_sizes(stack)}")
-        _say(str(measure(stack, database, phase_seconds=options.phase_seconds, say=_say)))
+        figures = measure(stack, database, phase_seconds=options.phase_seconds, say=_say)
+        _say(str(figures))
         await_vacuum(stack)
         _say(f"after: {_sizes(stack)}")
-        refill(database, left := options.events // 2)
-        _say(f"after {left:,} events came in: {_sizes(stack)}")
+        refill(database, half := figures.dropped // 2)
+        _say(f"after {half:,} events came in: {_sizes(stack)}")
     return 0
 
 
